@@ -1,0 +1,333 @@
+"""Bytes to events, outputs to bytes. The only module that knows JSON.
+
+:func:`decode` is total: for any bytes it returns an :class:`~schemas.events.Event` or a :class:`Rejected`,
+it never raises. msgspec decodes and validates, orjson encodes.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import orjson
+from msgspec import Struct
+
+from schemas.events import EVENT_NAMES, MAX_NUMBER, Event, Product, Properties, Track
+from schemas.outputs import DeadLetter, Decision, Recommendation, Trigger
+from schemas.reasons import EventKind, RejectCode
+
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_ID_LENGTH",
+    "MAX_KEYS",
+    "MAX_RECORD_BYTES",
+    "Rejected",
+    "decode",
+    "encode",
+    "headers_of",
+    "parse_time",
+    "rfc3339",
+]
+
+MAX_RECORD_BYTES = 65_536
+MAX_DEPTH = 8
+MAX_KEYS = 64
+MAX_ID_LENGTH = 128
+MAX_TEXT_LENGTH = 1024
+
+_TRACK = msgspec.json.Decoder(Track)
+_NO_PROPERTIES = Properties()
+_PRODUCT_KINDS = frozenset(
+    {
+        EventKind.VIEW,
+        EventKind.CLICK,
+        EventKind.CART_ADD,
+        EventKind.CART_REMOVE,
+        EventKind.WISH_ADD,
+        EventKind.WISH_REMOVE,
+        EventKind.REVIEW,
+    }
+)
+_SUSPICIOUS = re.compile(rb"\d{13}|\d[eE][+\d]|\\u[dD]")  # may hide a huge number or half a surrogate pair
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TIME_PATHS = frozenset({"$.timestamp", "$.originalTimestamp", "$.sentAt", "$.receivedAt"})
+_CONFLUENT_PREFIX = {0: 5, 1: 17}  # magic byte -> bytes of the schema registry's prefix
+_OUTPUT_TYPES = {
+    Recommendation: ("nudge.recommendation.v1", "id", "user_id", "produced_at"),
+    Trigger: ("nudge.trigger.v1", "id", "", "send_at"),
+    Decision: ("nudge.decision.v1", "decision_id", "user_id", "decided_at"),
+}
+
+
+class Rejected(Struct, frozen=True):
+    """Bytes we could not accept: the code of a closed set, where in the record, and a sentence."""
+
+    code: RejectCode
+    path: str
+    message: str
+
+
+class EncodeError(ValueError):
+    """An output holds a number that JSON cannot carry (NaN or an infinity)."""
+
+
+def decode(raw: bytes) -> Event | Rejected:  # noqa: C901, PLR0911, PLR0912  one guard clause per reject code
+    """Turn one record's value into an event, or say why not.
+
+    >>> decode(b'{"messageId":"m","userId":"u","timestamp":"noon","event":"Cart Viewed"}').path
+    '$.timestamp'
+    """
+    if raw[:1] and raw[0] in _CONFLUENT_PREFIX:
+        raw = raw[_CONFLUENT_PREFIX[raw[0]] :]
+    if len(raw) > MAX_RECORD_BYTES:
+        return Rejected(RejectCode.TOO_LARGE, "$", f"record of {len(raw)} bytes; limit {MAX_RECORD_BYTES}")
+    try:
+        track = _TRACK.decode(raw)
+    except msgspec.ValidationError as error:
+        return _invalid(raw, str(error))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return _unreadable(raw, str(error))
+    if _needs_walk(raw) and (over := _over_limits(raw)):
+        return over
+
+    if not (message_id := track.messageId):
+        return Rejected(RejectCode.MISSING_MESSAGE_ID, "$.messageId", "messageId is required")
+    if not _good_id(message_id):
+        return _bad_id("$.messageId")
+    known = track.userId is not None and track.userId != ""
+    user = _text(track.userId if known else track.anonymousId)
+    if not user:
+        return Rejected(RejectCode.MISSING_USER, "$.userId", "userId or anonymousId is required")
+    if not _good_id(user):
+        return _bad_id("$.userId" if known else "$.anonymousId")
+    name = track.event if track.type == "track" else track.type
+    if not name:
+        return Rejected(RejectCode.MISSING_EVENT, "$.event", "event is required")
+    if len(name) > MAX_ID_LENGTH:
+        return Rejected(RejectCode.BAD_ID, "$.event", f"longer than {MAX_ID_LENGTH} characters")
+    if (time := _event_time(track)) is None:
+        return Rejected(RejectCode.MISSING_TIME, "$.timestamp", "timestamp is required")
+
+    kind = EVENT_NAMES.get(name, EventKind.UNKNOWN)
+    properties = track.properties or _NO_PROPERTIES
+    items: tuple[Product, ...] = ()
+    if kind in _PRODUCT_KINDS:
+        product = _product(properties)
+        if product is None:
+            return Rejected(
+                RejectCode.MISSING_PRODUCT, "$.properties.product_id", f"{name} needs a product_id or sku"
+            )
+        items = (product,)
+    elif properties.products:
+        items = tuple(p for p in map(_product, properties.products) if p is not None)
+    for item in items:
+        if not _good_id(item.product_id):  # type: ignore[arg-type]  # _product made it text
+            return _bad_id("$.properties.product_id")
+    context = track.context
+    decision_id, time_zone, purposes = properties.decision_id, None, properties.purposes
+    if context is not None:
+        time_zone = context.timezone
+        if decision_id is None and context.campaign is not None:
+            decision_id = context.campaign.content
+        if context.consent is not None:
+            purposes = context.consent.categoryPreferences | purposes
+    return Event(
+        message_id=message_id,
+        user=user,
+        known=known,
+        time=time,
+        name=name,
+        kind=kind,
+        properties=properties,
+        items=items,
+        decision_id=decision_id if decision_id and _good_id(decision_id) else None,
+        time_zone=time_zone if time_zone and len(time_zone) <= MAX_ID_LENGTH else None,
+        purposes=purposes,
+    )
+
+
+def encode(output: Struct) -> bytes:
+    """Write an output as JSON; fields that are ``None`` are left out.
+
+    Raises
+    ------
+    EncodeError
+        A float is not finite: orjson would silently write ``null``.
+    """
+    return orjson.dumps(_as_dict(output), default=_as_dict)
+
+
+def headers_of(output: Recommendation | Trigger | Decision, source: str = "nudge") -> list[tuple[str, bytes]]:
+    """CloudEvents 1.0 headers, Kafka protocol binding, binary content mode."""
+    kind, id_field, subject_field, time_field = _OUTPUT_TYPES[type(output)]
+    if isinstance(output, Trigger):
+        subject = output.recipient.user_id or output.recipient.anonymous_id or ""
+    else:
+        subject = getattr(output, subject_field)
+    return [
+        ("content-type", b"application/json"),
+        ("ce_specversion", b"1.0"),
+        ("ce_id", getattr(output, id_field).encode()),
+        ("ce_source", source.encode()),
+        ("ce_type", kind.encode()),
+        ("ce_time", getattr(output, time_field).encode()),
+        ("ce_subject", subject.encode()),
+    ]
+
+
+def rfc3339(time: float) -> str:
+    """Seconds since the epoch as RFC 3339 UTC with milliseconds.
+
+    >>> rfc3339(1511544070.0)
+    '2017-11-24T17:21:10.000Z'
+    """
+    return (_EPOCH + timedelta(milliseconds=round(time * 1000))).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def parse_time(text: str) -> float:
+    """RFC 3339 text, or a date, as seconds since the epoch; without a zone it is UTC.
+
+    >>> parse_time("2017-11-24")
+    1511481600.0
+    """
+    return _seconds(datetime.fromisoformat(text))
+
+
+def _as_dict(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Struct):
+        message = f"cannot encode {type(value).__name__}"
+        raise TypeError(message)
+    fields = {}
+    for name in value.__struct_fields__:
+        field = getattr(value, name)
+        if field is None:
+            continue
+        if isinstance(field, float) and not math.isfinite(field):
+            message = f"{type(value).__name__}.{name} is {field}; JSON has no such number"
+            raise EncodeError(message)
+        fields[name] = field
+    return fields
+
+
+def _text(value: str | int | None) -> str | None:
+    return value if value is None or isinstance(value, str) else str(value)
+
+
+def _good_id(value: str) -> bool:
+    return 0 < len(value) <= MAX_ID_LENGTH and value.isprintable()
+
+
+def _bad_id(path: str) -> Rejected:
+    return Rejected(RejectCode.BAD_ID, path, f"ids are 1 to {MAX_ID_LENGTH} printable characters")
+
+
+def _product(source: Product | Properties) -> Product | None:
+    """Bring a product to text ids; ``None`` where it has neither a product id nor a sku."""
+    item_id = _text(source.product_id) or _text(source.sku)
+    if not item_id:
+        return None
+    if type(source) is Product and source.product_id is item_id:
+        return source
+    return Product(
+        product_id=item_id,
+        sku=_text(source.sku),
+        variant=source.variant,
+        category=source.category,
+        name=source.name,
+        brand=source.brand,
+        price=source.price,
+        quantity=source.quantity,
+        position=source.position,
+    )
+
+
+def _seconds(moment: datetime) -> float:
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _event_time(track: Track) -> float | None:
+    """Segment's corrected time: ``timestamp``, else ``receivedAt - (sentAt - originalTimestamp)``."""
+    if track.timestamp is not None:
+        return _seconds(track.timestamp)
+    if track.originalTimestamp is None:
+        return None
+    if track.receivedAt is None or track.sentAt is None:
+        return _seconds(track.originalTimestamp)
+    return _seconds(track.receivedAt) - (_seconds(track.sentAt) - _seconds(track.originalTimestamp))
+
+
+def _invalid(raw: bytes, message: str) -> Rejected:
+    """Well-formed JSON of the wrong shape: find the code from what msgspec says."""
+    path = message.rpartition(" - at `")[2].rstrip("`") if " - at `" in message else "$"
+    if path in _TIME_PATHS:
+        return Rejected(RejectCode.BAD_TIME, path, message)
+    if over := _over_limits(raw):
+        return over
+    if "<=" in message or ">=" in message or "out of range" in message.lower():
+        return Rejected(RejectCode.OUT_OF_RANGE, path, message)
+    return Rejected(RejectCode.BAD_SHAPE, path, message)
+
+
+def _needs_walk(raw: bytes) -> bool:
+    """Whether the record could break a limit in a part that the typed decoder skips.
+
+    Most records are small and plain; for them this costs four scans and no second parse.
+    """
+    return (
+        raw.count(b"{") + raw.count(b"[") > MAX_DEPTH
+        or raw.count(b":") > MAX_KEYS
+        or not raw.isascii()
+        or _SUSPICIOUS.search(raw) is not None
+    )
+
+
+def _unreadable(raw: bytes, message: str) -> Rejected:
+    """Bytes that are not JSON, or JSON that no parser takes: find the code."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        return Rejected(RejectCode.BAD_UTF8, "$", f"byte {error.start} is not UTF-8")
+    if "depth" in message or "recursion" in message:
+        return Rejected(RejectCode.TOO_DEEP, "$", f"nested deeper than {MAX_DEPTH}")
+    if "infinity" in message or "out of range" in message:
+        return Rejected(RejectCode.OUT_OF_RANGE, "$", f"number beyond {MAX_NUMBER:.0e}")
+    return Rejected(RejectCode.NOT_JSON, "$", message)
+
+
+def _over_limits(raw: bytes) -> Rejected | None:
+    """Depth, key and number limits over the whole record, the parts we do not read included."""
+    try:
+        root = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        return _unreadable(raw, str(error))
+    stack: list[tuple[Any, int]] = [(root, 1)]
+    while stack:
+        value, depth = stack.pop()
+        if isinstance(value, dict | list):
+            if depth > MAX_DEPTH:
+                return Rejected(RejectCode.TOO_DEEP, "$", f"nested deeper than {MAX_DEPTH}")
+            if isinstance(value, dict) and len(value) > MAX_KEYS:
+                return Rejected(
+                    RejectCode.TOO_MANY_KEYS, "$", f"an object of {len(value)} keys; limit {MAX_KEYS}"
+                )
+            inner = value.values() if isinstance(value, dict) else value
+            stack.extend((v, depth + 1) for v in inner)
+        elif isinstance(value, int | float) and not -MAX_NUMBER <= value <= MAX_NUMBER:
+            return Rejected(RejectCode.OUT_OF_RANGE, "$", f"number beyond {MAX_NUMBER:.0e}")
+    return None
+
+
+def dead_letter_line(letter: DeadLetter) -> bytes:
+    """Write a dead letter for a file: the original value as text where it is UTF-8, else base64."""
+    fields: dict[str, Any] = {"code": letter.code, "path": letter.path, "message": letter.message}
+    if letter.offset >= 0:
+        fields["line"] = letter.offset + 1
+    try:
+        fields["value"] = letter.value.decode()
+    except UnicodeDecodeError:
+        fields["value_base64"] = base64.b64encode(letter.value).decode()
+    return orjson.dumps(fields)

@@ -1,0 +1,192 @@
+"""What producers may send: the Segment track envelope and its e-commerce events, as they are.
+
+The wire form is :class:`Track`; :func:`schemas.codec.decode` turns it into the flat :class:`Event` that the
+engine reads. Field names of the wire form are Segment's (camelCase envelope, snake_case properties).
+
+Source: Segment Spec, E-commerce v2 (the RudderStack and PostHog specs use the same names).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta, Struct, field
+
+from schemas.reasons import EventKind
+
+__all__ = ["EVENT_NAMES", "MAX_NUMBER", "Consent", "Context", "Event", "Product", "Properties", "Track"]
+
+MAX_NUMBER = 1e12  # design limit; 2**64 and 1e308 are mistakes in every currency
+
+Number = Annotated[float, Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)]
+Identifier = str | int  # producers send numeric ids too; they become text
+
+
+class Product(Struct, frozen=True, gc=False):
+    """One product of a list, a cart or an order."""
+
+    product_id: Identifier | None = None
+    sku: Identifier | None = None
+    variant: str | None = None
+    category: str | None = None
+    name: str | None = None
+    brand: str | None = None
+    price: Number | None = None
+    quantity: Number | None = None
+    position: Number | None = None
+
+
+class Properties(Struct, frozen=True):
+    """The properties that the engine reads; everything else a producer sends is ignored."""
+
+    product_id: Identifier | None = None
+    sku: Identifier | None = None
+    variant: str | None = None
+    category: str | None = None
+    name: str | None = None
+    brand: str | None = None
+    price: Number | None = None
+    quantity: Number | None = None
+    currency: str | None = None
+    position: Number | None = None
+    value: Number | None = None
+    list_id: str | None = None
+    cart_id: Identifier | None = None
+    checkout_id: Identifier | None = None
+    order_id: Identifier | None = None
+    total: Number | None = None
+    revenue: Number | None = None
+    products: list[Product] = field(default_factory=list)
+    query: str | None = None
+    rating: str | Number | None = None
+    promotion_id: Identifier | None = None
+    decision_id: str | None = None
+    campaign_id: Identifier | None = None
+    slot: str | None = None
+    channel: str | None = None
+    purposes: dict[str, bool] = field(default_factory=dict)
+
+
+class Consent(Struct, frozen=True):
+    """``context.consent``: purpose -> granted."""
+
+    categoryPreferences: dict[str, bool] = field(default_factory=dict)  # noqa: N815  Segment's name
+
+
+class UtmCampaign(Struct, frozen=True):
+    """``context.campaign``: the UTM parameters; ``content`` may echo one of our decision ids."""
+
+    name: str | None = None
+    content: str | None = None
+
+
+class Context(Struct, frozen=True):
+    """The part of the envelope's context that the engine reads."""
+
+    timezone: str | None = None
+    consent: Consent | None = None
+    campaign: UtmCampaign | None = None
+
+
+class Track(Struct, frozen=True):
+    """The Segment envelope. Every field is optional here so that a missing one gets its own reject code."""
+
+    type: str = "track"
+    messageId: str | None = None  # noqa: N815  Segment's name
+    userId: Identifier | None = None  # noqa: N815  Segment's name
+    anonymousId: Identifier | None = None  # noqa: N815  Segment's name
+    timestamp: datetime | None = None
+    originalTimestamp: datetime | None = None  # noqa: N815  Segment's name
+    sentAt: datetime | None = None  # noqa: N815  Segment's name
+    receivedAt: datetime | None = None  # noqa: N815  Segment's name
+    event: str | None = None
+    properties: Properties | None = None
+    context: Context | None = None
+
+
+class Event(Struct, frozen=True):
+    """One decoded fact from a producer.
+
+    Attributes
+    ----------
+    user : str
+        ``userId``, else ``anonymousId``: whom all per-user state belongs to.
+    time : float
+        Event time, seconds since the epoch, by the producer's (corrected) clock.
+    items : tuple of Product
+        The products concerned, with text ids: one for product events, many for lists and orders.
+    """
+
+    message_id: str
+    user: str
+    known: bool
+    time: float
+    name: str
+    kind: EventKind
+    properties: Properties
+    items: tuple[Product, ...] = ()
+    decision_id: str | None = None
+    time_zone: str | None = None
+    purposes: dict[str, bool] = field(default_factory=dict)
+
+    @property
+    def item_id(self) -> str | None:
+        """The one product that a product event is about."""
+        return self.items[0].product_id if self.items else None  # type: ignore[return-value]  # decode made it text
+
+
+_K = EventKind
+EVENT_NAMES: dict[str, EventKind] = {
+    "Product Viewed": _K.VIEW,
+    "Product Clicked": _K.CLICK,
+    "Product List Viewed": _K.LIST_VIEW,
+    "Product List Filtered": _K.LIST_VIEW,
+    "Products Searched": _K.SEARCH,
+    "Product Added": _K.CART_ADD,
+    "Wishlist Product Added to Cart": _K.CART_ADD,
+    "Product Removed": _K.CART_REMOVE,
+    "Cart Viewed": _K.CART_VIEW,
+    "Checkout Started": _K.CHECKOUT,
+    "Checkout Step Viewed": _K.CHECKOUT,
+    "Checkout Step Completed": _K.CHECKOUT,
+    "Payment Info Entered": _K.CHECKOUT,
+    "Order Completed": _K.ORDER,
+    "Order Updated": _K.ORDER_UPDATE,
+    "Order Refunded": _K.REFUND,
+    "Order Cancelled": _K.CANCEL,
+    "Promotion Viewed": _K.PROMOTION_VIEW,
+    "Promotion Clicked": _K.PROMOTION_CLICK,
+    "Coupon Entered": _K.COUPON,
+    "Coupon Applied": _K.COUPON,
+    "Coupon Denied": _K.COUPON,
+    "Coupon Removed": _K.COUPON,
+    "Product Added to Wishlist": _K.WISH_ADD,
+    "Product Removed from Wishlist": _K.WISH_REMOVE,
+    "Product Shared": _K.SHARE,
+    "Cart Shared": _K.SHARE,
+    "Product Reviewed": _K.REVIEW,
+    "Email Delivered": _K.EMAIL_DELIVERED,
+    "Email Opened": _K.EMAIL_OPEN,
+    "Email Link Clicked": _K.EMAIL_CLICK,
+    "Email Bounced": _K.EMAIL_BOUNCE,
+    "Email Marked as Spam": _K.UNSUBSCRIBE,
+    "Unsubscribed": _K.UNSUBSCRIBE,
+    "Consent Changed": _K.CONSENT,
+    "Recommendations Requested": _K.REQUEST,
+    "Experiment Viewed": _K.EXPERIMENT,
+    # Segment v1, names given as legacy by the spec itself
+    "Viewed Product": _K.VIEW,
+    "Clicked Product": _K.CLICK,
+    "Viewed Product Category": _K.LIST_VIEW,
+    "Searched Products": _K.SEARCH,
+    "Added Product": _K.CART_ADD,
+    "Removed Product": _K.CART_REMOVE,
+    "Started Order": _K.CHECKOUT,
+    "Completed Order": _K.ORDER,
+    "Updated Order": _K.ORDER_UPDATE,
+    "Refunded Order": _K.REFUND,
+    "Cancelled Order": _K.CANCEL,
+    "Viewed Promotion": _K.PROMOTION_VIEW,
+    "Clicked Promotion": _K.PROMOTION_CLICK,
+}

@@ -1,0 +1,31 @@
+"""Deterministic ids and sticky buckets. No salt of the process enters: a repeated output has the same id."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+__all__ = ["bucket", "id_of", "token"]
+
+_UNIT = 1 << 64
+
+
+def id_of(*parts: str) -> str:
+    """Hash parts into a 32-digit id; parts cannot run into one another.
+
+    >>> id_of("cart", "u1", "p1", "m1") == id_of("cart", "u1", "p1", "m1")
+    True
+    >>> id_of("ab", "c") == id_of("a", "bc")
+    False
+    """
+    return blake2b("\x1f".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def token(text: str) -> int:
+    """Hash text into a 64-bit number, for windows of remembered ids."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def bucket(salt: str, user: str) -> float:
+    """Where a user falls in [0, 1): a function of the id and the salt alone, so a holdout is sticky."""
+    digest = blake2b(user.encode(), digest_size=8, key=salt.encode()[:64]).digest()
+    return int.from_bytes(digest, "little") / _UNIT

@@ -1,0 +1,89 @@
+"""Build an engine. Worker, replay and tests use this one function, so what is tested is what runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from online_models.factorisation import StreamingIALS
+from online_models.fold import ModelSet
+from online_models.hybrid import OnlineBlend
+
+from online_models.bandits import ThompsonSampling
+from online_models.click_rate import ClickRate
+from online_models.cooccurrence import SequentialCooccurrence
+from online_models.metrics import ClickMetrics, RankingMetrics
+from online_models.popularity import DecayedPopularity
+from online_models.vocabulary import Vocabulary
+from stream.core.attribution import Attribution
+from stream.core.campaigns import Campaigns
+from stream.core.cleaning import Cleaner
+from stream.core.engine import Engine
+from stream.core.features import OFFER_FEATURES
+from stream.core.learning import Learner, Models
+from stream.core.messages import Messenger
+from stream.core.offers import OfferDesk
+from stream.core.recommending import Recommender
+from stream.core.reference import Reference
+from stream.core.state import PartitionState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stream.core.config import EngineConfig
+    from stream.settings import Settings
+
+__all__ = ["build_engine", "build_models"]
+
+
+def build_models(settings: Settings) -> Models:
+    """Build the learners of one worker, empty."""
+    vocabulary = Vocabulary(settings.max_items)
+    popularity = DecayedPopularity(vocabulary)
+    cooccurrence = SequentialCooccurrence(vocabulary)
+    factors = StreamingIALS(vocabulary) if settings.recommend.factors else None
+    blend = OnlineBlend(
+        vocabulary, popularity, cooccurrence, factors, candidates_per_source=settings.recommend.candidates
+    )
+    clicks = ClickRate(settings.click_slots)
+    bandit = ThompsonSampling(len(OFFER_FEATURES), alpha=settings.offers.alpha, floor=settings.offers.floor)
+    learners = [popularity, cooccurrence, *([factors] if factors else []), blend, clicks, bandit]
+    return Models(
+        blend=blend,
+        clicks=clicks,
+        offers=bandit,
+        fold=ModelSet(learners, vocabulary),
+        recommend_metrics=RankingMetrics(),
+        click_metrics=ClickMetrics(),
+        offer_metrics=ClickMetrics(),
+    )
+
+
+def build_engine(
+    settings: Settings,
+    models: Models,
+    reference: Reference | None = None,
+    *,
+    config: EngineConfig | None = None,
+) -> Engine:
+    """Build the engine of one partition, with empty state, over a worker's models and reference view."""
+    config = config or settings.engine_config()
+    reference = reference if reference is not None else Reference()
+    state = PartitionState(config.max_users)
+
+    def slots_of(features: Mapping[str, str]) -> list[int]:
+        return models.clicks.encode(features).slots.tolist()  # type: ignore[no-any-return]  # int32 to int
+
+    attribution = Attribution(config.attribution, state, slots_of)
+    desk = OfferDesk(config, models.offers, reference, state, attribution)
+    messenger = Messenger(config.campaigns, reference, state, desk)
+    return Engine(
+        state=state,
+        models=models,
+        reference=reference,
+        cleaner=Cleaner(config.cleaning),
+        attribution=attribution,
+        learner=Learner(models),
+        recommender=Recommender(config, models.blend, reference, attribution),
+        desk=desk,
+        campaigns=Campaigns(config.campaigns, reference, state, messenger),
+    )

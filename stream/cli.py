@@ -1,0 +1,312 @@
+"""The command line. Each command is thin: parse, call, print.
+
+Data goes to stdout, talk to stderr; ``--json`` wherever a program may read; exit codes in
+:class:`stream.terminal.ExitCode`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.table import Table
+
+from schemas.codec import parse_time
+from stream.reading import BadFileError
+from stream.settings import Settings
+from stream.terminal import ExitCode, fail, print_json, progress_bar, talk
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    name="nudge",
+    help="Streaming event processor for smart marketing.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+topics_app = typer.Typer(help="Compare the cluster's topics with the declared ones, and create them.")
+schemas_app = typer.Typer(help="Write or check the published JSON Schemas.")
+config_app = typer.Typer(help="Show and check the settings.")
+app.add_typer(topics_app, name="topics")
+app.add_typer(schemas_app, name="schemas")
+app.add_typer(config_app, name="config")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
+Bootstrap = Annotated[str | None, typer.Option(help="Kafka, host:port; default NUDGE_KAFKA__BOOTSTRAP.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of every draw; default NUDGE_SEED.")]
+Catalogue = Annotated[Path | None, typer.Option(exists=True, help="Items, one JSON object a line.")]
+Offers = Annotated[Path | None, typer.Option(exists=True, help="Offers, one JSON object a line.")]
+Campaigns = Annotated[Path | None, typer.Option(exists=True, help="Campaigns: YAML or JSON, file or folder.")]
+EventsFile = Annotated[
+    Path, typer.Option("--events", exists=True, dir_okay=False, help="JSONL, plain or .gz.")
+]
+PUBLISHED = Path("schemas/published")
+
+
+@app.command()
+def replay(
+    events: EventsFile,
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the results.")],
+    catalogue: Catalogue = None,
+    offers: Offers = None,
+    campaigns: Campaigns = None,
+    seed: Seed = None,
+    until: Annotated[str | None, typer.Option(help="Let time go on to here after the last event.")] = None,
+    now: Annotated[str | None, typer.Option(help="Nothing came in after this; default: now.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run recorded events through the production engine, driven by event time.
+
+    Example: nudge replay --events shop.jsonl.gz --campaigns campaigns.yaml --out results
+    """
+    from stream.replay import load_reference
+    from stream.replay import replay as run
+
+    settings = _settings(seed=seed)
+    reference = load_reference(catalogue, offers, campaigns)
+    with progress_bar(f"replaying {events.name}") as progress:
+        report = run(
+            settings,
+            events,
+            out,
+            reference,
+            now=_time(now, "--now") if now else time.time(),
+            until=_time(until, "--until") if until else None,
+            progress=progress,
+        )
+    if as_json:
+        print_json(report)
+        return
+    _show_report(report)
+    talk.print(f"results in {out}", markup=False)
+
+
+@app.command()
+def validate(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Events, or campaigns as YAML.")],
+    as_json: AsJson = False,
+) -> None:
+    """Check a file of events (or of campaigns, by its .yaml ending) and say what is wrong where.
+
+    Ends with 0 if all is valid, with 1 if something would be rejected.
+    """
+    from stream.reading import read_campaigns
+    from stream.validating import validate_events
+
+    if file.suffix in {".yaml", ".yml"}:
+        campaigns = read_campaigns(file)
+        if as_json:
+            print_json({"campaigns": sorted(campaigns)})
+        talk.print(f"{len(campaigns)} campaigns are valid", markup=False)
+        return
+    with progress_bar(f"checking {file.name}") as progress:
+        report = validate_events(file, progress)
+    if as_json:
+        print_json(report)
+    else:
+        _show_validation(report)
+    if report["rejected"]:
+        raise typer.Exit(ExitCode.FAILED_CHECK)
+
+
+@app.command(name="import")
+def import_(
+    source: Annotated[str, typer.Argument(help="movielens, taobao, online-retail or yoochoose.")],
+    file: Annotated[str, typer.Argument(help="The data set's file, plain or .gz, or - for stdin.")],
+    catalogue: Annotated[Path | None, typer.Option(help="Write the catalogue here.")] = None,
+    from_: Annotated[str | None, typer.Option("--from", help="Drop events before this time.")] = None,
+    to: Annotated[str | None, typer.Option(help="Drop events at or after this time.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON to stderr.")] = False,
+) -> None:
+    """Turn a public data set into canonical events on stdout, sorted by time.
+
+    Example: nudge import taobao UserBehavior.csv.gz --from 2017-11-24 --to 2017-12-04 > events.jsonl
+    """
+    from dataclasses import asdict
+
+    import orjson
+
+    from stream.importing import DataSetError, import_events
+
+    path: Any = "-" if file == "-" else Path(file)
+    if path != "-" and not path.is_file():
+        fail(ExitCode.USAGE, f"no file {file}")
+    window = (_time(from_, "--from") if from_ else None, _time(to, "--to") if to else None)
+    sink = catalogue.open("wb") if catalogue else None
+    try:
+        with progress_bar(f"importing {file} (bytes)") as progress:
+            report = import_events(
+                source,
+                path,
+                out=sys.stdout.buffer,
+                catalogue=sink,
+                from_s=window[0],
+                to_s=window[1],
+                progress=progress,
+            )
+        sys.stdout.buffer.flush()
+    except DataSetError as error:
+        fail(ExitCode.BAD_DATA, str(error))
+    finally:
+        if sink is not None:
+            sink.close()
+    if as_json:
+        sys.stderr.buffer.write(orjson.dumps(asdict(report)) + b"\n")
+        return
+    talk.print(
+        f"{report.read} lines read, {report.written} events written, "
+        f"{report.dropped_outside} outside the window, {sum(report.malformed.values())} malformed {report.malformed or ''}",
+        markup=False,
+    )
+
+
+@app.command()
+def simulate(
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    users: Annotated[int, typer.Option(min=1, help="Shoppers.")] = 500,
+    items: Annotated[int, typer.Option(min=10, help="Items of the shop.")] = 300,
+    start: Annotated[str, typer.Option(help="Time of the first event.")] = "2026-01-05",
+    duration: Annotated[float, typer.Option(min=1, help="Seconds of event time.")] = 86_400.0,
+    rate: Annotated[float, typer.Option(min=0.001, help="Events per second of event time.")] = 1.0,
+    hostile_share: Annotated[float, typer.Option(min=0, max=0.5, help="Share of bad records.")] = 0.0,
+    catalogue: Annotated[Path | None, typer.Option(help="Write the shop's items here.")] = None,
+    offers: Annotated[Path | None, typer.Option(help="Write the shop's offers here.")] = None,
+) -> None:
+    """Write the events of a simulated shop to stdout.
+
+    Example: nudge simulate --seed 7 --duration 3600 --catalogue items.jsonl > events.jsonl
+    """
+    from stream import simulating
+
+    begins = _time(start, "--start")
+    if catalogue is not None:
+        rows = simulating.catalogue(seed, n_items=items, start=begins)
+        catalogue.write_bytes(b"".join(row + b"\n" for row in rows))
+    if offers is not None:
+        offers.write_bytes(b"".join(row + b"\n" for row in simulating.offers(seed, start=begins)))
+    records = simulating.simulate(
+        seed=seed,
+        n_users=users,
+        n_items=items,
+        start=begins,
+        duration_s=duration,
+        events_per_s=rate,
+        hostile_share=hostile_share,
+    )
+    for record in records:
+        sys.stdout.buffer.write(record + b"\n")
+    sys.stdout.buffer.flush()
+
+
+@schemas_app.command("write")
+def schemas_write(folder: Annotated[Path, typer.Argument()] = PUBLISHED) -> None:
+    """Generate the published schemas from the code."""
+    from schemas.published_documents import documents
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in documents().items():
+        (folder / name).write_text(text)
+        talk.print(str(folder / name), markup=False)
+
+
+@schemas_app.command("check")
+def schemas_check(folder: Annotated[Path, typer.Argument()] = PUBLISHED) -> None:
+    """End with 1 if a published schema differs from the code."""
+    from schemas.published_documents import documents
+
+    stale = [
+        name
+        for name, text in documents().items()
+        if not (folder / name).is_file() or (folder / name).read_text() != text
+    ]
+    for name in stale:
+        talk.print(f"stale: {folder / name} (nudge schemas write)", style="red", markup=False)
+    if stale:
+        raise typer.Exit(ExitCode.FAILED_CHECK)
+
+
+@config_app.command("show")
+def config_show() -> None:
+    """Print all settings as they are in force."""
+    print_json(_settings().model_dump(mode="json"))
+
+
+@config_app.command("check")
+def config_check() -> None:
+    """End with 78 if the settings cannot be used."""
+    _settings()
+    talk.print("the settings are valid", markup=False)
+
+
+def _settings(*, seed: int | None = None, **changes: Any) -> Settings:
+    """Read the settings; what the command line gives wins."""
+    if seed is not None:
+        changes["seed"] = seed
+    try:
+        return Settings(**changes)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()
+        )
+        fail(ExitCode.BAD_CONFIGURATION, f"bad configuration: {faults}")
+
+
+def _time(text: str, option: str) -> float:
+    try:
+        return parse_time(text)
+    except ValueError:
+        fail(ExitCode.USAGE, f"{option} {text!r} is not a time; write 2017-11-24 or 2017-11-24T16:00:00Z")
+
+
+def _show_report(report: dict[str, Any]) -> None:
+    events = report["events"]
+    talk.print(
+        f"{events['read']} events read: {events['accepted']} accepted ({events['unknown']} of unknown name), "
+        f"{events['duplicate']} duplicates, {sum(events['rejected'].values())} rejected "
+        f"{events['rejected'] or ''}; {report['throughput_events_per_s']:.0f} events/s",
+        markup=False,
+    )
+    table = Table("campaign", "armed", "cancelled", "pending", "eligible", "sent", "suppressed", box=None)
+    for campaign_id, funnel in report["campaigns"].items():
+        numbers = (str(funnel[name]) for name in ("armed", "cancelled", "pending", "eligible", "sent"))
+        reasons = ", ".join(f"{reason} {n}" for reason, n in funnel["suppressed"].items())
+        table.add_row(campaign_id, *numbers, reasons)
+    if report["campaigns"]:
+        talk.print(table)
+    recommend = report["models"]["recommend"]
+    if recommend["n"]:
+        talk.print(
+            f"recommendations: {report['outputs']['recommendations']} slates; test-then-train recall@10 "
+            f"{recommend['recall_at_10']:.4f} over {recommend['n']} events",
+            markup=False,
+        )
+
+
+def _show_validation(report: dict[str, Any]) -> None:
+    talk.print(f"{report['read']} lines, {report['valid']} valid", markup=False)
+    for code, n in report["rejected"].items():
+        talk.print(f"  {code}: {n}", style="red", markup=False)
+        for example in report["examples"][code]:
+            talk.print(f"    line {example['line']} {example['path']}: {example['message']}", markup=False)
+    for name, seen in report["unknown"].items():
+        hint = f" (did you mean {seen['nearest']!r}?)" if seen["nearest"] else ""
+        talk.print(f"  unknown event {name!r}: {seen['count']}{hint}", style="yellow", markup=False)
+    if report["out_of_order"]:
+        talk.print(f"  {report['out_of_order']} lines are older than the line above them", style="yellow")
+
+
+def main() -> None:
+    """Run the command line; what a user can cause ends with a sentence and a code, not with a traceback."""
+    try:
+        app()
+    except BadFileError as error:
+        fail(ExitCode.BAD_DATA, str(error))
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise SystemExit(int(ExitCode.OK)) from None

@@ -1,0 +1,159 @@
+"""Attribute: join feedback to the decisions and impressions it answers, with the features logged then.
+
+Windows expire to reward 0. A refund or cancellation takes an offer's reward back: a second example with
+reward 0 for the same context.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from schemas.reasons import EventKind
+from stream.core.features import click_features
+from stream.core.state import Impression, OpenDecision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from schemas.events import Event
+    from stream.core.config import AttributionConfig
+    from stream.core.profiles import Moment
+    from stream.core.state import Due, ModelMemory, PartitionState
+
+__all__ = ["Attribution", "Feedback"]
+
+_K = EventKind
+_ITEM_RESPONSES = frozenset({_K.CLICK, _K.VIEW, _K.CART_ADD})
+_OFFER_RESPONSES = frozenset({_K.PROMOTION_CLICK, _K.EMAIL_CLICK, _K.COUPON, _K.ORDER})
+_REVERSALS = frozenset({_K.REFUND, _K.CANCEL})
+REWARDED = "offer:rewarded"
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """A decision or impression with its reward.
+
+    Attributes
+    ----------
+    kind : {"click", "offer", "recommendation"}
+        Which learner it is for.
+    action : str
+        The item, the offer, or for a recommendation its decision id.
+    features : list of int or float
+        As logged at decision time: slots for clicks, a context vector for offers.
+    reward : float
+        1 for a response, 0 for none.
+    """
+
+    kind: str
+    action: str
+    features: list[int] | list[float]
+    reward: float
+
+
+class Attribution:
+    """Opens and closes what may still be rewarded, per user, bounded by time and count."""
+
+    def __init__(
+        self,
+        config: AttributionConfig,
+        state: PartitionState,
+        slots_of: Callable[[Mapping[str, str]], list[int]],
+    ) -> None:
+        self._config = config
+        self._state = state
+        self._slots_of = slots_of
+
+    def close(self, moment: Moment, memory: ModelMemory) -> list[Feedback]:
+        """Return feedback that an event gives, and open the impressions that it makes."""
+        event = moment.event
+        feedback: list[Feedback] = []
+        if event.kind in _ITEM_RESPONSES:
+            feedback += self._clicked(moment)
+            feedback += self._responded(event, memory, "recommendation")
+        if event.kind in _OFFER_RESPONSES:
+            feedback += self._responded(event, memory, "offer")
+        if event.kind in _REVERSALS:
+            feedback += self._reversed(memory)
+        if event.kind is _K.LIST_VIEW and moment.teaches:
+            self._shown(moment)
+        return feedback if moment.teaches else []
+
+    def open(self, decision_id: str, decision: OpenDecision, user: str, memory: ModelMemory) -> None:
+        """Remember a decision until its deadline; the oldest goes when a user has too many."""
+        memory.open[decision_id] = decision
+        self._state.schedule(decision.deadline, user, "decision", decision_id)
+        if len(memory.open) > self._config.max_open:
+            del memory.open[next(iter(memory.open))]
+
+    def expire(self, due: Due) -> list[Feedback]:
+        """Close what was not answered in time: reward 0."""
+        state = self._state
+        if due.kind == "impression":
+            profile = state.profile(due.user)
+            late = [i for i in profile.impressions if i.item_id == due.ref and i.deadline <= due.at]
+            if late:
+                profile.impressions = [i for i in profile.impressions if i not in late]
+                state.dirty.add(due.user)
+            return [Feedback("click", i.item_id, i.slots, 0.0) for i in late]
+        memory = state.memory(due.user)
+        decision = memory.open.get(due.ref)
+        if decision is None or decision.deadline > due.at:
+            return []
+        del memory.open[due.ref]
+        state.dirty.add(due.user)
+        if decision.kind == REWARDED:
+            return []
+        action = decision.action if decision.kind == "offer" else due.ref
+        return [Feedback(decision.kind, action, decision.features, 0.0)]
+
+    def _shown(self, moment: Moment) -> None:
+        event, profile = moment.event, moment.profile
+        deadline = event.time + self._config.click_window_s
+        for place, product in enumerate(event.items[: self._config.max_impressions]):
+            slots = self._slots_of(click_features(event, product, place, profile))
+            item_id = str(product.product_id)
+            profile.impressions.append(Impression(item_id, slots, deadline))
+            self._state.schedule(deadline, event.user, "impression", item_id)
+        del profile.impressions[: -self._config.max_impressions]
+
+    def _clicked(self, moment: Moment) -> list[Feedback]:
+        profile, item_id, time = moment.profile, moment.event.item_id, moment.event.time
+        hits = [i for i in profile.impressions if i.item_id == item_id and time <= i.deadline]
+        if not hits:
+            return []
+        profile.impressions = [i for i in profile.impressions if i not in hits]
+        return [Feedback("click", i.item_id, i.slots, 1.0) for i in hits[-1:]]
+
+    def _responded(self, event: Event, memory: ModelMemory, kind: str) -> list[Feedback]:
+        """By the echoed decision id, else by last touch within the window."""
+        for decision_id in [event.decision_id or "", *reversed(memory.open)]:
+            decision = memory.open.get(decision_id)
+            if decision is None or decision.kind != kind or event.time > decision.deadline:
+                continue
+            if decision_id != event.decision_id and not _touches(event, decision):
+                continue
+            if kind == "offer":
+                decision.kind = REWARDED  # stays until its deadline, in case the order is refunded
+                return [Feedback(kind, decision.action, decision.features, 1.0)]
+            del memory.open[decision_id]
+            return [Feedback(kind, decision_id, decision.features, 1.0)]
+        return []
+
+    def _reversed(self, memory: ModelMemory) -> list[Feedback]:
+        for decision_id in reversed(memory.open):
+            decision = memory.open[decision_id]
+            if decision.kind == REWARDED:
+                del memory.open[decision_id]
+                return [Feedback("offer", decision.action, decision.features, 0.0)]
+        return []
+
+
+def _touches(event: Event, decision: OpenDecision) -> bool:
+    if decision.kind == "recommendation":
+        return event.item_id in decision.items
+    if event.kind is _K.ORDER:
+        return True
+    promotion = event.properties.promotion_id
+    return promotion is not None and str(promotion) == decision.action

@@ -1,0 +1,109 @@
+"""Clean: accept an event, accept it without learning from it, or reject it with a code.
+
+Orders, refunds, cancellations, consent and unsubscribe are never rejected but as duplicates: late or odd
+ones still cancel, suppress and count as bought. They only do not teach or arm.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from schemas.codec import Rejected
+from schemas.ids import token
+from schemas.reasons import EventKind, RejectCode
+
+if TYPE_CHECKING:
+    from schemas.events import Event
+    from stream.core.config import CleaningConfig
+    from stream.core.state import Header, Profile
+
+__all__ = ["ALWAYS_APPLIED", "Cleaner"]
+
+ALWAYS_APPLIED = frozenset(
+    {
+        EventKind.ORDER,
+        EventKind.ORDER_UPDATE,
+        EventKind.REFUND,
+        EventKind.CANCEL,
+        EventKind.CONSENT,
+        EventKind.UNSUBSCRIBE,
+    }
+)
+
+
+class Cleaner:
+    """Judges events against the partition's watermark and the user's recent past."""
+
+    def __init__(self, config: CleaningConfig) -> None:
+        self._config = config
+
+    def judge(self, event: Event, profile: Profile, header: Header, ingest_time: float) -> Rejected | bool:
+        """Return a rejection, or whether the event may teach and arm."""
+        if token(event.message_id) in profile.seen_ids:
+            return Rejected(RejectCode.DUPLICATE, "$.messageId", "this messageId was applied before")
+        fault = self._fault(event, profile, header, ingest_time)
+        if fault is not None and event.kind not in ALWAYS_APPLIED:
+            return fault
+        return fault is None
+
+    def remember(self, event: Event, profile: Profile) -> None:
+        """Note an accepted event's id and rate."""
+        if event.time - profile.last_seen > self._config.late_s:
+            profile.seen_ids.clear()  # a re-send from before the gap would be late anyway
+        profile.seen_ids.append(token(event.message_id))
+        if len(profile.seen_ids) > self._config.max_seen_ids:
+            del profile.seen_ids[0]
+        minute = int(event.time // 60)
+        if minute > profile.minute:
+            profile.minute, profile.minute_events = minute, 0
+        profile.minute_events += minute == profile.minute
+
+    def advance(self, event: Event, header: Header, ingest_time: float) -> None:
+        """Move the watermark to the event, never ahead of the broker's time + ``max_future_s``.
+
+        Where there is no broker clock, a jump of more than ``late_s`` waits for a second user.
+        """
+        time = min(event.time, ingest_time + self._config.max_future_s)
+        if time <= header.watermark:
+            return
+        jump = time - header.watermark > self._config.late_s and header.watermark > float("-inf")
+        if not (jump and self._config.confirm_jumps):
+            header.watermark = time
+            return
+        if header.jump_user not in {"", event.user} and header.jump_time > header.watermark:
+            header.watermark = min(time, header.jump_time)
+            header.jump_user = ""
+            self.advance(event, header, ingest_time)  # from the confirmed time on
+            return
+        if header.jump_user == "" or header.jump_time <= header.watermark or time < header.jump_time:
+            header.jump_user, header.jump_time = event.user, time
+
+    def _fault(self, event: Event, profile: Profile, header: Header, ingest_time: float) -> Rejected | None:
+        config = self._config
+        if event.time > ingest_time + config.max_future_s:
+            ahead = event.time - ingest_time
+            return _rejected(
+                RejectCode.FUTURE, f"{ahead:.0f} s ahead of ingest; limit {config.max_future_s:.0f}"
+            )
+        if event.time < header.watermark - config.late_s:
+            behind = header.watermark - event.time
+            return _rejected(
+                RejectCode.LATE, f"{behind:.0f} s behind the watermark; limit {config.late_s:.0f}"
+            )
+        if profile.minute_events >= config.max_events_per_minute and profile.minute == int(event.time // 60):
+            limit = config.max_events_per_minute
+            return Rejected(RejectCode.BOT_RATE, "$.userId", f"more than {limit} events in a minute")
+        for item in event.items:
+            price, quantity = item.price, item.quantity
+            if price is not None and not 0 <= price <= config.max_price:
+                return Rejected(
+                    RejectCode.OUTLIER, "$.properties.price", f"price {price}; limit {config.max_price:g}"
+                )
+            if quantity is not None and not 0 < quantity <= config.max_quantity:
+                limit_text = f"quantity {quantity}; limit {config.max_quantity:g}"
+                return Rejected(RejectCode.OUTLIER, "$.properties.quantity", limit_text)
+        return None
+
+
+def _rejected(code: RejectCode, message: str) -> Rejected:
+    return Rejected(code, "$.timestamp", message)

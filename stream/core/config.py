@@ -1,0 +1,91 @@
+"""The plain values that the stages are built from; ``stream.settings`` fills them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = [
+    "AttributionConfig",
+    "CampaignPolicy",
+    "CleaningConfig",
+    "EngineConfig",
+    "OfferConfig",
+    "RecommendConfig",
+]
+
+DAY_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class CleaningConfig:
+    """Bounds of what is accepted. Times in seconds of event time."""
+
+    max_future_s: float = 300.0
+    late_s: float = DAY_S
+    confirm_jumps: bool = (
+        False  # replay has no broker clock: a second user must confirm a jump of the watermark
+    )
+    max_events_per_minute: int = 300
+    max_price: float = 1e7
+    max_quantity: float = 1e5
+    max_seen_ids: int = 128  # per user, 8 bytes each on the changelog
+
+
+@dataclass(frozen=True, slots=True)
+class AttributionConfig:
+    """How long feedback may still find its decision, seconds."""
+
+    click_window_s: float = 1800.0
+    decision_window_s: float = DAY_S
+    max_open: int = 16
+    max_impressions: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendConfig:
+    """When a slate is emitted and how long it is."""
+
+    n_items: int = 10
+    min_interval_s: float = 60.0
+    valid_s: float = DAY_S
+    history: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class OfferConfig:
+    """When an on-site offer is decided."""
+
+    min_interval_s: float = 1800.0
+    partitions: int = 1  # a global budget is shared out equally
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignPolicy:
+    """Rules over all campaigns.
+
+    ``consent_when_unknown`` maps a purpose to whether silence counts as consent; a purpose that is not named
+    takes ``"*"``.
+    """
+
+    lateness_s: float = 300.0
+    daily_cap: int | None = 2
+    cooldowns: bool = True
+    holdout_share: float = 0.05
+    holdout_salt: str = "nudge"
+    go_live: float = float("-inf")
+    default_time_zone: str = "UTC"
+    consent_when_unknown: dict[str, bool] = field(default_factory=lambda: {"*": False})
+    max_timers: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """All of it, and the seed of every draw."""
+
+    seed: int = 0
+    max_users: int = 1_000_000  # per partition; beyond it the least recently active user is forgotten
+    cleaning: CleaningConfig = CleaningConfig()
+    attribution: AttributionConfig = AttributionConfig()
+    recommend: RecommendConfig = RecommendConfig()
+    offers: OfferConfig = OfferConfig()
+    campaigns: CampaignPolicy = field(default_factory=CampaignPolicy)

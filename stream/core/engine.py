@@ -1,0 +1,111 @@
+"""The flow. ``bytes -> decode -> clean -> profile -> attribute -> learn -> recommend -> offer -> campaign``.
+
+One engine serves one partition; engines of a worker share the models and the reference view.
+There is no clock: records carry event time and ``ingest_time``, and an idle host calls :meth:`Engine.tick`.
+Records are taken one by one, so the result does not depend on where a batch ends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from schemas.codec import Rejected, decode
+from schemas.reasons import EventKind
+from stream.core import profiles
+from stream.core.records import Outputs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stream.core.attribution import Attribution
+    from stream.core.campaigns import Campaigns
+    from stream.core.cleaning import Cleaner
+    from stream.core.learning import Learner, Models
+    from stream.core.offers import OfferDesk
+    from stream.core.recommending import Recommender
+    from stream.core.records import Record
+    from stream.core.reference import Reference
+    from stream.core.state import PartitionState
+
+__all__ = ["Engine"]
+
+
+@dataclass(slots=True)
+class Engine:
+    """Everything between records and the messages they cause. No I/O, no clock, no globals.
+
+    ``model_version`` names what the models had folded when the batch began; every decision that read a
+    model is stamped with it.
+    """
+
+    state: PartitionState
+    models: Models
+    reference: Reference
+    cleaner: Cleaner
+    attribution: Attribution
+    learner: Learner
+    recommender: Recommender
+    desk: OfferDesk
+    campaigns: Campaigns
+    model_version: str = "0"
+
+    def process(self, batch: Sequence[Record]) -> Outputs:
+        """Process records of one partition in order; outputs keep that order."""
+        outputs = Outputs()
+        for record in batch:
+            self._process_one(record, outputs)
+        return outputs
+
+    def tick(self, elapsed_s: float) -> Outputs:
+        """Let idle time pass: the watermark advances by it, and what comes due on the way fires."""
+        outputs, header = Outputs(), self.state.header
+        until = header.watermark + elapsed_s
+        while self.state.next_due() <= until:
+            header.watermark = max(header.watermark, self.state.next_due())
+            self._fire_due(outputs)
+        header.watermark = until
+        return outputs
+
+    def _process_one(self, record: Record, outputs: Outputs) -> None:
+        outputs.counts["read",] += 1
+        event = decode(record.value)
+        if isinstance(event, Rejected):
+            outputs.reject(record, event)
+            return
+
+        state, user = self.state, event.user
+        on_time = self.cleaner.judge(event, state.profile(user), state.header, record.ingest_time)
+        if isinstance(on_time, Rejected):
+            outputs.reject(record, on_time)
+            return
+        outputs.counts["accepted",] += 1
+        if event.kind is EventKind.UNKNOWN:
+            outputs.counts["unknown",] += 1
+            return
+
+        if on_time:
+            self.cleaner.advance(event, state.header, record.ingest_time)
+            self._fire_due(outputs)
+
+        profile, memory = state.profile(user), state.memory(user)
+        self.cleaner.remember(event, profile)
+        moment = profiles.update(event, profile, on_time=on_time)
+        state.touch(user, profile, memory)
+        for feedback in self.attribution.close(moment, memory):
+            self.learner.feed(feedback)
+        self.learner.learn(moment, memory)
+        self.recommender.recommend(moment, memory, self.model_version, outputs)
+        self.desk.offer(moment, memory, self.model_version, outputs)
+        self.campaigns.advance(moment, outputs)
+
+    def _fire_due(self, outputs: Outputs) -> None:
+        watermark = self.state.header.watermark
+        for due in self.state.pop_due(watermark):
+            if due.user not in self.state.profiles:
+                continue
+            if due.kind == "campaign":
+                self.campaigns.fire(due, self.model_version, outputs)
+            else:
+                for feedback in self.attribution.expire(due):
+                    self.learner.feed(feedback)

@@ -1,0 +1,71 @@
+"""Learn: test, then train. Every model scores an event before it learns it; the score feeds the metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from online_models.bandits import NOTHING
+from online_models.hashing import SparseFeatures
+
+if TYPE_CHECKING:
+    from online_models.fold import ModelSet
+    from online_models.hybrid import OnlineBlend
+
+    from online_models.bandits import ThompsonSampling
+    from online_models.click_rate import ClickRate
+    from online_models.metrics import ClickMetrics, RankingMetrics
+    from stream.core.attribution import Feedback
+    from stream.core.profiles import Moment
+    from stream.core.state import ModelMemory
+
+__all__ = ["Learner", "Models"]
+
+
+@dataclass(slots=True)
+class Models:
+    """The learners of one worker and their progressive metrics."""
+
+    blend: OnlineBlend
+    clicks: ClickRate
+    offers: ThompsonSampling
+    fold: ModelSet
+    recommend_metrics: RankingMetrics
+    click_metrics: ClickMetrics
+    offer_metrics: ClickMetrics
+
+
+class Learner:
+    """Feeds interactions and feedback to the models."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    def learn(self, moment: Moment, memory: ModelMemory) -> None:
+        """Learn an event's interactions; items are taken in the event's order."""
+        if not moment.teaches or not (moment.fresh or moment.repeated):
+            return
+        blend, time = self._models.blend, moment.event.time
+        history = moment.history
+        for item_id in moment.fresh:
+            slate = blend.propose(history, time, moment.gap_s, frozenset(history))
+            self._models.recommend_metrics.update(slate.rank_of(item_id))
+            blend.learn_one(slate, item_id)
+            memory.factors = blend.observe(item_id, history, time, 1.0, repeat=False, memory=memory.factors)
+            history = [item_id, *history][:64]
+        for item_id in moment.repeated:
+            memory.factors = blend.observe(item_id, history, time, 1.0, repeat=True, memory=memory.factors)
+
+    def feed(self, feedback: Feedback) -> None:
+        """Learn one closed decision or impression from the features logged when it was made."""
+        models, reward = self._models, feedback.reward
+        if feedback.kind == "click":
+            slots = np.array(feedback.features, dtype=np.int32)
+            shown = SparseFeatures(slots, np.ones(len(slots)), ())
+            models.click_metrics.update(reward, models.clicks.learn_one(shown, reward))
+        elif feedback.kind == "offer" and feedback.action != NOTHING:
+            models.offer_metrics.update(
+                reward, models.offers.learn_one(feedback.action, feedback.features, reward)
+            )

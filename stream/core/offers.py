@@ -1,0 +1,115 @@
+"""Offer: Thompson sampling over eligible offers and "nothing", drawn after all filters, propensity logged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from online_models.bandits import NOTHING
+from schemas.codec import rfc3339
+from schemas.ids import id_of
+from schemas.outputs import Decision
+from schemas.reasons import EventKind
+from stream.core.causes import Occasion, cause_of
+from stream.core.features import OFFER_FEATURES, offer_context
+from stream.core.state import OpenDecision
+
+if TYPE_CHECKING:
+    from online_models.bandits import Choice, ThompsonSampling
+    from schemas.catalogue import Offer
+    from stream.core.attribution import Attribution
+    from stream.core.config import EngineConfig
+    from stream.core.profiles import Moment
+    from stream.core.records import Outputs
+    from stream.core.reference import Reference
+    from stream.core.state import ModelMemory, PartitionState, Profile
+
+__all__ = ["POLICY", "OfferDesk"]
+
+POLICY = "thompson"
+ON_SITE = "on_site"
+_K = EventKind
+_OCCASIONS = frozenset({_K.CART_ADD, _K.CART_VIEW, _K.CHECKOUT})
+
+
+class OfferDesk:
+    """Chooses offers, on the site and in messages; budgets are stopped hard at the partition's share."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        bandit: ThompsonSampling,
+        reference: Reference,
+        state: PartitionState,
+        attribution: Attribution,
+    ) -> None:
+        self._config = config.offers
+        self._seed = config.seed
+        self._window_s = config.attribution.decision_window_s
+        self._bandit = bandit
+        self._reference = reference
+        self._state = state
+        self._attribution = attribution
+
+    def offer(self, moment: Moment, memory: ModelMemory, model_version: str, outputs: Outputs) -> None:
+        """Make an on-site offer where the event is an occasion for one and the last is long enough ago."""
+        event, profile = moment.event, moment.profile
+        if not moment.on_time or event.kind not in _OCCASIONS or not self._reference.offers:
+            return
+        if event.time - profile.slot_times.get(ON_SITE, float("-inf")) < self._config.min_interval_s:
+            return
+        occasion = Occasion(event.user, profile, memory, event.time, cause_of(event), model_version)
+        self.choose(id_of("offer", event.user, ON_SITE, event.message_id), occasion, outputs)
+        profile.slot_times[ON_SITE] = event.time
+
+    def choose(
+        self, decision_id: str, occasion: Occasion, outputs: Outputs, *, campaign_id: str | None = None
+    ) -> Choice:
+        """Draw one of the eligible offers or "nothing", log the decision, and wait for its reward."""
+        profile, now = occasion.profile, occasion.now
+        offers = [offer for offer in self._reference.active_offers(now) if self._eligible(offer, profile)]
+        eligible = [NOTHING, *(offer.offer_id for offer in offers)]
+        context = offer_context(profile, now, message=campaign_id is not None)
+        choice = self._bandit.choose(
+            eligible,
+            context,
+            [0.0, *(offer.value for offer in offers)],
+            [0.0, *(offer.cost for offer in offers)],
+            seed=self._seed,
+            decision_id=decision_id,
+        )
+        outputs.decisions.append(
+            Decision(
+                decision_id=decision_id,
+                kind="offer",
+                user_id=occasion.user,
+                eligible=eligible,
+                action=choice.offer,
+                propensity=choice.propensity,
+                propensities=list(choice.propensities),
+                policy=POLICY,
+                campaign_id=campaign_id,
+                model_version=occasion.model_version,
+                features=dict(zip(OFFER_FEATURES, context, strict=True)),
+                reason="explored" if choice.explored else "best",
+                cause=occasion.cause,
+                decided_at=rfc3339(now),
+            )
+        )
+        outputs.counts["offer", choice.offer] += 1
+        if choice.offer != NOTHING:
+            spend = self._state.header.spend
+            cost = self._reference.offers[choice.offer].cost
+            spend[choice.offer] = spend.get(choice.offer, 0.0) + cost
+            opened = OpenDecision("offer", choice.offer, now + self._window_s, features=context)
+            self._attribution.open(decision_id, opened, occasion.user, occasion.memory)
+        return choice
+
+    def _eligible(self, offer: Offer, profile: Profile) -> bool:
+        """Eligibility is an input of the choice: a filter afterwards would make the propensity wrong."""
+        rules = offer.eligibility
+        if not float(rules.get("min_orders", 0)) <= profile.n_orders <= float(rules.get("max_orders", 1e9)):
+            return False
+        if offer.budget is None:
+            return True
+        share = offer.budget / self._config.partitions
+        return self._state.header.spend.get(offer.offer_id, 0.0) + offer.cost <= share

@@ -1,0 +1,132 @@
+"""Profile: one row per user, updated by each accepted event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from schemas.reasons import EventKind
+
+if TYPE_CHECKING:
+    from schemas.events import Event
+    from stream.core.state import Profile
+
+__all__ = ["INTERACTIONS", "Moment", "update"]
+
+MAX_RING = 64  # algorithms.md 3.4: one ring of 64 serves both retrieval models
+MAX_BOUGHT = 256
+MAX_VIEWED = 64
+SESSION_GAP_S = 1800.0
+
+_K = EventKind
+# Interactions that say "this item is of interest", with the weight v(type) of the popularity counts.
+INTERACTIONS: dict[EventKind, float] = {
+    _K.VIEW: 1.0,
+    _K.CART_ADD: 1.0,
+    _K.WISH_ADD: 1.0,
+    _K.ORDER: 1.0,
+    _K.REVIEW: 1.0,
+}
+MIN_POSITIVE_RATING = 4.0
+
+
+@dataclass(slots=True)
+class Moment:
+    """An accepted event with what its user looked like just before it."""
+
+    event: Event
+    profile: Profile
+    on_time: bool  # neither late nor odd: it may arm, recommend and offer
+    teaches: bool  # on time, and its user lets us learn
+    gap_s: float | None  # since the user's last event; None for the first
+    fresh: list[str]  # interacted items that the user had not consumed before, in order
+    repeated: list[str]
+    history: list[str]  # the ring before this event, newest first
+
+
+def update(event: Event, profile: Profile, *, on_time: bool) -> Moment:
+    """Apply an accepted event to its user's profile and say what was new in it."""
+    gap_s = max(0.0, event.time - profile.last_seen) if profile.n_events else None
+    teaches = on_time and profile.consent.get("learn", True)
+    moment = Moment(event, profile, on_time, teaches, gap_s, [], [], profile.ring)
+    if profile.n_events == 0:
+        profile.first_seen = event.time
+    if gap_s is None or gap_s > SESSION_GAP_S:
+        profile.session_start = event.time
+    profile.n_events += 1
+    profile.known = profile.known or event.known
+    profile.last_seen = max(profile.last_seen, event.time)
+    if event.time_zone:
+        profile.time_zone = event.time_zone
+    if event.purposes:
+        profile.consent.update(sorted(event.purposes.items())[:16])
+    _count(event, profile)
+    if event.kind in INTERACTIONS and _positive(event):
+        _interact(event, moment)
+    return moment
+
+
+def _count(event: Event, profile: Profile) -> None:
+    kind = event.kind
+    if kind is _K.VIEW:
+        profile.n_views += 1
+        _bump(profile.views, event.item_id or "")
+    elif kind is _K.CART_ADD:
+        profile.n_adds += 1
+    elif kind is _K.ORDER:
+        profile.n_orders += 1
+        _add_revenue(event, profile, +1.0)
+        for item in event.items:
+            _remember_bought(profile, str(item.product_id), event.time)
+    elif kind in {_K.REFUND, _K.CANCEL}:
+        _add_revenue(event, profile, -1.0)
+    elif kind is _K.UNSUBSCRIBE:
+        channel = event.properties.channel or "email"
+        if channel not in profile.unsubscribed and len(profile.unsubscribed) < 16:
+            profile.unsubscribed.append(channel)
+
+
+def _positive(event: Event) -> bool:
+    """A review counts as interest from four stars on; the spec's rating is text."""
+    if event.kind is not _K.REVIEW:
+        return True
+    try:
+        return float(event.properties.rating or 0) >= MIN_POSITIVE_RATING
+    except ValueError:
+        return False
+
+
+def _interact(event: Event, moment: Moment) -> None:
+    """Push items that are new to the user on the ring; a repeat leaves the ring as it is."""
+    profile = moment.profile
+    for item in event.items:
+        item_id = str(item.product_id)
+        if item_id in moment.history or item_id in moment.fresh:
+            moment.repeated.append(item_id)
+        else:
+            moment.fresh.append(item_id)
+    if moment.fresh:
+        profile.ring = (moment.fresh[::-1] + moment.history)[:MAX_RING]
+
+
+def _bump(views: dict[str, int], item_id: str) -> None:
+    views[item_id] = views.pop(item_id, 0) + 1
+    if len(views) > MAX_VIEWED:
+        del views[next(iter(views))]
+
+
+def _remember_bought(profile: Profile, item_id: str, time: float) -> None:
+    time = max(time, profile.bought.pop(item_id, time))
+    profile.bought[item_id] = time
+    if len(profile.bought) > MAX_BOUGHT:
+        del profile.bought[next(iter(profile.bought))]
+
+
+def _add_revenue(event: Event, profile: Profile, sign: float) -> None:
+    properties = event.properties
+    amount = properties.total if properties.total is not None else properties.revenue
+    if amount is None or not properties.currency:
+        return
+    currency = properties.currency[:3].upper()
+    if currency in profile.revenue or len(profile.revenue) < 8:
+        profile.revenue[currency] = round(profile.revenue.get(currency, 0.0) + sign * amount, 6)

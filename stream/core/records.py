@@ -1,0 +1,59 @@
+"""What enters and leaves the engine: records in, effects as values out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from schemas.outputs import DeadLetter, Decision, Recommendation, Trigger
+from schemas.reasons import RejectCode
+
+if TYPE_CHECKING:
+    from schemas.codec import Rejected
+
+__all__ = ["Outputs", "Record"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One input record. ``ingest_time`` is the broker's append time, seconds since the epoch."""
+
+    value: bytes
+    ingest_time: float
+    offset: int = -1
+    key: bytes | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(slots=True)
+class Outputs:
+    """The effects of a batch, in order, and what was counted on the way.
+
+    ``counts`` keys are tuples: ``("read",)``, ``("rejected", code)``, ``("campaign", id, "sent")`` and so on;
+    the shell turns them into metrics and reports.
+    """
+
+    recommendations: list[Recommendation] = field(default_factory=list)
+    triggers: list[Trigger] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    counts: Counter[tuple[str, ...]] = field(default_factory=Counter)
+
+    def reject(self, record: Record, rejected: Rejected) -> None:
+        """Dead-letter a record; a duplicate is only counted, for its first sight was accepted."""
+        if rejected.code is RejectCode.DUPLICATE:
+            self.counts["duplicate",] += 1
+            return
+        self.counts["rejected", rejected.code.value] += 1
+        self.dead_letters.append(
+            DeadLetter(
+                code=rejected.code.value,
+                path=rejected.path,
+                message=rejected.message,
+                key=record.key,
+                value=record.value,
+                headers=record.headers,
+                offset=record.offset,
+            )
+        )

@@ -1,0 +1,194 @@
+"""Settings: environment variables under ``NUDGE_``, nested by ``__``; each has its unit, bound and meaning.
+
+>>> Settings(seed=7).engine_config().seed
+7
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from schemas.codec import parse_time
+from stream.core.config import (
+    AttributionConfig,
+    CampaignPolicy,
+    CleaningConfig,
+    EngineConfig,
+    OfferConfig,
+    RecommendConfig,
+)
+
+__all__ = ["Settings"]
+
+Answer = Literal["allow", "deny"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CleaningSettings(_Section):
+    """What is accepted."""
+
+    max_future_s: float = Field(
+        300.0, ge=0, description="Reject an event further ahead of its ingest time, s."
+    )
+    late_s: float = Field(86_400.0, gt=0, description="Reject an event further behind the watermark, s.")
+    max_events_per_minute: int = Field(300, ge=1, description="Reject a user's events beyond this rate.")
+    max_price: float = Field(1e7, gt=0, description="Reject an event with a higher price, any currency.")
+    max_quantity: float = Field(1e5, gt=0, description="Reject an event with a larger quantity.")
+
+
+class AttributionSettings(_Section):
+    """How long feedback may find its decision."""
+
+    click_window_s: float = Field(
+        1800.0, gt=0, description="A list impression not clicked by then is a 0, s."
+    )
+    decision_window_s: float = Field(86_400.0, gt=0, description="A decision not answered by then is a 0, s.")
+
+
+class RecommendSettings(_Section):
+    """Slates."""
+
+    n_items: int = Field(10, ge=1, le=50, description="Items of a slate.")
+    min_interval_s: float = Field(60.0, ge=0, description="Least event time between a user's slates, s.")
+    valid_s: float = Field(86_400.0, gt=0, description="How long a slate is valid, s.")
+    candidates: int = Field(50, ge=10, le=200, description="Candidates taken from each source.")
+    factors: bool = Field(default=True, description="Use streaming iALS as a source.")
+
+
+class OfferSettings(_Section):
+    """Offers."""
+
+    min_interval_s: float = Field(
+        1800.0, ge=0, description="Least event time between a user's on-site offers, s."
+    )
+    alpha: float = Field(0.5, gt=0, le=2, description="Width of the Thompson draws; 1 samples the posterior.")
+    floor: float = Field(0.02, gt=0, le=0.2, description="Least probability of each eligible offer.")
+
+
+class CampaignSettings(_Section):
+    """Rules over all campaigns."""
+
+    lateness_s: float = Field(300.0, ge=0, description="How late a conversion may come and still cancel, s.")
+    daily_cap: int | None = Field(
+        2, ge=0, description="Marketing messages per user and local day; null: none."
+    )
+    cooldowns: bool = Field(default=True, description="Whether campaigns' cooldowns apply.")
+    holdout_share: float = Field(0.05, ge=0, le=1, description="Share of users who get no marketing message.")
+    holdout_salt: str = Field("nudge", max_length=64, description="Key of the holdout's hash.")
+    go_live: str | None = Field(None, description="Messages before this time are suppressed as backfill.")
+    default_time_zone: str = Field("UTC", description="Zone of users whose own is unknown.")
+
+
+class ConsentSettings(_Section):
+    """What silence means."""
+
+    when_unknown: Answer | None = Field(
+        None,
+        description="Contact consent of a user who never answered; unset means deny, outside production.",
+    )
+    purposes: dict[str, Answer] = Field(default_factory=dict, description="The same for one purpose.")
+
+
+class KafkaSettings(_Section):
+    """Where the topics are and how they are read and written."""
+
+    bootstrap: str = Field("127.0.0.1:9092", description="host:port, comma separated.")
+    group: str = Field("nudge", description="Consumer group, and prefix of the transactional ids.")
+    topic_prefix: str = Field("marketing.", description="Prefix of all topic names.")
+    partitions: int = Field(4, ge=1, le=1024, description="Partitions of a topic that is created.")
+    replication: int = Field(1, ge=1, description="Replicas of a topic that is created; production needs 3.")
+    guarantee: Literal["exactly_once", "at_least_once"] = Field(
+        "exactly_once", description="Delivery guarantee."
+    )
+    batch_records: int = Field(1000, ge=1, le=10_000, description="Most records of one transaction.")
+    batch_ms: int = Field(50, ge=1, le=10_000, description="Longest wait for a batch to fill, ms.")
+    session_timeout_ms: int = Field(
+        10_000, ge=1000, description="A silent worker's partitions move after this."
+    )
+    transaction_timeout_ms: int = Field(
+        15_000, ge=1000, description="An open transaction is aborted after this."
+    )
+
+
+class Settings(BaseSettings):
+    """All settings. Order of precedence: arguments, environment, defaults."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="NUDGE_", env_nested_delimiter="__", frozen=True, extra="ignore", validate_default=True
+    )
+
+    profile: Literal["development", "production"] = Field(
+        "development", description="production refuses risks."
+    )
+    seed: int = Field(0, ge=0, description="Seed of every random draw.")
+    max_users: int = Field(1_000_000, ge=1, description="Users remembered per partition.")
+    max_items: int = Field(131_072, ge=256, description="Items that the models remember.")
+    click_slots: int = Field(2**18, ge=2**10, le=2**24, description="Slots of the hashed click model.")
+    metrics_port: int = Field(
+        9464, ge=0, le=65_535, description="Port of /metrics, /livez and /readyz; 0: any."
+    )
+    cleaning: CleaningSettings = CleaningSettings()
+    attribution: AttributionSettings = AttributionSettings()
+    recommend: RecommendSettings = RecommendSettings()
+    offers: OfferSettings = OfferSettings()
+    campaigns: CampaignSettings = CampaignSettings()
+    consent: ConsentSettings = ConsentSettings()
+    kafka: KafkaSettings = KafkaSettings()
+
+    @model_validator(mode="after")
+    def _production_is_explicit(self) -> Settings:
+        if self.profile != "production":
+            return self
+        if self.consent.when_unknown is None:
+            message = (
+                "production must say what silence means: set NUDGE_CONSENT__WHEN_UNKNOWN to allow or deny"
+            )
+            raise ValueError(message)
+        if self.kafka.replication < 3:
+            message = (
+                f"kafka.replication {self.kafka.replication}; production needs 3 (NUDGE_KAFKA__REPLICATION)"
+            )
+            raise ValueError(message)
+        return self
+
+    def engine_config(self, *, replay: bool = False, partitions: int = 1) -> EngineConfig:
+        """Return the plain values that the core takes.
+
+        Parameters
+        ----------
+        replay : bool
+            Records come from a file: there is no broker clock, so jumps of the watermark need confirmation.
+        partitions : int
+            Over how many partitions a global budget is shared.
+        """
+        unknown = {"*": self.consent.when_unknown == "allow"}
+        unknown |= {purpose: answer == "allow" for purpose, answer in self.consent.purposes.items()}
+        campaigns = self.campaigns
+        return EngineConfig(
+            seed=self.seed,
+            max_users=self.max_users,
+            cleaning=CleaningConfig(**self.cleaning.model_dump(), confirm_jumps=replay),
+            attribution=AttributionConfig(**self.attribution.model_dump()),
+            recommend=RecommendConfig(
+                n_items=self.recommend.n_items,
+                min_interval_s=self.recommend.min_interval_s,
+                valid_s=self.recommend.valid_s,
+            ),
+            offers=OfferConfig(min_interval_s=self.offers.min_interval_s, partitions=partitions),
+            campaigns=CampaignPolicy(
+                lateness_s=campaigns.lateness_s,
+                daily_cap=campaigns.daily_cap,
+                cooldowns=campaigns.cooldowns,
+                holdout_share=campaigns.holdout_share,
+                holdout_salt=campaigns.holdout_salt,
+                go_live=parse_time(campaigns.go_live) if campaigns.go_live else float("-inf"),
+                default_time_zone=campaigns.default_time_zone,
+                consent_when_unknown=unknown,
+            ),
+        )

@@ -1,0 +1,62 @@
+"""How commands talk: data to stdout, talk to stderr, a bar on long work, a code for each kind of end."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import orjson
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["ExitCode", "fail", "print_json", "progress_bar", "talk"]
+
+talk = Console(stderr=True, highlight=False)
+
+
+class ExitCode(IntEnum):
+    """Exit codes of every command; 65 to 78 are those of ``sysexits.h``."""
+
+    OK = 0
+    FAILED_CHECK = 1
+    USAGE = 2
+    BAD_DATA = 65
+    BROKER_UNAVAILABLE = 69
+    INTERNAL = 70
+    BAD_CONFIGURATION = 78
+
+
+def fail(code: ExitCode, message: str) -> NoReturn:
+    """Say what is wrong on stderr and end with a code."""
+    talk.print(f"nudge: {message}", style="red", markup=False)
+    raise SystemExit(int(code))
+
+
+def print_json(data: Any) -> None:
+    """Write one JSON document to stdout."""
+    sys.stdout.buffer.write(orjson.dumps(data, option=orjson.OPT_INDENT_2) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+@contextmanager
+def progress_bar(label: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Show how far long work is, on a terminal only; the caller reports absolute numbers."""
+    if not talk.is_terminal:
+        yield lambda _done: None
+        return
+    columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+    with Progress(*columns, TimeElapsedColumn(), console=talk, transient=True) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda done: bar.update(task, completed=done)

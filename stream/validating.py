@@ -1,0 +1,74 @@
+"""Validate a file before it meets the engine: what would be accepted, what not and why, in one pass."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from schemas.codec import Rejected, decode
+from schemas.events import EVENT_NAMES
+from schemas.reasons import EventKind
+from stream.reading import open_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+__all__ = ["validate_events"]
+
+MAX_EXAMPLES = 3
+MAX_NAMES = 100
+
+
+def validate_events(path: Path, progress: Callable[[int], None] | None = None) -> dict[str, Any]:
+    """Decode every line of a file of events; nothing is kept but counts and a few examples.
+
+    Returns
+    -------
+    dict
+        ``read``, ``valid``, ``rejected`` (code -> count), ``examples`` (code -> a few lines with their path
+        and message), ``unknown`` (event name -> count and the nearest known name), ``out_of_order`` (lines
+        whose time is before the line above) and the first and last event time.
+
+    Raises
+    ------
+    BadFileError
+        The file cannot be read.
+    """
+    rejected: Counter[str] = Counter()
+    unknown: Counter[str] = Counter()
+    examples: dict[str, list[dict[str, Any]]] = {}
+    read = valid = out_of_order = 0
+    first = last = previous = None
+    for number, line in enumerate(open_lines(path), 1):
+        read += 1
+        if progress is not None and read % 10_000 == 0:
+            progress(read)
+        event = decode(line)
+        if isinstance(event, Rejected):
+            rejected[event.code.value] += 1
+            shown = examples.setdefault(event.code.value, [])
+            if len(shown) < MAX_EXAMPLES:
+                shown.append({"line": number, "path": event.path, "message": event.message})
+            continue
+        valid += 1
+        if event.kind is EventKind.UNKNOWN and (event.name in unknown or len(unknown) < MAX_NAMES):
+            unknown[event.name] += 1
+        out_of_order += previous is not None and event.time < previous
+        previous = event.time
+        first = event.time if first is None else min(first, event.time)
+        last = event.time if last is None else max(last, event.time)
+    return {
+        "read": read,
+        "valid": valid,
+        "rejected": dict(sorted(rejected.items())),
+        "examples": dict(sorted(examples.items())),
+        "unknown": {
+            name: {"count": n, "nearest": next(iter(difflib.get_close_matches(name, EVENT_NAMES, n=1)), None)}
+            for name, n in unknown.most_common()
+        },
+        "out_of_order": out_of_order,
+        "first_time": first,
+        "last_time": last,
+    }
