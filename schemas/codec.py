@@ -158,7 +158,12 @@ def encode(output: Struct) -> bytes:
     EncodeError
         A float is not finite: orjson would silently write ``null``.
     """
-    return orjson.dumps(_as_dict(output), default=_as_dict)
+    try:
+        return orjson.dumps(_as_dict(output), default=_as_dict)
+    except orjson.JSONEncodeError as error:
+        if isinstance(error.__cause__, EncodeError):
+            raise error.__cause__ from None
+        raise
 
 
 def headers_of(output: Recommendation | Trigger | Decision, source: str = "nudge") -> list[tuple[str, bytes]]:

@@ -161,7 +161,8 @@ def import_(
         return
     talk.print(
         f"{report.read} lines read, {report.written} events written, "
-        f"{report.dropped_outside} outside the window, {sum(report.malformed.values())} malformed {report.malformed or ''}",
+        f"{report.dropped_outside} outside the window, "
+        f"{sum(report.malformed.values())} malformed {report.malformed or ''}",
         markup=False,
     )
 

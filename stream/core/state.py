@@ -135,6 +135,7 @@ class PartitionState:
         self.profiles.move_to_end(user)
         self.memories[user] = memory
         self.dirty.add(user)
+        self.forgotten.discard(user)
         if len(self.profiles) > self._max_users:
             oldest, _ = self.profiles.popitem(last=False)
             self.forget(oldest)
