@@ -54,7 +54,7 @@ class Offer(Struct, frozen=True, kw_only=True):
 class CampaignConsent(Struct, frozen=True, forbid_unknown_fields=True):
     """Which consent a campaign needs, and what an unknown answer means."""
 
-    purpose: str = "marketing"
+    purpose: str = "contact"
     when_unknown: Literal["allow", "deny"] | None = None
 
 

@@ -155,7 +155,7 @@ def test_an_older_cart_event_does_not_move_the_timer_back() -> None:
 def test_consent_is_checked_when_the_timer_fires() -> None:
     """Withdrawn between cart and message: suppressed."""
     stream = driver()
-    withdrawn = event("Consent Changed", user="u1", at=60, purposes={"marketing": False})
+    withdrawn = event("Consent Changed", user="u1", at=60, purposes={"contact": False})
     stream.pipe(carted(), withdrawn)
     stream.advance(DAY)
 

@@ -1,0 +1,249 @@
+"""Promises of the whole flow: counting, order, independence of batches, crash and resume."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import msgspec
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.catalogue import CampaignConsent, Offer
+from schemas.codec import encode
+from stream.core.engine import Engine
+from stream.settings import Settings
+from stream.testing import EPOCH, Driver, cart_campaign, event
+from tests.hostile import HOSTILE
+
+CAMPAIGNS = [
+    cart_campaign(delay_s=600.0, cooldown_s=900.0, consent=CampaignConsent(when_unknown="allow")),
+    cart_campaign(
+        "browse",
+        kind="browse_abandonment",
+        delay_s=900.0,
+        offers=True,
+        consent=CampaignConsent(when_unknown="allow"),
+    ),
+]
+OFFERS = [Offer(offer_id=f"o{n}", version=1, cost=n, value=10.0 * n, currency="EUR") for n in (1, 2)]
+CONFIG = Settings(max_items=256, click_slots=2**10, recommend={"min_interval_s": 30.0})
+USERS, PRODUCTS = [f"u{n}" for n in range(4)], [f"p{n}" for n in range(6)]
+
+
+def drive(batch_size: int) -> Driver:
+    """A small shop with both campaigns and two offers."""
+    return Driver(settings=CONFIG, campaigns=CAMPAIGNS, offers=OFFERS, batch_size=batch_size)
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[bytes]:
+    """Some minutes of a shop: views, carts, orders, lists, clicks, offers, consent; mildly out of order."""
+    names = st.sampled_from(
+        [
+            "Product Viewed",
+            "Product Viewed",
+            "Product Added",
+            "Product Added",
+            "Order Completed",
+            "Product List Viewed",
+            "Product Clicked",
+            "Cart Viewed",
+            "Promotion Clicked",
+            "Order Refunded",
+            "Consent Changed",
+            "Recommendations Requested",
+            "Something Else",
+        ]
+    )
+    lines, at = [], 0.0
+    for n in range(draw(st.integers(1, 40))):
+        at += draw(st.sampled_from([0.0, 1.0, 30.0, 400.0, 1500.0]))
+        product = draw(st.sampled_from(PRODUCTS))
+        lines.append(
+            event(
+                draw(names),
+                user=draw(st.sampled_from(USERS)),
+                at=max(0.0, at - draw(st.sampled_from([0.0, 0.0, 100.0]))),
+                message_id=f"m{n}",
+                product_id=product,
+                products=[{"product_id": product}, {"product_id": draw(st.sampled_from(PRODUCTS))}],
+                promotion_id=draw(st.sampled_from(["o1", "o2"])),
+                purposes={"contact": draw(st.booleans())},
+            )
+        )
+    return lines
+
+
+def everything(stream: Driver) -> list[bytes]:
+    """All outputs, each kind in its order."""
+    kinds = ("recommendations", "triggers", "decisions")
+    return [encode(output) for kind in kinds for output in stream.take(kind)]  # type: ignore[arg-type]
+
+
+def memory_of(stream: Driver) -> tuple[dict[str, bytes], str]:
+    """Everything the partition and the models remember."""
+    state = stream.engine.state
+    rows = {
+        user: msgspec.msgpack.encode((profile, state.memory(user))) for user, profile in state.profiles.items()
+    }
+    return rows | {"": msgspec.msgpack.encode(state.header)}, stream.models.fold.digest()
+
+
+@settings(max_examples=40)
+@given(streams(), st.integers(2, 50))
+def test_no_result_depends_on_where_a_batch_ends(lines: list[bytes], size: int) -> None:
+    """One record a batch, or many: the same outputs, the same state, the same models, bit for bit."""
+    ones, many = drive(1), drive(size)
+    ones.pipe(*lines)
+    many.pipe(*lines)
+    ones.advance(4000)
+    many.advance(4000)
+
+    assert everything(ones) == everything(many)
+    assert memory_of(ones) == memory_of(many)
+
+
+@settings(max_examples=40)
+@given(streams(), st.integers(0, 40), st.integers(1, 7))
+def test_a_crash_before_the_commit_leaves_no_trace(lines: list[bytes], at: int, size: int) -> None:
+    """Process, lose it, rebuild from what was committed, read again: as if nothing had happened."""
+    calm, crashed = drive(size), drive(size)
+    calm.pipe(*lines)
+    for n, line in enumerate(lines):
+        if n == at:
+            crashed.crash()
+        crashed.pipe(line)
+    calm.advance(4000)
+    crashed.advance(4000)
+
+    assert everything(calm) == everything(crashed)
+    assert memory_of(calm) == memory_of(crashed)
+
+
+@settings(max_examples=40)
+@given(streams(), st.data())
+def test_duplicates_change_nothing(lines: list[bytes], data: st.DataObject) -> None:
+    """Each event once, or some of them again later: the same outputs, and the repeats are counted."""
+    clean, doubled = drive(5), drive(5)
+    known = [line for line in lines if b"Something Else" not in line]
+    clean.pipe(*known)
+    again = data.draw(st.lists(st.integers(0, max(0, len(known) - 1)), max_size=8)) if known else []
+    doubled.pipe(*known, *(known[n] for n in again))
+    clean.advance(4000)
+    doubled.advance(4000)
+
+    assert everything(clean) == everything(doubled)
+    assert len(again) == doubled.counts["duplicate",]
+
+
+@settings(max_examples=40)
+@given(streams())
+def test_every_input_is_accounted_for(lines: list[bytes]) -> None:
+    """read = accepted + duplicate + rejected, whatever comes."""
+    stream = drive(3)
+    stream.pipe(*lines, *(case[1] for case in HOSTILE[:12]), *lines[:3])
+    stream.flush()
+    counts = stream.counts
+    rejected = sum(n for key, n in counts.items() if key[0] == "rejected")
+
+    assert counts["read",] == counts["accepted",] + counts["duplicate",] + rejected
+    assert rejected == len(stream.take("dead_letters"))
+
+
+@settings(max_examples=40)
+@given(streams())
+def test_ids_of_outputs_are_unique_and_propensities_are_probabilities(lines: list[bytes]) -> None:
+    """No id repeats; each offer's propensities sum to 1 and hold the one of the action."""
+    stream = drive(4)
+    stream.pipe(*lines)
+    stream.advance(4000)
+    triggers, decisions = stream.take("triggers"), stream.take("decisions")
+
+    assert len(triggers) == len({t.id for t in triggers})
+    assert len(decisions) == len({d.decision_id for d in decisions})
+    for decision in decisions:
+        assert 0 < decision.propensity <= 1
+        if decision.kind == "offer":
+            assert abs(sum(decision.propensities) - 1) < 1e-9
+            assert decision.propensity == decision.propensities[decision.eligible.index(decision.action)]
+
+
+def test_hostile_lines_disturb_nothing_around_them() -> None:
+    """Between any two good events stands every hostile line: the good ones have the same effects."""
+    good = [
+        event("Product Viewed", user=f"u{n % 3}", at=10.0 * n, product_id=f"p{n % 5}") for n in range(60)
+    ]
+    alone, among = drive(7), drive(7)
+    alone.pipe(*good)
+    hostile = [case[1] for case in HOSTILE if case[2] not in {"accepted", "unknown"}]
+    for n, line in enumerate(good):
+        among.pipe(hostile[n % len(hostile)], ingest_time=EPOCH + 10.0 * n)
+        among.pipe(line)
+    alone.advance(4000)
+    among.advance(4000)
+
+    assert everything(alone) == everything(among)
+
+
+def test_each_hostile_line_has_its_fate_in_the_engine() -> None:
+    """The engine ends each line as the decoder or the cleaner says, with the code of the list."""
+    for name, raw, fate in HOSTILE:
+        stream = drive(1)
+        # A watermark in November 2017, so that 1970 is late and 2099 is in the future.
+        shop_day = b'{"messageId":"w","userId":"w","timestamp":"2017-11-25T00:59:00Z","event":"Cart Viewed"}'
+        stream.pipe(shop_day, raw, ingest_time=1511571600.0)
+        letters = [letter.code for letter in stream.take("dead_letters")]
+        unknown = stream.counts["unknown",]
+
+        got = letters[0] if letters else ("unknown" if unknown else "accepted")
+        assert (name, fate) == (name, got)
+
+
+def test_unknown_events_are_counted_and_change_nothing() -> None:
+    """An unknown name is accepted; no profile appears."""
+    stream = drive(1)
+    stream.pipe(event("Something Else", user="u1", at=0))
+
+    assert (1, 1, 0) == (stream.counts["accepted",], stream.counts["unknown",], len(stream.engine.state))
+
+
+def test_users_are_bounded_and_the_least_active_is_forgotten() -> None:
+    """With room for three users the fourth pushes out the one that was active longest ago."""
+    stream = Driver(settings=Settings(max_items=256, max_users=3))
+    for at, user in enumerate(["a", "b", "c", "a", "d"]):
+        stream.pipe(event("Product Viewed", user=user, at=at, product_id="p"))
+
+    assert ["c", "a", "d"] == list(stream.engine.state.profiles)
+
+
+def test_the_flow_fits_on_one_screen() -> None:
+    """The two methods that are the program stay short enough to read at a glance."""
+    lines = sum(
+        len(inspect.getsource(method).splitlines()) for method in (Engine.process, Engine._process_one)
+    )
+
+    assert lines <= 60
+
+
+@pytest.mark.parametrize("name", ["engine", "cleaning", "campaigns", "messages", "offers", "recommending"])
+def test_the_core_reads_no_clock(name: str) -> None:
+    """No stage imports time, random or os."""
+    source = (Path(__file__).parents[2] / "stream" / "core" / f"{name}.py").read_text()
+
+    assert not {"import time", "import random", "import os"} & set(source.splitlines())
+
+
+def test_orders_of_json_keys_do_not_matter() -> None:
+    """The same event with its keys reversed is the same event."""
+    line = event("Product Added", user="u1", at=0, product_id="p1", price=3.0)
+    reversed_line = orjson.dumps(dict(reversed(orjson.loads(line).items())))
+    one, other = drive(1), drive(1)
+    one.pipe(line)
+    other.pipe(reversed_line)
+    one.advance(4000)
+    other.advance(4000)
+
+    assert everything(one) == everything(other)
