@@ -50,7 +50,7 @@ class Learner:
         blend, time = self._models.blend, moment.event.time
         history = moment.history
         for item_id in moment.fresh:
-            slate = blend.propose(history, time, moment.gap_s, frozenset(history))
+            slate = blend.propose(history, time, moment.gap_s, frozenset(history), memory.factors)
             self._models.recommend_metrics.update(slate.rank_of(item_id))
             blend.learn_one(slate, item_id)
             memory.factors = blend.observe(item_id, history, time, 1.0, repeat=False, memory=memory.factors)

@@ -13,6 +13,7 @@ from stream.core.state import OpenDecision
 
 if TYPE_CHECKING:
     from online_models.hybrid import OnlineBlend
+    from online_models.slate import Reason
 
     from stream.core.attribution import Attribution
     from stream.core.config import EngineConfig
@@ -54,12 +55,12 @@ class Recommender:
         personal = profile.consent.get("personalise", self._consent.get("personalise", True))
         history = profile.ring if personal else []
         excluded = frozenset(profile.ring).union(profile.bought)
-        slate = self._blend.propose(history, event.time, 0.0 if history else None, excluded)
+        factors = memory.factors if personal else b""
+        slate = self._blend.propose(history, event.time, 0.0 if history else None, excluded, factors)
         shown = [
-            RecommendedItem(item.item_id, round(item.score, 6), item.source, list(item.reasons))
-            for item in slate.top(self._config.n_items * 4)
-            if self._reference.may_show(item.item_id)
-        ][: self._config.n_items]
+            RecommendedItem(item.item_id, round(item.score, 6), item.source.value, [*map(_text, item.reasons)])
+            for item in slate.top(self._config.n_items, self._reference.may_show)
+        ]
         if not shown:
             outputs.counts["recommendation", "empty"] += 1
             return
@@ -101,3 +102,8 @@ class Recommender:
         outputs.counts["recommendation", "emitted"] += 1
         opened = OpenDecision("recommendation", slot, now + self._window_s, items=item_ids)
         self._attribution.open(decision_id, opened, user, occasion.memory)
+
+
+def _text(reason: Reason) -> str:
+    """``follows_history:p17`` where a history item is the reason, else the code alone."""
+    return f"{reason.code.value}:{reason.item_id}" if reason.item_id else reason.code.value

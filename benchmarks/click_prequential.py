@@ -1,0 +1,127 @@
+"""Progressive log loss, calibration and ranking of the click model on public data; JSON on stdout.
+
+    python benchmarks/click_prequential.py [--stream ml-100k|kdd12] [--workers N] [--merge-every N]
+
+Each event is scored before it is learned. The ML-100K stream is that of docs/models/click-rate.md: all ratings by
+time (ties keep the file's order), positive from 4 stars, with user, item, profile and crossed features.
+With more than one worker the users are divided among N models, which exchange their deltas every so many events.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from online_models.click_rate import ClickRate
+from online_models.delta import DeltaReader, DeltaWriter
+from online_models.metrics import ClickMetrics
+
+DATA = Path(os.environ.get("NUDGE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+BATCH = 500
+
+
+def ml100k_examples(folder: Path) -> Iterator[tuple[str, list[str], int]]:
+    """User, feature texts and label of every rating, by time."""
+    users = dict(_rows(folder / "ml-100k.user"))
+    items = dict(_rows(folder / "ml-100k.item"))
+    with gzip.open(folder / "ml-100k.inter.gz", "rt", encoding="utf-8") as lines:
+        next(lines)
+        ratings = [line.rstrip("\n").split("\t") for line in lines]
+    ratings.sort(key=lambda rating: float(rating[3]))
+    for user, item, stars, _ in ratings:
+        age, gender, occupation, _ = users[user]
+        _, year, genres = items[item]
+        texts = [f"u{user}", f"i{item}", f"a{int(age) // 10}", f"g{gender}", f"o{occupation}", f"y{year[:3]}"]
+        for genre in genres.split():
+            texts += [f"G{genre}", f"uG{user}_{genre}"]
+        yield user, [*texts, f"gi{gender}_{item}", f"oi{occupation}_{item}"], int(float(stars) >= 4)
+
+
+def kdd12_examples(folder: Path) -> Iterator[tuple[str, list[str], int]]:
+    """User, feature texts and label of the small KDD Cup 2012 click sample, in the file's order."""
+    with gzip.open(folder / "Click_prediction_small.csv.gz", "rt", encoding="utf-8") as lines:
+        names = next(lines).rstrip("\n").replace('"', "").split(",")
+        for line in lines:
+            row = dict(zip(names, line.rstrip("\n").replace('"', "").split(","), strict=True))
+            texts = [f"{name}={value}" for name, value in row.items() if name not in {"click", "impression"}]
+            yield row["user_id"], texts, int(row["click"] != "0")
+
+
+def _rows(path: Path) -> Iterator[tuple[str, list[str]]]:
+    with path.open(encoding="utf-8") as lines:
+        next(lines)
+        for line in lines:
+            first, *rest = line.rstrip("\n").split("\t")
+            yield first, rest
+
+
+def run(stream: str, workers: int, merge_every: int) -> dict[str, object]:
+    """Run one stream and return its numbers."""
+    folder, examples = {
+        "ml-100k": (DATA / "ml-100k", ml100k_examples),
+        "kdd12": (DATA / "kdd12-click-small", kdd12_examples),
+    }[stream]
+    models = [ClickRate() for _ in range(workers)]
+    for model in models:
+        model.begin()
+    encoder = models[0]
+    owner: dict[str, int] = {}
+    whole, second_half = ClickMetrics(), ClickMetrics()
+    data = [(user, encoder.hasher.encode_texts(texts), y) for user, texts, y in examples(folder)]
+    started = time.perf_counter()
+    for n, (user, features, y) in enumerate(data):
+        model = models[owner.setdefault(user, len(owner) % workers)]
+        p = model.learn_one(features, y)
+        whole.update(y, p)
+        if 2 * n >= len(data):
+            second_half.update(y, p)
+        if (n + 1) % (merge_every if workers > 1 else BATCH) == 0:
+            _merge(models)
+    elapsed = time.perf_counter() - started
+    return {
+        "stream": stream,
+        "workers": workers,
+        "merge_every": merge_every if workers > 1 else None,
+        **{name: round(number, 5) for name, number in whole.snapshot().items()},
+        "log_loss_second_half": round(second_half.get(), 5),
+        "features_per_event": round(sum(len(features.slots) for _, features, _ in data) / len(data), 2),
+        "us_per_event_with_metrics": round(elapsed / len(data) * 1e6, 2),
+        "machine": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def _merge(models: list[ClickRate]) -> None:
+    deltas: list[bytes] = []
+    for model in models:
+        writer = DeltaWriter(model.spec)
+        model.write_delta(writer)
+        model.keep()
+        deltas.append(writer.to_bytes())
+    for at, model in enumerate(models):
+        model.begin()
+        for source, delta in enumerate(deltas):
+            if source != at:
+                model.fold(DeltaReader(delta, model.spec))
+        model.keep()
+        model.begin()
+
+
+def main() -> None:
+    """Run the stream that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stream", choices=["ml-100k", "kdd12"], default="ml-100k")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--merge-every", type=int, default=1000)
+    arguments = parser.parse_args()
+    print(json.dumps(run(arguments.stream, arguments.workers, arguments.merge_every), indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Online learners: they know nothing of Kafka, users' consent or JSON."""

@@ -1,0 +1,268 @@
+"""What one batch taught, as bytes: named columns for each model, and one table of strings.
+
+Layout, little-endian::
+
+    magic "NUDL" | format u8 | zero u8[3] | spec blake2b-16 | crc32 u32 of all that follows
+    n_strings u32 | for each: length u16, UTF-8
+    n_sections u16 | for each: name (u8 length, ASCII), n_columns u8
+        for each column: name (u8 length, ASCII), dtype u8, n_axes u8, shape u32[n_axes], bytes
+
+Operations name items by their index in the table of strings, never by row: rows are local to a worker.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+__all__ = ["STEP", "DeltaError", "DeltaReader", "DeltaWriter"]
+
+MAGIC = b"NUDL"
+FORMAT = 1
+HEADER = struct.Struct("<4sB3x16sI")
+MAX_AXES = 3
+
+STEP = "step"
+"""Column of a model that shares the vocabulary: vocabulary operations of the batch before each of its own."""
+
+DTYPES: tuple[np.dtype[Any], ...] = tuple(
+    np.dtype(code) for code in ("<f8", "<f4", "<i8", "<i4", "<i2", "|u1", "<u4", "<u8")
+)
+CODES = {dtype: code for code, dtype in enumerate(DTYPES)}
+
+
+class DeltaError(ValueError):
+    """The bytes are no delta of these models: damaged, of another format, or of other hyper-parameters."""
+
+
+def spec_hash(spec: str) -> bytes:
+    """Sixteen bytes that stand for the joined hyper-parameters of all models."""
+    return blake2b(spec.encode(), digest_size=16).digest()
+
+
+class DeltaWriter:
+    """Collects the columns of the models of one batch.
+
+    Examples
+    --------
+    >>> writer = DeltaWriter("counts(v1)")
+    >>> writer.add("counts", {"item": np.array([writer.intern("i7")], np.int32), "weight": np.array([2.0])})
+    >>> reader = DeltaReader(writer.to_bytes(), "counts(v1)")
+    >>> reader.strings, reader.columns("counts")["weight"].tolist()
+    (['i7'], [2.0])
+    """
+
+    def __init__(self, spec: str) -> None:
+        self._spec = spec
+        self._table: list[str] = []
+        self._strings: dict[str, int] = {}
+        self._sections: dict[str, dict[str, NDArray[Any]]] = {}
+
+    @property
+    def empty(self) -> bool:
+        """Whether no model wrote an operation."""
+        return not self._sections
+
+    def begin_strings(self, strings: Iterable[str]) -> None:
+        """Take over the vocabulary's table: its indices are already in recorded operations.
+
+        A string may stand there twice, when its item was evicted and admitted again within the batch.
+        """
+        if self._table:
+            message = "the vocabulary writes first: other models interned strings before it"
+            raise ValueError(message)
+        self._table = list(strings)
+        for index, text in enumerate(self._table):
+            self._strings.setdefault(text, index)
+
+    def intern(self, text: str) -> int:
+        """Index of a string in the table that all models share."""
+        index = self._strings.get(text)
+        if index is not None:
+            return index
+        self._strings[text] = index = len(self._table)
+        self._table.append(text)
+        return index
+
+    def add(self, name: str, columns: Mapping[str, NDArray[Any]]) -> None:
+        """Write the section of a model; nothing is written when its columns have no rows.
+
+        Parameters
+        ----------
+        name : str
+            The model's name; one section each.
+        columns : mapping of str to ndarray
+            Arrays of up to three axes whose first axes are equally long.
+            A column named ``step`` lets the section be folded piece by piece, see :class:`DeltaReader`.
+        """
+        if name in self._sections:
+            message = f"section {name!r} is written twice"
+            raise ValueError(message)
+        lengths = {len(column) for column in columns.values()}
+        if len(lengths) != 1:
+            message = f"columns of section {name!r} have lengths {sorted(lengths)}; they must be equal"
+            raise ValueError(message)
+        if lengths == {0}:
+            return
+        self._sections[name] = {
+            key: np.array(column, column.dtype.newbyteorder("<"), order="C")
+            for key, column in columns.items()
+        }
+
+    def to_bytes(self) -> bytes:
+        """The delta."""
+        parts = [struct.pack("<I", len(self._table))]
+        for text in self._table:
+            raw = text.encode()
+            parts.append(struct.pack("<H", len(raw)) + raw)
+        parts.append(struct.pack("<H", len(self._sections)))
+        for name, columns in self._sections.items():
+            parts.append(_name(name) + struct.pack("<B", len(columns)))
+            for key, column in columns.items():
+                shape = struct.pack(f"<{column.ndim}I", *column.shape)
+                head = struct.pack("<BB", CODES[column.dtype], column.ndim)
+                parts += [_name(key), head, shape, column.tobytes()]
+        body = b"".join(parts)
+        return HEADER.pack(MAGIC, FORMAT, spec_hash(self._spec), zlib.crc32(body)) + body
+
+
+class DeltaReader:
+    """Reads a delta strictly: every length is checked before it is used.
+
+    Attributes
+    ----------
+    strings : list of str
+        The shared table that operations point into.
+    rows : int32[n_strings]
+        Row of each string in the vocabulary of the folding worker, −1 where it has none.
+        The model set fills it in.
+    restoring : bool
+        Whether a worker rebuilds its state from the log, and not follows other workers.
+
+    Raises
+    ------
+    DeltaError
+        When the bytes are damaged or were written under another spec.
+    """
+
+    def __init__(self, data: bytes, spec: str, *, restoring: bool = False) -> None:
+        self.restoring = restoring
+        self._data = memoryview(data)
+        if len(data) < HEADER.size:
+            message = f"a delta of {len(data)} bytes; the header alone has {HEADER.size}"
+            raise DeltaError(message)
+        magic, version, written_under, checksum = HEADER.unpack_from(data)
+        if magic != MAGIC or version != FORMAT:
+            message = f"magic {magic!r}, format {version}; expected {MAGIC!r}, format {FORMAT}"
+            raise DeltaError(message)
+        if zlib.crc32(self._data[HEADER.size :]) != checksum:
+            message = "checksum differs: the delta was damaged on its way"
+            raise DeltaError(message)
+        if written_under != spec_hash(spec):
+            message = "written under other hyper-parameters; deltas of different models cannot be mixed"
+            raise DeltaError(message)
+        self._at = HEADER.size
+        try:
+            self.strings = [self._text("<H") for _ in range(self._number("<I"))]
+            self._sections = dict(self._section() for _ in range(self._number("<H")))
+        except UnicodeDecodeError as error:
+            message = f"a string is not UTF-8: {error}"
+            raise DeltaError(message) from error
+        if self._at != len(data):
+            message = f"{len(data) - self._at} bytes after the last section"
+            raise DeltaError(message)
+        self.rows: NDArray[np.int32] = np.full(len(self.strings), -1, np.int32)
+        self._window: tuple[int, int] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the sections, in the order they were written."""
+        return tuple(self._sections)
+
+    def window(self, first: int, last: int) -> None:
+        """Show only operations with ``step`` in ``(first, last]``; sections without steps stay whole."""
+        self._window = (first, last)
+
+    def columns(self, name: str) -> Mapping[str, NDArray[Any]]:
+        """Columns of a section, read-only; an empty mapping when the batch wrote none."""
+        columns = self._sections.get(name)
+        if columns is None:
+            return {}
+        steps = columns.get(STEP)
+        if steps is None or self._window is None:
+            return columns
+        low, high = np.searchsorted(steps, self._window, side="right").tolist()
+        return {key: column[low:high] for key, column in columns.items()}
+
+    def item_rows(self, indices: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Vocabulary rows of string indices of any shape; −1 for index −1 and for items without a row.
+
+        Raises
+        ------
+        DeltaError
+            When an index points outside the table.
+        """
+        if indices.size and not (indices.min() >= -1 and indices.max() < len(self.strings)):
+            message = f"string indices {indices.min()}..{indices.max()} of a table of {len(self.strings)}"
+            raise DeltaError(message)
+        return np.append(self.rows, np.int32(-1))[indices]
+
+    def text_of(self, index: int) -> str:
+        """The string at an index of the table."""
+        if not 0 <= index < len(self.strings):
+            message = f"string index {index} of a table of {len(self.strings)}"
+            raise DeltaError(message)
+        return self.strings[index]
+
+    def _take(self, size: int) -> memoryview:
+        end = self._at + size
+        if end > len(self._data):
+            message = f"{size} bytes wanted at {self._at}, {len(self._data) - self._at} left"
+            raise DeltaError(message)
+        part = self._data[self._at : end]
+        self._at = end
+        return part
+
+    def _number(self, code: str) -> int:
+        number: int = struct.unpack(code, self._take(struct.calcsize(code)))[0]
+        return number
+
+    def _text(self, code: str) -> str:
+        return str(self._take(self._number(code)), "utf-8")
+
+    def _section(self) -> tuple[str, dict[str, NDArray[Any]]]:
+        name = self._text("<B")
+        columns = dict(self._column() for _ in range(self._number("<B")))
+        lengths = {len(column) for column in columns.values()}
+        if len(lengths) != 1:
+            message = f"columns of section {name!r} have lengths {sorted(lengths)}"
+            raise DeltaError(message)
+        return name, columns
+
+    def _column(self) -> tuple[str, NDArray[Any]]:
+        name = self._text("<B")
+        code, axes = self._number("<B"), self._number("<B")
+        if code >= len(DTYPES) or not 1 <= axes <= MAX_AXES:
+            message = f"column {name!r} has dtype code {code} and {axes} axes"
+            raise DeltaError(message)
+        shape = struct.unpack(f"<{axes}I", self._take(4 * axes))
+        dtype = DTYPES[code]
+        n_values = 1
+        for size in shape:  # plain integers: numpy's would wrap
+            n_values *= size
+        raw = self._take(n_values * dtype.itemsize)
+        return name, np.frombuffer(raw, dtype).reshape(shape)
+
+
+def _name(text: str) -> bytes:
+    raw = text.encode("ascii")
+    return struct.pack("<B", len(raw)) + raw

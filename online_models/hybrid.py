@@ -1,0 +1,412 @@
+"""Retrieve, then rank: simple sources propose items, and a small linear ranker learned online orders them.
+
+Sources: sequential co-occurrence, the direct transition from the last item, the factor model, and
+popularity at several half-lives. Each gives its best items that are not excluded; a softmax ranker under
+AdaGrad with weights selected by context orders the union. Source: ``docs/models/blend.md``.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from online_models.delta import DeltaError
+from online_models.kernels.ranker import contributions, describe, softmax_step
+from online_models.kernels.retrieval import EXCLUDED, gather, neighbours
+from online_models.popularity import check_event
+from online_models.slate import CODES, Ranked, Reason, ReasonCode, Slate, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from numpy.typing import NDArray
+
+    from online_models.base import FactorSource, ItemModel, Snapshot
+    from online_models.cooccurrence import SequentialCooccurrence
+    from online_models.delta import DeltaReader, DeltaWriter
+    from online_models.popularity import DecayedPopularity
+    from online_models.vocabulary import Vocabulary
+
+__all__ = ["MAX_HISTORY", "OnlineBlend", "Ranked", "Reason", "ReasonCode", "Slate", "Source"]
+
+MAX_HISTORY = 64
+N_CONTEXTS = 14  # one shared set of weights, six gaps, seven lengths
+GAP_LIMITS_S = (60.0, 600.0, 3600.0, 86400.0)
+LENGTH_LIMITS = (0, 1, 2, 5, 10, 30)
+# Longest half-life that each code speaks of: twelve hours, three days, two weeks.
+POPULAR = (
+    (43_200.0, ReasonCode.POPULAR_NOW),
+    (259_200.0, ReasonCode.POPULAR_TODAY),
+    (1_209_600.0, ReasonCode.POPULAR_THIS_WEEK),
+    (sys.float_info.max, ReasonCode.POPULAR_THIS_MONTH),
+    (math.inf, ReasonCode.POPULAR_ALL_TIME),
+)
+
+
+class OnlineBlend:
+    """The learned blend of all sources of recommendations.
+
+    As a :class:`~online_models.base.Foldable` it is the ranker alone; :attr:`models` lists it with its
+    sources. The ranker's weights do not add up: each worker learns its own, they travel whole with each
+    batch, and only a worker that rebuilds its state takes them.
+
+    Parameters
+    ----------
+    vocabulary, popularity, cooccurrence, factors
+        The sources, which share the vocabulary. Without a factor model its features are 0.
+    candidates_per_source : int
+        How many items each source proposes.
+    eta : float
+        Step of AdaGrad.
+    start : mapping of str to float, optional
+        Weights of features before anything is learned, by the names in :attr:`feature_names`;
+        the rest starts at 0. They serve the first few hundred events.
+
+    Examples
+    --------
+    >>> from online_models.cooccurrence import SequentialCooccurrence
+    >>> from online_models.popularity import DecayedPopularity
+    >>> from online_models.vocabulary import Vocabulary
+    >>> from online_models.fold import ModelSet
+    >>> vocabulary = Vocabulary(1000)
+    >>> blend = OnlineBlend(vocabulary, DecayedPopularity(vocabulary), SequentialCooccurrence(vocabulary))
+    >>> models = ModelSet(blend.models, vocabulary)
+    >>> models.begin()
+    >>> memory = blend.observe("bread", [], 0.0, 1.0, False, b"")
+    >>> memory = blend.observe("butter", ["bread"], 10.0, 1.0, False, memory)
+    >>> models.keep()
+    >>> best = blend.propose(["bread"], 20.0, 20.0, {"bread"}).top(1)[0]
+    >>> best.item_id, best.source.value
+    ('butter', 'sequence')
+    """
+
+    name = "ranker"
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        popularity: DecayedPopularity,
+        cooccurrence: SequentialCooccurrence,
+        factors: FactorSource | None = None,
+        *,
+        candidates_per_source: int = 50,
+        eta: float = 0.15,
+        start: Mapping[str, float] | None = None,
+    ) -> None:
+        if candidates_per_source < 1 or candidates_per_source > popularity.depth or not eta > 0:
+            message = (
+                f"candidates_per_source {candidates_per_source}, eta {eta}; 1..{popularity.depth}, above 0"
+            )
+            raise ValueError(message)
+        self.vocabulary = vocabulary
+        self.popularity = popularity
+        self.cooccurrence = cooccurrence
+        self.factors = factors
+        self.eta = eta
+        self.n_each = candidates_per_source
+        self.feature_names = _feature_names(popularity.half_lives_s)
+        start = default_start(popularity.half_lives_s) if start is None else start
+        unknown = set(start) - set(self.feature_names)
+        if unknown:
+            message = f"start weights for {sorted(unknown)}; features are {list(self.feature_names)}"
+            raise ValueError(message)
+        self.spec = (
+            f"ranker(features={self.feature_names}, candidates_per_source={candidates_per_source}, "
+            f"eta={eta}, "
+            f"start={sorted(start.items())})"
+        )
+        n_features, n_sources = len(self.feature_names), 3 + len(popularity.half_lives_s)
+        self.weights = np.zeros((N_CONTEXTS, n_features))
+        self.weights[0] = [start.get(feature, 0.0) for feature in self.feature_names]
+        self.squares = np.ones((N_CONTEXTS, n_features))
+        self._old = (self.weights.copy(), self.squares.copy())
+        self._learned = False
+        self._groups = np.array([CODES.index(code) for code in _codes(popularity.half_lives_s)], np.int64)
+        self._rank_values = 1.0 - np.log(1.0 + np.arange(self.n_each + 1)) / math.log(1.0 + self.n_each)
+        # Work space of one call; marks of other calls are void, so nothing is cleared.
+        self._call = 0
+        self._seen = np.zeros(vocabulary.max_rows, np.int64)
+        self._places = np.zeros(vocabulary.max_rows, np.int64)
+        self._hits = np.zeros((cooccurrence.ring * cooccurrence.refs.shape[1], 4))
+        self._hit_rows = np.zeros(len(self._hits), np.int32)
+        self._best = np.zeros(self.n_each)
+        self._best_rows = np.zeros(self.n_each, np.int32)
+        self._rows = np.zeros(n_sources * self.n_each, np.int32)
+        self._ranks = np.zeros((n_sources * self.n_each, n_sources), np.int16)
+        self._history = np.full(MAX_HISTORY, -1, np.int32)
+
+    def __repr__(self) -> str:
+        return f"OnlineBlend({len(self.vocabulary)} items, {len(self.feature_names)} features)"
+
+    @property
+    def models(self) -> tuple[ItemModel | OnlineBlend, ...]:
+        """The sources and the ranker, for a model set."""
+        if self.factors is None:
+            return (self.popularity, self.cooccurrence, self)
+        return (self.popularity, self.cooccurrence, self.factors, self)
+
+    def propose(
+        self,
+        history: Sequence[str],
+        at: float,
+        gap_s: float | None,
+        exclude: AbstractSet[str],
+        memory: bytes = b"",
+    ) -> Slate:
+        """Candidates for a user, scored. Changes nothing.
+
+        Parameters
+        ----------
+        history : sequence of str
+            The user's items, newest first; at most 64 are read. Unknown ids are gaps.
+        at : float
+            Event time.
+        gap_s : float or None
+            Seconds since the user's last event; None when this is the first.
+        exclude : set of str
+            Items that must not be proposed: what the user consumed.
+        memory : bytes
+            The user's memory as :meth:`observe` returned it.
+        """
+        vocabulary, cooccurrence, popularity = self.vocabulary, self.cooccurrence, self.popularity
+        get = vocabulary.row
+        rows = [get(item_id) for item_id in history[:MAX_HISTORY]]
+        n_history = len(rows)
+        self._history[:n_history] = rows
+        self._call = call = self._call + 1
+        excluded = np.array([row for row in map(get, exclude) if row >= 0], np.int32)
+        if len(excluded):
+            self._seen[excluded] = call << 32 | EXCLUDED
+        n_hits = neighbours(
+            self._history,
+            n_history,
+            at,
+            *cooccurrence.read_arrays,
+            call,
+            self._seen,
+            self._hits,
+            self._hit_rows,
+        )
+        p_u, factor_rows, factor_scores = None, NO_ROWS, NO_SCORES
+        if self.factors is not None:
+            p_u = self.factors.user_vector(self._history[:n_history], memory)
+            if p_u is not None:
+                factor_rows = self.factors.retrieve(p_u, excluded, self.n_each)
+        n = gather(
+            n_hits,
+            self._hits,
+            self._hit_rows,
+            cooccurrence.heads,
+            vocabulary.order,
+            factor_rows,
+            popularity.list_rows,
+            popularity.marks,
+            popularity.depth,
+            call,
+            self._seen,
+            self.n_each,
+            self._places,
+            self._best,
+            self._best_rows,
+            self._rows,
+            self._ranks,
+        )
+        if self.factors is not None and p_u is not None:
+            factor_scores = self.factors.score(p_u, self._rows[:n])
+        gap, length = gap_class(gap_s), length_class(len(history))
+        arrays = (
+            np.empty((n, len(self.feature_names)), np.float32),
+            np.empty(n),
+            np.empty(n),
+            np.empty(n, np.int64),
+            np.empty(n, np.int64),
+        )
+        describe(
+            n,
+            at,
+            gap,
+            length,
+            self._rows,
+            self._ranks,
+            self._rank_values,
+            call,
+            self._seen,
+            self._hits,
+            factor_scores,
+            popularity.rates,
+            popularity.table,
+            vocabulary.generation,
+            vocabulary.order,
+            self.weights,
+            *arrays,
+        )
+        return Slate(self, history, (gap, length), arrays)
+
+    def learn_one(self, slate: Slate, item_id: str) -> None:
+        """Teach the ranker that a user who could have had this slate chose an item.
+
+        Nothing is learned when the item is not among the candidates: it would teach the ranker items it
+        never sees.
+        """
+        if not self.vocabulary.is_open:
+            message = "learning needs an open batch: call begin() first"
+            raise RuntimeError(message)
+        place = slate.place_of(item_id)
+        if place is None:
+            return
+        self._learned = True
+        gap, length = slate.context
+        softmax_step(place, gap, length, self.eta, slate.features, self.weights, self.squares)
+
+    def observe(
+        self,
+        item_id: str,
+        history: Sequence[str],
+        at: float,
+        weight: float,
+        repeat: bool,  # noqa: FBT001
+        memory: bytes,
+    ) -> bytes:
+        """Teach the sources an event.
+
+        Parameters
+        ----------
+        history : sequence of str
+            The user's items before this one, newest first.
+        weight : float
+            Value of the event's type, above 0.
+        repeat : bool
+            Whether the user consumed the item before. A repeat counts for popularity alone.
+        memory : bytes
+            The user's memory, ``b""`` for a new user.
+
+        Returns
+        -------
+        bytes
+            The user's new memory.
+        """
+        check_event(at, weight)
+        row = self.vocabulary.touch(item_id, at)
+        self.popularity.learn_row(row, at, weight)
+        if repeat:
+            return memory
+        get = self.vocabulary.row
+        if self.factors is None:
+            self.cooccurrence.learn_row(row, [get(j) for j in history[: self.cooccurrence.ring]], at, weight)
+            return memory
+        rows = [get(j) for j in history[:MAX_HISTORY]]
+        self.cooccurrence.learn_row(row, rows[: self.cooccurrence.ring], at, weight)
+        return self.factors.learn_one(row, np.array(rows, np.int32), at, weight, memory)
+
+    def contributions(self, slate: Slate, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Lift of candidates above the slate's mean; shape ``(len(chosen), len(ReasonCode))``."""
+        return contributions(chosen, *slate.context, slate.features, self.weights, self._groups, len(CODES))
+
+    # The ranker as a model
+
+    def begin(self) -> None:
+        """Open a batch."""
+        self._old[0][:] = self.weights
+        self._old[1][:] = self.squares
+        self._learned = False
+
+    def write_delta(self, delta: DeltaWriter) -> None:
+        """Write all weights, when any was learned."""
+        if self._learned:
+            delta.add(self.name, {"weights": self.weights, "squares": self.squares})
+
+    def keep(self) -> None:
+        """Close the batch."""
+        self._learned = False
+
+    def rollback(self) -> None:
+        """Close the batch and undo it."""
+        self.weights[:], self.squares[:] = self._old
+        self._learned = False
+
+    def fold(self, delta: DeltaReader) -> None:
+        """Take over weights when this worker rebuilds its state; otherwise its own are as good."""
+        columns = delta.columns(self.name)
+        if not columns or not delta.restoring:
+            return
+        self._take(columns)
+
+    def snapshot(self) -> Snapshot:
+        """Weights and squared sums."""
+        return {"weights": self.weights.copy(), "squares": self.squares.copy()}
+
+    def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        """Take over a snapshot."""
+        self._take(arrays)
+
+    def _take(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        weights, squares = arrays["weights"], arrays["squares"]
+        if weights.shape != self.weights.shape or squares.shape != self.squares.shape:
+            message = f"weights of shape {weights.shape} and {squares.shape}; expected {self.weights.shape}"
+            raise DeltaError(message)
+        self.weights[:] = weights
+        self.squares[:] = squares
+
+
+NO_ROWS: NDArray[np.int32] = np.zeros(0, np.int32)
+NO_SCORES: NDArray[np.float64] = np.zeros(0)
+
+
+def gap_class(gap_s: float | None) -> int:
+    """Row of weights for the seconds since the user's last event; the first event is a class of its own.
+
+    >>> [gap_class(gap_s) for gap_s in (None, -5.0, 59.0, 60.0, 86399.0, 86400.0)]
+    [1, 2, 2, 3, 5, 6]
+    """
+    if gap_s is None:
+        return 1
+    return 2 + sum(gap_s >= limit for limit in GAP_LIMITS_S)
+
+
+def length_class(n_items: int) -> int:
+    """Row of weights for the number of items in the history.
+
+    >>> [length_class(n) for n in (0, 1, 2, 3, 5, 6, 30, 31)]
+    [7, 8, 9, 10, 10, 11, 12, 13]
+    """
+    return 7 + sum(n_items > limit for limit in LENGTH_LIMITS)
+
+
+def default_start(half_lives_s: Sequence[float]) -> dict[str, float]:
+    """Start weights that were measured with the default half-lives."""
+    wanted = {
+        "sequence_rank": 3.0,
+        "factors_rank": 1.0,
+        "popularity_86400s_rank": 1.0,
+        "popularity_604800s_rank": 1.0,
+    }
+    names = _feature_names(half_lives_s)
+    return {feature: weight for feature, weight in wanted.items() if feature in names}
+
+
+def _feature_names(half_lives_s: Sequence[float]) -> tuple[str, ...]:
+    lists = [f"popularity_{half_life:g}s" for half_life in half_lives_s]
+    sources = ["sequence", "transition", "factors", *lists]
+    scores = ["forward", "backward", "transition", "factors", *lists]
+    return (
+        *(f"{source}_rank" for source in sources),
+        *(f"{score}_score" for score in scores),
+        "item_age",
+        "since_last_event",
+    )
+
+
+def _codes(half_lives_s: Sequence[float]) -> list[ReasonCode]:
+    """Reason code of each feature."""
+    lists = [_popular(half_life) for half_life in half_lives_s]
+    history, last, taste = ReasonCode.FOLLOWS_HISTORY, ReasonCode.FOLLOWS_LAST_ITEM, ReasonCode.SIMILAR_TASTE
+    fresh = ReasonCode.RECENT_ACTIVITY
+    return [history, last, taste, *lists, history, history, last, taste, *lists, fresh, fresh]
+
+
+def _popular(half_life_s: float) -> ReasonCode:
+    return next(code for limit_s, code in POPULAR if half_life_s <= limit_s)

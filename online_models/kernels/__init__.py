@@ -1,0 +1,1 @@
+"""Hot loops: numba over packed numpy arrays; no objects, no strings, no random numbers of their own."""

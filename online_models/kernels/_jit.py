@@ -1,0 +1,27 @@
+"""The one typed door to numba, so that mypy stays strict and no import compiles anything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
+
+import numba
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["kernel"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def kernel(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a function of arrays and numbers, lazily, at its first call; the source runs as it stands
+    with ``NUMBA_DISABLE_JIT=1``.
+
+    No ``fastmath`` and no ``parallel``: they reorder sums, and then bits depend on the machine.
+    The compiled form is cached beside the source, or in ``NUMBA_CACHE_DIR``.
+    The cache looks at the file of the kernel alone: after a change to a kernel that others call,
+    remove their cache files too.
+    """  # noqa: D205
+    return cast("Callable[P, R]", numba.njit(cache=True)(function))

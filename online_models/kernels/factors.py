@@ -1,0 +1,565 @@
+"""Streaming implicit ALS in additive form.
+
+One row of the table holds an item: ``[A (lower triangle, K(K+1)/2) | b (K) | q (K) | n, solved]``, float32;
+``gram`` holds G_Q = Σ q qᵀ over solved items and G_P = Σ p pᵀ over users, float64[2, K, K].
+
+An event (user, item i) with the user's vector p before and p' after its solve, and weight ω::
+
+    p'  = (w0·G_Q + λI + Σ_a e^{-βa} q_a q_aᵀ)⁻¹ Σ_a (e^{-βa} + w0) q_a      a: ages of the user's items, i is 0
+    G_P += p'p'ᵀ - p pᵀ
+    A_i  = γA_i + ω p'p'ᵀ          b_i = γb_i + ω(1 + w0) p'          n_i += 1
+    A_j += w_j (p'p'ᵀ - p pᵀ)      b_j += w_j (1 + w0)(p' - p)        j: the user's newest other items
+    q    = (w0·G_P + λI + A)⁻¹ b   for i and the newest few j;  G_Q += q'q'ᵀ - q qᵀ
+
+with w_j = ω_j γ^(n_j - n_j at that entry): the contribution follows the user.
+An operation carries p', p, every w_j and every solved q, so folding only adds and replaces and never solves:
+G_Q always equals the sum over the vectors that are in the table.
+Products enter the Gram matrices rounded to a grid of powers of two, so the sums are exact, free of order, and never
+drift; taking an old vector away removes exactly what it once added.
+
+References
+----------
+Hu, Koren, Volinsky: Collaborative Filtering for Implicit Feedback Datasets, ICDM 2008.
+He, Zhang, Kan, Chua: Fast Matrix Factorization for Online Recommendation with Implicit Feedback, SIGIR 2016.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from online_models.kernels._jit import kernel
+# numba: float(x) of a float32 stays a float32, so values of the table are widened by np.float64(x).
+from online_models.kernels.journal import remember
+from online_models.kernels.vocabulary import refer
+
+__all__ = ["clear", "fold", "learn", "plausible", "score", "terms", "top", "user"]
+
+_GRID = 2.0**24  # entries of one product are at most 64, so sums of 8 million of them are exact
+_MAX_FACTOR = 8.0  # vectors of fitted models stay below 3
+_COUNT = 2.0**24  # counts are kept modulo this, where float32 is still exact
+_INIT_STEP = 0.1 / 37837.0  # four uniform 16-bit numbers have this standard deviation: sqrt(4 (2**32 - 1) / 12)
+_MIN_PIVOT = 1e-6
+
+
+@kernel
+def _start(row: int, order: NDArray[np.int64], table: NDArray[np.float32], at_q: int, n_factors: int) -> None:
+    """Give a new item its first vector, nearly normal with deviation .1, from the hash of its id alone.
+
+    Integers only: the same bits on every machine.
+    """
+    seed = (order[row] ^ (order[row] >> 31)) & 0x7FFFFFFF
+    for k in range(n_factors):
+        total = 0
+        for part in range(4):
+            word = (seed + (4 * k + part + 1) * 0x1E3779B1) & 0x7FFFFFFF
+            word = ((word ^ (word >> 15)) * 0x45D9F3B) & 0x7FFFFFFF
+            word = ((word ^ (word >> 15)) * 0x45D9F3B) & 0x7FFFFFFF
+            total += (word >> 9) & 0xFFFF
+        table[row, at_q + k] = (total - 131070) * _INIT_STEP
+
+
+@kernel
+def _cholesky_solve(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
+    """Solve ``a x = b`` in place from the lower triangle of ``a``; False when ``a`` is not positive definite."""
+    n = b.shape[0]
+    for j in range(n):
+        pivot = a[j, j]
+        for k in range(j):
+            pivot -= a[j, k] * a[j, k]
+        if not pivot > _MIN_PIVOT:
+            return False
+        root = np.sqrt(pivot)
+        a[j, j] = root
+        for i in range(j + 1, n):
+            t = a[i, j]
+            for k in range(j):
+                t -= a[i, k] * a[j, k]
+            a[i, j] = t / root
+    for i in range(n):
+        t = b[i]
+        for k in range(i):
+            t -= a[i, k] * b[k]
+        b[i] = t / a[i, i]
+    for i in range(n - 1, -1, -1):
+        t = b[i]
+        for k in range(i + 1, n):
+            t -= a[k, i] * b[k]
+        b[i] = t / a[i, i]
+    return True
+
+
+@kernel
+def _user_system(
+    rows: NDArray[np.int32],
+    first_age: int,
+    decay: NDArray[np.float64],
+    w0: float,
+    table: NDArray[np.float32],
+    at_q: int,
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+) -> int:
+    """Add the items of a user to the system ``a p = b``; return how many were known."""
+    known = 0
+    n = b.shape[0]
+    at_count = table.shape[1] - 2
+    q = np.empty(n)
+    for at in range(min(rows.shape[0], decay.shape[0] - first_age)):
+        row = rows[at]
+        if row < 0 or (table[row, at_count] == 0.0 and table[row, at_count + 1] == 0.0):
+            continue
+        known += 1
+        w = decay[first_age + at]
+        for k in range(n):
+            q[k] = table[row, at_q + k]
+        for k in range(n):
+            b[k] += (w + w0) * q[k]
+            wq = w * q[k]
+            for m in range(k + 1):
+                a[k, m] += wq * q[m]
+    return known
+
+
+@kernel
+def user(
+    rows: NDArray[np.int32],
+    decay: NDArray[np.float64],
+    w0: float,
+    lambda_: float,
+    table: NDArray[np.float32],
+    gram: NDArray[np.float64],
+    p: NDArray[np.float32],
+) -> int:
+    """Fold a user in from the rows of their items, newest first, into ``p``; return how many were known."""
+    n = p.shape[0]
+    at_q = n * (n + 1) // 2 + n
+    a = w0 * gram[0]
+    b = np.zeros(n)
+    for k in range(n):
+        a[k, k] += lambda_
+    known = _user_system(rows, 0, decay, w0, table, at_q, a, b)
+    if known == 0 or not _cholesky_solve(a, b):
+        return 0
+    for k in range(n):
+        p[k] = min(max(b[k], -_MAX_FACTOR), _MAX_FACTOR)
+    return known
+
+
+@kernel
+def terms(
+    rows: NDArray[np.int32],
+    target: int,
+    decay: NDArray[np.float64],
+    w0: float,
+    lambda_: float,
+    table: NDArray[np.float32],
+    gram: NDArray[np.float64],
+    out: NDArray[np.float64],
+) -> None:
+    """Divide the score of the target among the user's items: (w_a + w0) · q_targetᵀ A⁻¹ q_a, exactly."""
+    n = gram.shape[1]
+    at_q = n * (n + 1) // 2 + n
+    at_count = table.shape[1] - 2
+    a = w0 * gram[0]
+    b = np.zeros(n)
+    for k in range(n):
+        a[k, k] += lambda_
+    known = _user_system(rows, 0, decay, w0, table, at_q, a, b)
+    for k in range(n):
+        b[k] = table[target, at_q + k]
+    for at in range(out.shape[0]):
+        out[at] = 0.0
+    if known == 0 or not _cholesky_solve(a, b):
+        return
+    for at in range(min(rows.shape[0], decay.shape[0])):
+        row = rows[at]
+        if row < 0 or (table[row, at_count] == 0.0 and table[row, at_count + 1] == 0.0):
+            continue
+        dot = 0.0
+        for k in range(n):
+            dot += b[k] * table[row, at_q + k]
+        out[at] = (decay[at] + w0) * dot
+
+
+@kernel
+def _move_gram(gram: NDArray[np.float64], new: NDArray[np.float32], old: NDArray[np.float32], had: bool) -> None:
+    """Replace the outer product of ``old``, if it was in, by that of ``new``; exact on the grid."""
+    n = gram.shape[0]
+    for k in range(n):
+        for m in range(k + 1):
+            change = np.rint(np.float64(new[k]) * np.float64(new[m]) * _GRID)
+            if had:
+                change -= np.rint(np.float64(old[k]) * np.float64(old[m]) * _GRID)
+            gram[k, m] += change / _GRID
+            if m < k:
+                gram[m, k] = gram[k, m]
+
+
+@kernel
+def _add_statistics(
+    row: int,
+    new: NDArray[np.float32],
+    old: NDArray[np.float32],
+    weight: float,
+    others: NDArray[np.int32],
+    weights: NDArray[np.float32],
+    gamma: float,
+    w0: float,
+    order: NDArray[np.int64],
+    table: NDArray[np.float32],
+    stamps: NDArray[np.int64],
+    book: NDArray[np.int64],
+    kept: NDArray[np.float32],
+    gram_p: NDArray[np.float64],
+) -> None:
+    """Add what one event says to its item and to the user's other items; rows of -1 are not here."""
+    n = new.shape[0]
+    triangle = n * (n + 1) // 2
+    at_count = table.shape[1] - 2
+    _move_gram(gram_p, new, old, True)
+    difference = np.empty(triangle + n)
+    at = 0
+    for k in range(n):
+        for m in range(k + 1):
+            difference[at] = np.float64(new[k]) * np.float64(new[m])
+            at += 1
+    for k in range(n):
+        difference[triangle + k] = (1.0 + w0) * np.float64(new[k])
+    if row >= 0:
+        remember(row, table, stamps, book, kept)
+        if table[row, at_count] == 0.0 and table[row, at_count + 1] == 0.0:
+            _start(row, order, table, triangle + n, n)
+        for c in range(triangle + n):
+            table[row, c] = gamma * np.float64(table[row, c]) + weight * difference[c]
+        count = np.float64(table[row, at_count]) + 1.0
+        table[row, at_count] = 0.0 if count == _COUNT else count
+    at = 0
+    for k in range(n):
+        for m in range(k + 1):
+            difference[at] -= np.float64(old[k]) * np.float64(old[m])
+            at += 1
+    for k in range(n):
+        difference[triangle + k] -= (1.0 + w0) * np.float64(old[k])
+    for other in range(others.shape[0]):
+        j = others[other]
+        if j < 0:
+            continue
+        remember(j, table, stamps, book, kept)
+        w = np.float64(weights[other])
+        for c in range(triangle + n):
+            table[j, c] = np.float64(table[j, c]) + w * difference[c]
+
+
+@kernel
+def _replace_vector(
+    row: int,
+    new: NDArray[np.float32],
+    table: NDArray[np.float32],
+    stamps: NDArray[np.int64],
+    book: NDArray[np.int64],
+    kept: NDArray[np.float32],
+    gram_q: NDArray[np.float64],
+) -> None:
+    """Give an item a solved vector; its first random one never was in the Gram matrix."""
+    n = new.shape[0]
+    at_q = n * (n + 1) // 2 + n
+    solved = table.shape[1] - 1
+    remember(row, table, stamps, book, kept)
+    _move_gram(gram_q, new, table[row, at_q : at_q + n], table[row, solved] != 0.0)
+    for k in range(n):
+        table[row, at_q + k] = new[k]
+    table[row, solved] = 1.0
+
+
+@kernel
+def _solve_item(
+    row: int, w0: float, lambda_: float, table: NDArray[np.float32], gram_p: NDArray[np.float64], q: NDArray[np.float32]
+) -> bool:
+    n = q.shape[0]
+    a = np.empty((n, n))
+    b = np.empty(n)
+    at = 0
+    for k in range(n):
+        for m in range(k + 1):
+            a[k, m] = w0 * gram_p[k, m] + np.float64(table[row, at])
+            at += 1
+        a[k, k] += lambda_
+    for k in range(n):
+        b[k] = table[row, at + k]
+    if not _cholesky_solve(a, b):
+        return False
+    for k in range(n):
+        q[k] = min(max(b[k], -_MAX_FACTOR), _MAX_FACTOR)
+    return True
+
+
+@kernel
+def _tag(row: int, order: NDArray[np.int64], generation: NDArray[np.int64]) -> int:
+    """32 bits that stand for an item while it has its row."""
+    return (order[row] ^ (generation[row] * 0x9E3779B1)) & 0xFFFFFFFF
+
+
+@kernel
+def learn(
+    row: int,
+    history: NDArray[np.int32],
+    weight_code: int,
+    memory: NDArray[np.uint32],
+    decay: NDArray[np.float64],
+    settings: NDArray[np.float64],
+    vocabulary: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
+    table: NDArray[np.float32],
+    journal: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]],
+    gram: NDArray[np.float64],
+    op_items: NDArray[np.int32],
+    op_numbers: NDArray[np.float32],
+    memory_out: NDArray[np.uint32],
+) -> int:
+    """Learn one event in place and record its operation; return the number of words of the new memory.
+
+    Parameters
+    ----------
+    history : int32[h]
+        Rows of the user's earlier items, newest first, -1 for unknown ones.
+    weight_code : int
+        Weight of the event in sixteenths, 1 to 255.
+    memory : uint32
+        Words ``[head, p..., tags..., counts...]`` of the user, or none; already checked.
+    settings : float64[5]
+        w0, λ, γ, refresh, resolve.
+    vocabulary : tuple
+        Hashes of ids, generations, batch-local indices and the batch's table of strings.
+    op_items : int32[1 + refresh + 1 + resolve]
+        Receives indices: the item, the refreshed, the solved; -1 where there is none.
+    op_numbers : float32[1 + 2K + refresh + (1 + resolve)·K]
+        Receives the weight, p', p, the weights of the refreshed, the solved vectors.
+    """
+    w0, lambda_, gamma = settings[0], settings[1], settings[2]
+    refresh, resolve = int(settings[3]), int(settings[4])
+    order, generation, indices, strings = vocabulary
+    stamps, book, kept = journal
+    n = gram.shape[1]
+    triangle = n * (n + 1) // 2
+    at_q = triangle + n
+    at_count = table.shape[1] - 2
+    op_items[:] = -1
+    op_numbers[:] = 0.0
+    p_new = op_numbers[1 : 1 + n]
+    p_old = op_numbers[1 + n : 1 + 2 * n]
+    weights = op_numbers[1 + 2 * n : 1 + 2 * n + refresh]
+    known_entries = 0
+    if memory.shape[0]:
+        known_entries = np.int64(memory[0]) >> 16
+        p_old[:] = memory[1 : 1 + n].view(np.float32)
+
+    remember(row, table, stamps, book, kept)
+    if table[row, at_count] == 0.0 and table[row, at_count + 1] == 0.0:
+        _start(row, order, table, at_q, n)
+    a = w0 * gram[0]
+    b = np.zeros(n)
+    for k in range(n):
+        a[k, k] += lambda_
+        q_k = np.float64(table[row, at_q + k])
+        b[k] = (1.0 + w0) * q_k
+        for m in range(k + 1):
+            a[k, m] += q_k * np.float64(table[row, at_q + m])
+    _user_system(history, 1, decay, w0, table, at_q, a, b)
+    if _cholesky_solve(a, b):
+        for k in range(n):
+            p_new[k] = min(max(b[k], -_MAX_FACTOR), _MAX_FACTOR)
+    else:
+        p_new[:] = p_old
+
+    weight = weight_code / 16.0
+    op_items[0] = refer(row, indices, strings)
+    op_numbers[0] = weight
+    # The contributions of the user's newest items follow the user. Their entries go on into the new memory.
+    others = np.full(refresh, -1, np.int32)
+    tag_at = 1 + n
+    entries = 1
+    memory_out[tag_at] = _tag(row, order, generation)
+    for at in range(min(refresh, history.shape[0])):
+        j = history[at]
+        if j < 0 or j == row:
+            continue
+        tag = _tag(j, order, generation)
+        for entry in range(known_entries):
+            if np.int64(memory[tag_at + entry]) != tag:
+                continue
+            packed = np.int64(memory[tag_at + known_entries + entry])
+            behind = np.int64(table[j, at_count]) - (packed & 0xFFFFFF)
+            if behind < 0:
+                behind += np.int64(_COUNT)
+            w = float(packed >> 24) / 16.0 * gamma**behind
+            others[at] = j
+            weights[at] = w
+            op_items[1 + at] = refer(j, indices, strings)
+            if entries < refresh:
+                memory_out[tag_at + entries] = tag
+                memory_out[tag_at + refresh + entries] = packed
+                entries += 1
+            break
+    _add_statistics(
+        row, p_new, p_old, weight, others, weights, gamma, w0, order, table, stamps, book, kept, gram[1]
+    )
+    memory_out[tag_at + refresh] = np.int64(table[row, at_count]) | (weight_code << 24)
+
+    at_vector = 1 + 2 * n + refresh
+    for solve in range(1 + resolve):
+        j = row if solve == 0 else -1
+        if 0 < solve <= min(refresh, history.shape[0]):
+            j = others[solve - 1]
+        q = op_numbers[at_vector + solve * n : at_vector + (solve + 1) * n]
+        if j < 0 or not _solve_item(j, w0, lambda_, table, gram[1], q):
+            continue
+        op_items[1 + refresh + solve] = refer(j, indices, strings)
+        _replace_vector(j, q, table, stamps, book, kept, gram[0])
+
+    memory_out[0] = 1 | (n << 8) | (entries << 16)  # version, K, entries
+    memory_out[1 : 1 + n] = p_new.view(np.uint32)
+    for entry in range(entries):  # close the gap behind the tags
+        memory_out[tag_at + entries + entry] = memory_out[tag_at + refresh + entry]
+    return 1 + n + 2 * entries
+
+
+@kernel
+def fold(
+    rows: NDArray[np.int32],
+    numbers: NDArray[np.float32],
+    settings: NDArray[np.float64],
+    order: NDArray[np.int64],
+    table: NDArray[np.float32],
+    journal: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]],
+    gram: NDArray[np.float64],
+) -> None:
+    """Apply recorded operations in order: ``rows`` are their items here, -1 where there is none."""
+    w0, gamma = settings[0], settings[2]
+    refresh, resolve = int(settings[3]), int(settings[4])
+    stamps, book, kept = journal
+    n = gram.shape[1]
+    at_vector = 1 + 2 * n + refresh
+    for at in range(rows.shape[0]):
+        _add_statistics(
+            rows[at, 0],
+            numbers[at, 1 : 1 + n],
+            numbers[at, 1 + n : 1 + 2 * n],
+            np.float64(numbers[at, 0]),
+            rows[at, 1 : 1 + refresh],
+            numbers[at, 1 + 2 * n : at_vector],
+            gamma,
+            w0,
+            order,
+            table,
+            stamps,
+            book,
+            kept,
+            gram[1],
+        )
+        for solve in range(1 + resolve):
+            j = rows[at, 1 + refresh + solve]
+            if j >= 0:
+                q = numbers[at, at_vector + solve * n : at_vector + (solve + 1) * n]
+                _replace_vector(j, q, table, stamps, book, kept, gram[0])
+
+
+@kernel
+def clear(
+    row: int,
+    table: NDArray[np.float32],
+    journal: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]],
+    gram: NDArray[np.float64],
+) -> None:
+    """Forget an item and take its vector out of the Gram matrix."""
+    stamps, book, kept = journal
+    n = gram.shape[1]
+    at_q = n * (n + 1) // 2 + n
+    remember(row, table, stamps, book, kept)
+    if table[row, table.shape[1] - 1] != 0.0:
+        _move_gram(gram[0], np.zeros(n, np.float32), table[row, at_q : at_q + n], True)
+    table[row, :] = 0.0
+
+
+@kernel
+def plausible(p: NDArray[np.float32]) -> bool:
+    """Whether a vector can have come from a solve: finite and within the bound of factors."""
+    for k in range(p.shape[0]):
+        if not abs(p[k]) <= _MAX_FACTOR:  # also true for NaN
+            return False
+    return True
+
+
+@kernel
+def score(p: NDArray[np.float32], rows: NDArray[np.int32], table: NDArray[np.float32], out: NDArray[np.float64]) -> None:
+    """Scores p·q of rows; 0 where a row has no solved vector."""
+    n = p.shape[0]
+    at_q = n * (n + 1) // 2 + n
+    solved = table.shape[1] - 1
+    for at in range(rows.shape[0]):
+        row = rows[at]
+        out[at] = 0.0
+        if row < 0 or table[row, solved] == 0.0:
+            continue
+        dot = 0.0
+        for k in range(n):
+            dot += np.float64(p[k]) * np.float64(table[row, at_q + k])
+        out[at] = dot
+
+
+@kernel
+def top(
+    p: NDArray[np.float32],
+    n_rows: int,
+    excluded: NDArray[np.int32],
+    order: NDArray[np.int64],
+    table: NDArray[np.float32],
+    marks: NDArray[np.uint8],
+    rows: NDArray[np.int32],
+    scores: NDArray[np.float64],
+) -> int:
+    """Find the best rows below ``n_rows``, best first, ties by the hash of the id; return how many were found.
+
+    ``marks`` is all zero before and after.
+    """
+    n = p.shape[0]
+    wanted = rows.shape[0]
+    at_q = n * (n + 1) // 2 + n
+    solved = table.shape[1] - 1
+    for at in range(excluded.shape[0]):
+        if excluded[at] >= 0:
+            marks[excluded[at]] = 1
+    found = 0
+    worst = -np.inf
+    for row in range(n_rows):
+        if marks[row] != 0 or table[row, solved] == 0.0:
+            continue
+        # Four chains instead of one: a sum in order waits for itself (benchmarks/models_click_offers.py).
+        s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0
+        k = 0
+        while k + 3 < n:
+            s0 += np.float64(p[k]) * np.float64(table[row, at_q + k])
+            s1 += np.float64(p[k + 1]) * np.float64(table[row, at_q + k + 1])
+            s2 += np.float64(p[k + 2]) * np.float64(table[row, at_q + k + 2])
+            s3 += np.float64(p[k + 3]) * np.float64(table[row, at_q + k + 3])
+            k += 4
+        while k < n:
+            s0 += np.float64(p[k]) * np.float64(table[row, at_q + k])
+            k += 1
+        s = (s0 + s1) + (s2 + s3)
+        if found == wanted and s < worst:
+            continue
+        at = found if found < wanted else wanted - 1
+        if found == wanted and s == worst and order[row] > order[rows[wanted - 1]]:
+            continue
+        while at > 0 and (scores[at - 1] < s or (scores[at - 1] == s and order[rows[at - 1]] > order[row])):
+            scores[at] = scores[at - 1]
+            rows[at] = rows[at - 1]
+            at -= 1
+        scores[at] = s
+        rows[at] = row
+        found = min(found + 1, wanted)
+        worst = scores[found - 1]
+    for at in range(excluded.shape[0]):
+        if excluded[at] >= 0:
+            marks[excluded[at]] = 0
+    return found

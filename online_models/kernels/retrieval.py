@@ -1,0 +1,196 @@
+"""Candidates of one event: neighbours of the history, and the union of the sources' best lists.
+
+``seen`` is int64[n_rows]: ``call << 32 | mark``. A mark of another call is void, so nothing has to be
+cleared. A mark is the row's number among the hits, or :data:`EXCLUDED`.
+"""
+
+
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from online_models.kernels._jit import kernel
+from online_models.kernels.top_n import offer
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["EXCLUDED", "gather", "loudest", "neighbours"]
+
+EXCLUDED = 0xFFFFFFFF
+F, B, T, RETRIEVAL = 0, 1, 2, 3
+BACKWARD = 0.5
+
+
+@kernel
+def neighbours(
+    history: NDArray[np.int32],
+    n_history: int,
+    at: float,
+    ages: NDArray[np.float64],
+    settings: NDArray[np.float64],
+    generation: NDArray[np.int64],
+    refs: NDArray[np.int64],
+    cells: NDArray[np.float32],
+    heads: NDArray[np.float64],
+    call: int,
+    seen: NDArray[np.int64],
+    hits: NDArray[np.float64],
+    hit_rows: NDArray[np.int32],
+) -> int:
+    """Forward, backward and direct scores of everything that co-occurs with a history.
+
+    Parameters
+    ----------
+    history : int32[n]
+        Rows, newest first, −1 = unknown.
+    hits : float64[ring * slots, 4]
+        Takes F, B, T and the retrieval score (F + B / 2) / (c + 2)^.1 of each hit.
+
+    Returns
+    -------
+    int
+        Number of hits.
+    """
+    rate = settings[0]
+    n_hits = 0
+    for age in range(min(n_history, ages.shape[0])):
+        row = history[age]
+        if row < 0:
+            continue
+        fade = 1.0
+        if rate > 0.0:
+            fade = np.exp2(min(64.0 * heads[row, 2] - at * rate, 900.0))
+        scale = fade / (heads[row, 1] * fade + 2.0)
+        aged = scale * ages[age]
+        for slot in range(int(heads[row, 0])):
+            ref = refs[row, slot]
+            other = ref & 0xFFFFFFFF
+            if generation[other] != ref >> 32:
+                continue
+            mark = n_hits
+            if seen[other] >> 32 == call:
+                mark = seen[other] & 0xFFFFFFFF
+                if mark == EXCLUDED:
+                    continue
+            if mark == n_hits:
+                seen[other] = (call << 32) | n_hits
+                hit_rows[n_hits] = other
+                hits[n_hits, F] = 0.0
+                hits[n_hits, B] = 0.0
+                hits[n_hits, T] = 0.0
+                n_hits += 1
+            hits[mark, F] += aged * float(cells[row, slot, 0])
+            hits[mark, B] += aged * float(cells[row, slot, 1])
+            if age == 0:
+                hits[mark, T] = scale * float(cells[row, slot, 2])
+    for mark in range(n_hits):
+        hits[mark, RETRIEVAL] = (hits[mark, F] + BACKWARD * hits[mark, B]) * heads[hit_rows[mark], 3]
+    return n_hits
+
+
+@kernel
+def loudest(
+    row: int,
+    history: NDArray[np.int32],
+    ages: NDArray[np.float64],
+    generation: NDArray[np.int64],
+    refs: NDArray[np.int64],
+    cells: NDArray[np.float32],
+    heads: NDArray[np.float64],
+) -> int:
+    """Place in the history of the item that adds most to F + B / 2 of a row; −1 when none adds anything."""
+    ref = generation[row] << 32 | row
+    best = 0.0
+    best_age = -1
+    for age in range(min(history.shape[0], ages.shape[0])):
+        other = history[age]
+        if other < 0:
+            continue
+        for slot in range(int(heads[other, 0])):
+            if refs[other, slot] != ref:
+                continue
+            term = float(cells[other, slot, 0]) + BACKWARD * float(cells[other, slot, 1])
+            term *= ages[age] / (heads[other, 1] + 2.0)
+            if term > best:
+                best = term
+                best_age = age
+    return best_age
+
+
+@kernel
+def gather(
+    n_hits: int,
+    hits: NDArray[np.float64],
+    hit_rows: NDArray[np.int32],
+    damp: NDArray[np.float64],
+    orders: NDArray[np.int64],
+    factor_rows: NDArray[np.int32],
+    list_rows: NDArray[np.int32],
+    marks: NDArray[np.int64],
+    depth: int,
+    call: int,
+    seen: NDArray[np.int64],
+    n_each: int,
+    places: NDArray[np.int64],
+    best: NDArray[np.float64],
+    best_rows: NDArray[np.int32],
+    rows: NDArray[np.int32],
+    ranks: NDArray[np.int16],
+) -> int:
+    """Union of the best ``n_each`` rows of each source that are not excluded.
+
+    Sources, in this order: sequence, transition, factors, and each half-life of popularity.
+
+    Parameters
+    ----------
+    damp : float64[n_rows, 4]
+        Heads of co-occurrence: of equal scores the item with more events comes first.
+    places : int64[n_rows]
+        ``call << 32 | number of the candidate``, as ``seen``.
+    best, best_rows : float64[n_each], int32[n_each]
+        Work space.
+    rows, ranks : int32[n], int16[n, n_sources]
+        Take the candidates and their rank in each source; ``n_each`` where it is not in the list.
+
+    Returns
+    -------
+    int
+        Number of candidates.
+    """
+    n = 0
+    for source in range(3 + list_rows.shape[0]):
+        length = 0
+        if source < 2:
+            column = RETRIEVAL if source == 0 else T
+            for mark in range(n_hits):
+                score = hits[mark, column]
+                if score > 0.0:
+                    length = offer(hit_rows[mark], score, length, n_each, damp, orders, best, best_rows)
+        elif source == 2:
+            for k in range(min(n_each, factor_rows.shape[0])):
+                best_rows[k] = factor_rows[k]
+                length += 1
+        else:
+            h = source - 3
+            for k in range(min(depth, marks[h, 0])):
+                row = list_rows[h, k]
+                if length < n_each and seen[row] != (call << 32 | EXCLUDED):
+                    best_rows[length] = row
+                    length += 1
+        for rank in range(length):
+            row = best_rows[rank]
+            number = n
+            if places[row] >> 32 == call:
+                number = places[row] & 0xFFFFFFFF
+            else:
+                places[row] = (call << 32) | n
+                rows[n] = row
+                for other in range(ranks.shape[1]):
+                    ranks[n, other] = n_each
+                n += 1
+            ranks[number, source] = rank
+    return n
