@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from online_models.factorisation import StreamingIALS
-from online_models.fold import ModelSet
-from online_models.hybrid import OnlineBlend
-
 from online_models.bandits import ThompsonSampling
 from online_models.click_rate import ClickRate
 from online_models.cooccurrence import SequentialCooccurrence
+from online_models.factorisation import StreamingIALS
+from online_models.fold import ModelSet
+from online_models.hybrid import OnlineBlend
 from online_models.metrics import ClickMetrics, RankingMetrics
 from online_models.popularity import DecayedPopularity
 from online_models.vocabulary import Vocabulary
@@ -46,12 +45,11 @@ def build_models(settings: Settings) -> Models:
     )
     clicks = ClickRate(settings.click_slots)
     bandit = ThompsonSampling(len(OFFER_FEATURES), alpha=settings.offers.alpha, floor=settings.offers.floor)
-    learners = [popularity, cooccurrence, *([factors] if factors else []), blend, clicks, bandit]
     return Models(
         blend=blend,
         clicks=clicks,
         offers=bandit,
-        fold=ModelSet(learners, vocabulary),
+        fold=ModelSet([*blend.models, clicks, bandit], vocabulary),
         recommend_metrics=RankingMetrics(),
         click_metrics=ClickMetrics(),
         offer_metrics=ClickMetrics(),

@@ -31,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 topics_app = typer.Typer(help="Compare the cluster's topics with the declared ones, and create them.")
-schemas_app = typer.Typer(help="Write or check the published JSON Schemas.")
+schemas_app = typer.Typer(help="Write or check the published JSON Schemas and the AsyncAPI document.")
 config_app = typer.Typer(help="Show and check the settings.")
 app.add_typer(topics_app, name="topics")
 app.add_typer(schemas_app, name="schemas")
@@ -208,10 +208,10 @@ def simulate(
 @schemas_app.command("write")
 def schemas_write(folder: Annotated[Path, typer.Argument()] = PUBLISHED) -> None:
     """Generate the published schemas from the code."""
-    from schemas.published_documents import documents
+    from stream.runtime.asyncapi import published
 
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in documents().items():
+    for name, text in published().items():
         (folder / name).write_text(text)
         talk.print(str(folder / name), markup=False)
 
@@ -219,11 +219,11 @@ def schemas_write(folder: Annotated[Path, typer.Argument()] = PUBLISHED) -> None
 @schemas_app.command("check")
 def schemas_check(folder: Annotated[Path, typer.Argument()] = PUBLISHED) -> None:
     """End with 1 if a published schema differs from the code."""
-    from schemas.published_documents import documents
+    from stream.runtime.asyncapi import published
 
     stale = [
         name
-        for name, text in documents().items()
+        for name, text in published().items()
         if not (folder / name).is_file() or (folder / name).read_text() != text
     ]
     for name in stale:

@@ -21,7 +21,7 @@ from stream.reading import open_lines, read_campaigns, read_items, read_offers
 from stream.report import campaign_funnel, event_counts, model_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from stream.settings import Settings
@@ -123,7 +123,7 @@ def _records(events: Path, now: float) -> Iterator[Record]:
         yield Record(line, now, offset)
 
 
-def _write(sinks: list[BinaryIO], outputs: Outputs) -> None:
+def _write(sinks: Sequence[BinaryIO], outputs: Outputs) -> None:
     recommendations, triggers, decisions, dead_letters = sinks
     recommendations.writelines(encode(o) + b"\n" for o in outputs.recommendations)
     triggers.writelines(encode(o) + b"\n" for o in outputs.triggers)

@@ -39,7 +39,13 @@ OutputKind = Literal["recommendations", "triggers", "decisions", "dead_letters"]
 
 
 def event(
-    name: str, *, user: str, at: float, message_id: str | None = None, anonymous: bool = False, **properties: Any
+    name: str,
+    *,
+    user: str,
+    at: float,
+    message_id: str | None = None,
+    anonymous: bool = False,
+    **properties: Any,
 ) -> bytes:
     """Build a canonical event; ``at`` is seconds after :data:`EPOCH`.
 
@@ -62,8 +68,8 @@ def event(
 
 def cart_campaign(campaign_id: str = "cart", **fields: Any) -> Campaign:
     """Build a cart abandonment campaign with the defaults of the schema, version 1, class marketing."""
-    defaults = {"version": 1, "kind": "cart_abandonment", "message_class": "marketing"}
-    return Campaign(campaign_id=campaign_id, **defaults | fields)
+    defaults: dict[str, Any] = {"version": 1, "kind": "cart_abandonment", "message_class": "marketing"}
+    return Campaign(campaign_id=campaign_id, **(defaults | fields))
 
 
 class Driver:

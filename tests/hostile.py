@@ -23,6 +23,7 @@ def _line(**changes: str) -> bytes:
 
 
 GOOD = _line()
+_RATED = '{"product_id":"p1","rating":"5"}'
 
 HOSTILE: list[tuple[str, bytes, str]] = [
     ("empty", b"", "not_json"),
@@ -87,9 +88,9 @@ HOSTILE: list[tuple[str, bytes, str]] = [
     ("unknown event", _line(event='"Product Viewd"'), "unknown"),
     ("identify", _line(type='"identify"', event=""), "unknown"),
     ("duplicate keys", _line(messageId='"first","messageId":"h-last"'), "accepted"),
-    ("rating as text", _line(messageId='"h-r"', event='"Product Reviewed"', properties='{"product_id":"p1","rating":"5"}'), "accepted"),
+    ("rating as text", _line(messageId='"h-r"', event='"Product Reviewed"', properties=_RATED), "accepted"),
     ("minus zero", _line(messageId='"h-z"', properties='{"product_id":"p1","price":-0.0}'), "accepted"),
     ("underflow", _line(messageId='"h-u"', properties='{"product_id":"p1","price":1e-400}'), "accepted"),
     ("schema registry prefix", b"\x00\x00\x00\x00\x07" + _line(messageId='"h-p"'), "accepted"),
     ("emoji", _line(messageId='"h-e"', properties='{"product_id":"🛒"}'), "accepted"),
-]  # fmt: skip
+]

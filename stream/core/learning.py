@@ -11,11 +11,10 @@ from online_models.bandits import NOTHING
 from online_models.hashing import SparseFeatures
 
 if TYPE_CHECKING:
-    from online_models.fold import ModelSet
-    from online_models.hybrid import OnlineBlend
-
     from online_models.bandits import ThompsonSampling
     from online_models.click_rate import ClickRate
+    from online_models.fold import ModelSet
+    from online_models.hybrid import OnlineBlend
     from online_models.metrics import ClickMetrics, RankingMetrics
     from stream.core.attribution import Feedback
     from stream.core.profiles import Moment

@@ -14,7 +14,6 @@ from stream.core.state import OpenDecision
 if TYPE_CHECKING:
     from online_models.hybrid import OnlineBlend
     from online_models.slate import Reason
-
     from stream.core.attribution import Attribution
     from stream.core.config import EngineConfig
     from stream.core.profiles import Moment
@@ -58,7 +57,9 @@ class Recommender:
         factors = memory.factors if personal else b""
         slate = self._blend.propose(history, event.time, 0.0 if history else None, excluded, factors)
         shown = [
-            RecommendedItem(item.item_id, round(item.score, 6), item.source.value, [*map(_text, item.reasons)])
+            RecommendedItem(
+                item.item_id, round(item.score, 6), item.source.value, [*map(_text, item.reasons)]
+            )
             for item in slate.top(self._config.n_items, self._reference.may_show)
         ]
         if not shown:

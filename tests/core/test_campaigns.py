@@ -28,14 +28,16 @@ def ordered(at: float, *product_ids: str, user: str = "u1") -> bytes:
     return event("Order Completed", user=user, at=at, order_id=f"o{at}", products=products)
 
 
-def driver(campaign: dict[str, Any] | None = None, policy: dict[str, Any] | None = None, **more: Any) -> Driver:
+def driver(
+    campaign: dict[str, Any] | None = None, policy: dict[str, Any] | None = None, **more: Any
+) -> Driver:
     """One cart campaign with a delay of an hour, consent given, no holdout."""
     settings = Settings(
         max_items=256,
         click_slots=2**10,
         campaigns={"holdout_share": 0.0, **(policy or {})},
     )
-    fields = {"delay_s": HOUR, "consent": CONSENT} | (campaign or {})
+    fields: dict[str, Any] = {"delay_s": HOUR, "consent": CONSENT} | (campaign or {})
     return Driver(settings=settings, campaigns=[cart_campaign(**fields)], **more)
 
 
@@ -324,7 +326,7 @@ def test_browse_abandonment_needs_views_and_yields_to_the_cart() -> None:
 
 
 def test_the_funnel_adds_up() -> None:
-    """armed = cancelled + eligible + pending, eligible = sent + suppressed."""
+    """Armed = cancelled + eligible + pending, eligible = sent + suppressed."""
     stream = driver(policy={"daily_cap": 1})
     for n in range(50):
         stream.pipe(carted(n * 10, f"p{n % 7}", user=f"u{n % 5}"))
@@ -346,4 +348,6 @@ def test_every_reason_is_reached_by_a_test_here() -> None:
     with open(__file__, encoding="utf-8") as source:  # noqa: PTH123  the test's own text
         text = source.read()
 
-    assert [] == [r.value for r in SuppressionReason if f'"{r.value}"' not in text and r.value != "nothing_chosen"]
+    assert [] == [
+        r.value for r in SuppressionReason if f'"{r.value}"' not in text and r.value != "nothing_chosen"
+    ]

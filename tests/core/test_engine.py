@@ -87,7 +87,8 @@ def memory_of(stream: Driver) -> tuple[dict[str, bytes], str]:
     """Everything the partition and the models remember."""
     state = stream.engine.state
     rows = {
-        user: msgspec.msgpack.encode((profile, state.memory(user))) for user, profile in state.profiles.items()
+        user: msgspec.msgpack.encode((profile, state.memory(user)))
+        for user, profile in state.profiles.items()
     }
     return rows | {"": msgspec.msgpack.encode(state.header)}, stream.models.fold.digest()
 
@@ -142,7 +143,7 @@ def test_duplicates_change_nothing(lines: list[bytes], data: st.DataObject) -> N
 @settings(max_examples=40)
 @given(streams())
 def test_every_input_is_accounted_for(lines: list[bytes]) -> None:
-    """read = accepted + duplicate + rejected, whatever comes."""
+    """Read = accepted + duplicate + rejected, whatever comes."""
     stream = drive(3)
     stream.pipe(*lines, *(case[1] for case in HOSTILE[:12]), *lines[:3])
     stream.flush()
@@ -173,9 +174,7 @@ def test_ids_of_outputs_are_unique_and_propensities_are_probabilities(lines: lis
 
 def test_hostile_lines_disturb_nothing_around_them() -> None:
     """Between any two good events stands every hostile line: the good ones have the same effects."""
-    good = [
-        event("Product Viewed", user=f"u{n % 3}", at=10.0 * n, product_id=f"p{n % 5}") for n in range(60)
-    ]
+    good = [event("Product Viewed", user=f"u{n % 3}", at=10.0 * n, product_id=f"p{n % 5}") for n in range(60)]
     alone, among = drive(7), drive(7)
     alone.pipe(*good)
     hostile = [case[1] for case in HOSTILE if case[2] not in {"accepted", "unknown"}]

@@ -71,7 +71,7 @@ def test_anonymous_user_and_numeric_ids() -> None:
 
 
 def test_time_is_corrected_by_segments_formula() -> None:
-    """timestamp = receivedAt - (sentAt - originalTimestamp), where timestamp is missing."""
+    """Timestamp = receivedAt - (sentAt - originalTimestamp), where timestamp is missing."""
     raw = orjson.dumps(
         {
             "messageId": "m",
@@ -166,7 +166,7 @@ def test_encode_leaves_out_none_and_keeps_nested() -> None:
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_encode_refuses_numbers_json_cannot_carry(number: float) -> None:
-    """orjson would write null; we raise."""
+    """Orjson would write null; we raise."""
     with pytest.raises(EncodeError):
         encode(_trigger(propensity=number))
 

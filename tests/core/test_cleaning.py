@@ -1,0 +1,157 @@
+"""Clean: hand-made sequences of times, rates and amounts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from schemas.codec import Rejected
+from schemas.events import Event, Product, Properties
+from schemas.reasons import EventKind, RejectCode
+from stream.core.cleaning import ALWAYS_APPLIED, Cleaner
+from stream.core.config import CleaningConfig
+from stream.core.state import Header, Profile
+
+DAY = 86_400.0
+NOW = 1_000_000.0
+
+
+def fact(
+    time: float = NOW,
+    user: str = "u1",
+    kind: EventKind = EventKind.VIEW,
+    message_id: str = "m",
+    product: dict[str, Any] | None = None,
+) -> Event:
+    """An event of one product."""
+    item = Product(product_id="p1", **(product or {}))
+    return Event(message_id, user, True, time, "Product Viewed", kind, Properties(), (item,))
+
+
+def verdict(event: Event, watermark: float = NOW, ingest_time: float = NOW) -> str:
+    """The code of the rejection, "accepted", or "applied" where it may not teach."""
+    result = Cleaner(CleaningConfig()).judge(event, Profile(), Header(watermark=watermark), ingest_time)
+    if isinstance(result, Rejected):
+        return result.code.value
+    return "accepted" if result else "applied"
+
+
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    [
+        (NOW - DAY, "accepted"),
+        (NOW - DAY - 1, "late"),
+        (NOW + 300, "accepted"),
+        (NOW + 301, "future"),
+        (4_070_908_800.0, "future"),
+        (15.0, "late"),
+    ],
+)
+def test_bounds_of_event_time(time: float, expected: str) -> None:
+    """24 h behind the watermark and 5 min ahead of ingest are the last that pass."""
+    assert expected == verdict(fact(time))
+
+
+@pytest.mark.parametrize("kind", sorted(ALWAYS_APPLIED))
+def test_conversions_and_consent_are_never_dropped(kind: EventKind) -> None:
+    """Late, early or odd, they are applied; they only do not teach."""
+    odd = (
+        fact(NOW - 9 * DAY, kind=kind),
+        fact(NOW + DAY, kind=kind),
+        fact(kind=kind, product={"price": -5.0}),
+    )
+
+    assert ["applied"] * 3 == [verdict(event) for event in odd]
+
+
+@pytest.mark.parametrize(
+    ("product", "expected"),
+    [
+        ({"price": 0.0}, "accepted"),
+        ({"price": -0.01}, "outlier"),
+        ({"price": 1e7}, "accepted"),
+        ({"price": 2e7}, "outlier"),
+        ({"quantity": 0.0}, "outlier"),
+        ({"quantity": 1e5}, "accepted"),
+        ({"quantity": 80_995_000.0}, "outlier"),
+    ],
+)
+def test_bounds_of_price_and_quantity(product: dict[str, float], expected: str) -> None:
+    """Zero is a price, not a quantity."""
+    assert expected == verdict(fact(product=product))
+
+
+def test_a_duplicate_is_known_by_its_message_id() -> None:
+    """The same messageId of the same user is a duplicate, whatever else changed."""
+    cleaner, profile, header = Cleaner(CleaningConfig()), Profile(last_seen=NOW), Header()
+    cleaner.remember(fact(message_id="m1"), profile)
+    again = cleaner.judge(fact(NOW + 5, message_id="m1", kind=EventKind.ORDER), profile, header, NOW + 5)
+
+    assert isinstance(again, Rejected)
+    assert again.code is RejectCode.DUPLICATE
+
+
+def test_the_window_of_ids_is_bounded() -> None:
+    """The newest 128 ids are known, the one before them is not."""
+    cleaner, profile = Cleaner(CleaningConfig()), Profile(last_seen=NOW)
+    for n in range(129):
+        cleaner.remember(fact(NOW + n, message_id=f"m{n}"), profile)
+    results = [cleaner.judge(fact(NOW, message_id=f"m{n}"), profile, Header(), NOW) for n in (0, 1, 128)]
+
+    assert [False, True, True] == [isinstance(result, Rejected) for result in results]
+
+
+def test_a_bot_is_stopped_within_its_minute() -> None:
+    """300 events of one user in a minute pass, the next does not; the next minute starts anew."""
+    cleaner, profile, header = Cleaner(CleaningConfig()), Profile(last_seen=NOW), Header()
+    start = NOW - NOW % 60
+    for n in range(300):
+        event = fact(start + n / 10, message_id=f"m{n}")
+        assert cleaner.judge(event, profile, header, NOW) is True
+        cleaner.remember(event, profile)
+    too_fast = cleaner.judge(fact(start + 40, message_id="x"), profile, header, NOW)
+    later = cleaner.judge(fact(start + 61, message_id="y"), profile, header, NOW + 100)
+
+    assert isinstance(too_fast, Rejected)
+    assert (RejectCode.BOT_RATE, True) == (too_fast.code, later)
+
+
+def advance(*events: Event, confirm: bool = True, ingest_time: float = 9e9) -> float:
+    """The watermark after some events, from 0 on."""
+    cleaner, header = Cleaner(CleaningConfig(confirm_jumps=confirm)), Header()
+    for event in (fact(0.0), *events):
+        cleaner.advance(event, header, ingest_time)
+    return header.watermark
+
+
+def test_the_watermark_is_the_highest_accepted_time() -> None:
+    """It never goes back."""
+    assert 500.0 == advance(fact(500.0), fact(100.0))
+
+
+def test_the_watermark_never_leads_the_broker_by_more_than_five_minutes() -> None:
+    """A producer's fast clock cannot drag everybody's time along."""
+    assert 1300.0 == advance(fact(1250.0), fact(2000.0), confirm=False, ingest_time=1000.0)
+
+
+def test_a_jump_in_replay_waits_for_a_second_user() -> None:
+    """One user two days ahead is a stray; a second user there confirms it at the earlier time."""
+    ahead = fact(2 * DAY, user="a")
+
+    assert 0.0 == advance(ahead)
+    assert 0.0 == advance(ahead, fact(2 * DAY + 5, user="a"))
+    assert 2 * DAY + 9 == advance(ahead, fact(2 * DAY + 9, user="b"))
+    assert 2 * DAY == advance(ahead, fact(2 * DAY - 5, user="a"), fact(2 * DAY, user="b"))
+
+
+def test_a_far_stray_does_not_hide_a_nearer_jump() -> None:
+    """A stray of 2098 first, then the real next day: the second user confirms the day, not the year."""
+    stray = fact(4_000_000_000.0, user="a")
+
+    assert 2 * DAY + 1 == advance(stray, fact(2 * DAY, user="b"), fact(2 * DAY + 1, user="c"))
+
+
+def test_live_needs_no_confirmation() -> None:
+    """Where the broker's clock bounds time, one user may jump."""
+    assert 2 * DAY == advance(fact(2 * DAY, user="a"), confirm=False)
