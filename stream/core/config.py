@@ -28,7 +28,7 @@ class CleaningConfig:
     max_events_per_minute: int = 300
     max_price: float = 1e7
     max_quantity: float = 1e5
-    max_seen_ids: int = 128  # per user, 8 bytes each on the changelog
+    max_seen_ids: int = 512  # per user, 9 bytes each on the changelog
 
 
 @dataclass(frozen=True, slots=True)

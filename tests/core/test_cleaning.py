@@ -93,11 +93,11 @@ def test_a_duplicate_is_known_by_its_message_id() -> None:
 
 
 def test_the_window_of_ids_is_bounded() -> None:
-    """The newest 128 ids are known, the one before them is not."""
+    """The newest 512 ids are known, the one before them is not."""
     cleaner, profile = Cleaner(CleaningConfig()), Profile(last_seen=NOW)
-    for n in range(129):
+    for n in range(513):
         cleaner.remember(fact(NOW + n, message_id=f"m{n}"), profile)
-    results = [cleaner.judge(fact(NOW, message_id=f"m{n}"), profile, Header(), NOW) for n in (0, 1, 128)]
+    results = [cleaner.judge(fact(NOW, message_id=f"m{n}"), profile, Header(), NOW) for n in (0, 1, 512)]
 
     assert [False, True, True] == [isinstance(result, Rejected) for result in results]
 

@@ -19,10 +19,20 @@ from tests.oracles.kalman import FullGaussian, newton, probability
 def pick(model: ThompsonSampling, offers: list[str], decision_id: str = "d", **changes: Any) -> Choice:
     """Choose with value 10, cost 0, a context of ones and seed 1, but for the changes."""
     n = len(offers)
-    settings: dict[str, Any] = {"x": np.ones(model.n_features), "values": [10.0] * n, "costs": [0.0] * n, "seed": 1}
+    settings: dict[str, Any] = {
+        "x": np.ones(model.n_features),
+        "values": [10.0] * n,
+        "costs": [0.0] * n,
+        "seed": 1,
+    }
     settings |= changes
     return model.choose(
-        offers, settings["x"], settings["values"], settings["costs"], seed=settings["seed"], decision_id=decision_id
+        offers,
+        settings["x"],
+        settings["values"],
+        settings["costs"],
+        seed=settings["seed"],
+        decision_id=decision_id,
     )
 
 
@@ -87,7 +97,7 @@ def test_equals_the_kalman_form(weight: float) -> None:
 
 
 def test_one_pass_comes_close_to_the_batch_solution() -> None:
-    """After 4,000 examples the one-pass means are within .1 of the most probable weights of the whole data."""
+    """After 4,000 examples the one-pass means are within .1 of the most probable weights of all data."""
     rng = np.random.default_rng(5)
     true = np.array([-2.0, 1.0, -0.5])
     x = np.c_[np.ones(4000), rng.normal(size=(4000, 2))]
@@ -150,7 +160,7 @@ def test_without_a_floor_an_unlikely_offer_may_have_no_chance() -> None:
 
 
 def test_nothing_has_utility_zero() -> None:
-    """Where every message costs more than it brings, nothing is sent but for the floors; its money is ignored."""
+    """Where every message costs more than it brings, nothing is sent but for the floors."""
     offers = ["a", "b", NOTHING]
     choice = pick(ThompsonSampling(1), offers, costs=[20.0, 20.0, math.nan], values=[10.0, 10.0, math.nan])
     assert (0.02, 0.02, 0.96) == pytest.approx(choice.propensities)
@@ -170,7 +180,11 @@ def test_order_of_the_offers_does_not_matter() -> None:
     model = trained()
     first = pick(model, ["offer0", "offer1", "offer2", NOTHING])
     second = pick(model, [NOTHING, "offer2", "offer0", "offer1"])
-    assert (first.offer, first.propensity, first.explored) == (second.offer, second.propensity, second.explored)
+    assert (first.offer, first.propensity, first.explored) == (
+        second.offer,
+        second.propensity,
+        second.explored,
+    )
     assert dict(zip(["offer0", "offer1", "offer2", NOTHING], first.propensities, strict=True)) == dict(
         zip([NOTHING, "offer2", "offer0", "offer1"], second.propensities, strict=True)
     )
@@ -195,7 +209,7 @@ def test_explored_means_other_than_the_best_mean_utility() -> None:
 
 
 def test_prefers_what_converts() -> None:
-    """After 2,000 outcomes the offer that suits the context gets most of the probability there, and not elsewhere."""
+    """After 2,000 outcomes the offer that suits the context gets most of the probability there only."""
     model = trained(n=2000)
     offers = ["offer0", "offer1", "offer2"]
     assert pick(model, offers, x=[1.0, 2.0, 0.0]).propensities[0] > 0.9
@@ -203,7 +217,7 @@ def test_prefers_what_converts() -> None:
 
 
 def test_hostile_contexts_are_cleaned() -> None:
-    """NaN and infinity count as 0, huge entries as ±8, in choosing and in learning; the posterior stays finite."""
+    """NaN and infinity count as 0, huge entries as ±8, in choosing and learning; all stays finite."""
     model = trained()
     offers = ["offer0", "offer1"]
     assert pick(model, offers, x=[1.0, 0.0, 8.0]) == pick(model, offers, x=[1.0, math.nan, 1e308])
@@ -226,7 +240,7 @@ def test_learning_nothing_changes_nothing() -> None:
 
 
 def test_the_offer_with_the_oldest_feedback_is_forgotten() -> None:
-    """With room for two, the third offer takes the place of the one that was learned longest ago; undo restores it."""
+    """With room for two, a third offer replaces the one learned longest ago; undo restores it."""
     model = ThompsonSampling(1, max_offers=2)
     model.begin()
     for offer in ("a", "b", "a"):

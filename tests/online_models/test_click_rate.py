@@ -1,4 +1,4 @@
-"""The click model: hand arithmetic, the clear version, sums over workers, refusals, and its number on real data."""
+"""The click model: hand arithmetic, the clear version, sums over workers, refusals, real data."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_one_event_by_hand() -> None:
 
 @pytest.mark.parametrize("weight", [1.0, 0.3, 7.0])
 def test_equals_the_clear_version(weight: float) -> None:
-    """The additive form gives the means, variances and probabilities of the Kalman form, to the grid's step."""
+    """The additive form gives the Kalman form's means, variances and probabilities, to the grid's step."""
     model = ClickRate(n_slots=64, prior_precision=4.0)
     oracle = DiagonalGaussian(np.r_[0.1, np.full(63, 4.0)])
     model.begin()
@@ -80,7 +80,14 @@ def test_source_and_compiled_kernel_agree() -> None:
     for features, y in random_events(300, 64, seed=2):
         journal = interpreted._journal
         p = getattr(learn, "py_func", learn)(
-            features.slots, features.values, y, 1.0, interpreted._state, journal.stamps, journal.book, journal.old
+            features.slots,
+            features.values,
+            y,
+            1.0,
+            interpreted._state,
+            journal.stamps,
+            journal.book,
+            journal.old,
         )
         assert p == pytest.approx(compiled.learn_one(features, y), abs=1e-9)
     np.testing.assert_allclose(compiled._state, interpreted._state, atol=2e-7)
@@ -151,7 +158,11 @@ def test_explanation_adds_up_to_the_log_odds() -> None:
     h, hm = model._state[features.slots].T
     assert float((hm / h) @ features.values) == pytest.approx(sum(one.log_odds for one in found))
     assert "device=mobile" == found[0].name
-    assert 0.5 == max(one.deviation for one in found) == next(o.deviation for o in found if o.name == "never=seen")
+    assert (
+        0.5
+        == max(one.deviation for one in found)
+        == next(o.deviation for o in found if o.name == "never=seen")
+    )
     assert 2 == len(model.explain(x, 2))
 
 
@@ -219,7 +230,13 @@ def test_batches_are_opened_once() -> None:
 
 @pytest.mark.parametrize(
     ("slots", "increments"),
-    [([8], [[0.1, 0.0]]), ([-1], [[0.1, 0.0]]), ([1], [[-0.1, 0.0]]), ([1], [[0.1, math.nan]]), ([1], [[0.1]])],
+    [
+        ([8], [[0.1, 0.0]]),
+        ([-1], [[0.1, 0.0]]),
+        ([1], [[-0.1, 0.0]]),
+        ([1], [[0.1, math.nan]]),
+        ([1], [[0.1]]),
+    ],
 )
 def test_refuses_deltas_that_no_model_wrote(slots: list[int], increments: list[list[float]]) -> None:
     """Slots outside the table, negative precision and NaN are refused, and nothing is changed."""

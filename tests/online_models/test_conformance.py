@@ -16,7 +16,7 @@ import pytest
 import online_models
 from online_models.bandits import NOTHING, ThompsonSampling
 from online_models.base import Foldable
-from online_models.checks import CHECKS, ConformanceError, Scenario, check_model
+from online_models.checks import CHECKS, Scenario
 from online_models.click_rate import ClickRate
 from online_models.cooccurrence import SequentialCooccurrence
 from online_models.factorisation import StreamingIALS
@@ -47,7 +47,11 @@ def _clicks() -> Scenario[ClickRate, Click]:
 
     def example(n: int) -> Click:
         device = ("mobile", "desktop", "tablet")[n % 3]
-        features: dict[str, str | float | bool] = {"device": device, "item": f"i{n % 7}", "price": float(n % 11)}
+        features: dict[str, str | float | bool] = {
+            "device": device,
+            "item": f"i{n % 7}",
+            "price": float(n % 11),
+        }
         if n % 4 == 0:
             features["returning"] = True
         return features, float(rng.random() < (0.7 if device == "mobile" else 0.1)), 1.0
@@ -165,12 +169,14 @@ def _popularity() -> Scenario[Shop, Event]:
     return _items(
         DecayedPopularity,
         lambda shop, event: shop.model.learn_one(event[1], event[2], event[3]),
-        lambda shop, event: {
-            f"{half_life}/{item}": count
-            for half_life in range(5)
-            for item, count in shop.model.top(9_000.0, half_life, 5)
-        }
-        | {"own": shop.model.count(event[1], 9_000.0, 1)},
+        lambda shop, event: (
+            {
+                f"{half_life}/{item}": count
+                for half_life in range(5)
+                for item, count in shop.model.top(9_000.0, half_life, 5)
+            }
+            | {"own": shop.model.count(event[1], 9_000.0, 1)}
+        ),
     )
 
 

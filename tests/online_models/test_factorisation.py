@@ -1,4 +1,4 @@
-"""Streaming ALS: the clear version, exact Gram matrices, users' memory, undo, eviction, and its number on real data."""
+"""Streaming ALS: the clear version, exact Gram matrices, users' memory, undo, eviction, real data."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ class Shop:
 def stream(n: int, seed: int, n_users: int = 6, n_items: int = 15) -> list[tuple[str, str]]:
     """Users of two tastes choosing items they do not have yet."""
     rng = np.random.default_rng(seed)
-    events, seen = [], set()
+    events: list[tuple[str, str]] = []
+    seen: set[tuple[int, int]] = set()
     while len(events) < n:
         user, item = int(rng.integers(n_users)), int(rng.integers(n_items))
         if (user, item) in seen or (user % 2 != item % 2 and rng.random() < 0.7):
@@ -123,7 +124,7 @@ def test_first_vectors_look_normal_and_depend_on_the_id_alone() -> None:
 
 
 def test_gram_matrices_are_the_exact_sums_over_the_vectors() -> None:
-    """After many replacements G_Q is, to the bit, the sum over the table's vectors on the grid: nothing drifts."""
+    """After many replacements G_Q is, to the bit, the sum over the vectors on the grid."""
     shop = Shop()
     shop.models.begin()
     for user, item in stream(80, seed=2):
@@ -233,7 +234,7 @@ def test_memory_is_small_and_bounded() -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 80])
 def test_bits_do_not_depend_on_batches_and_survive_eviction(size: int) -> None:
-    """learn, undo and learn again, and fold give the same digest, with a vocabulary too small for the items."""
+    """Learning, undoing and learning again, and folding agree, with too small a vocabulary."""
     events = stream(80, seed=6, n_items=25)
     whole, split, folded = Shop(max_rows=9), Shop(max_rows=9), Shop(max_rows=9)
     whole.models.begin()
@@ -312,6 +313,8 @@ def test_weights() -> None:
         tables.append(shop.model._table[0, :14].copy())
     np.testing.assert_allclose(3.0 * tables[0], tables[1], rtol=1e-5)
     assert not tables[2].any()
+    shop = Shop()
+    shop.models.begin()
     for weight in (-1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="weight"):
             shop.learn("u", "a", weight)
@@ -381,7 +384,7 @@ print(json.dumps([shop.model._table.tolist(), shop.model._gram.tolist(), rows.to
 
 
 def test_source_and_compiled_kernels_agree() -> None:
-    """The same source run by Python gives the same ranking, and the same numbers to the rounding of exp and float32."""
+    """The same source run by Python gives the same ranking, and numbers to the rounding of float32."""
     found = []
     for disabled in ("0", "1"):
         done = subprocess.run(
@@ -401,7 +404,7 @@ def test_source_and_compiled_kernels_agree() -> None:
     np.testing.assert_allclose(interpreted[3], compiled[3], atol=1e-5)
 
 
-def test_recall_on_the_first_part_of_ml100k(data_dir: Path) -> None:
+def test_recall_on_ml100k(data_dir: Path) -> None:
     """Alone, test-then-train over the full catalogue: R@10 at least .165 on all positive ratings."""
     if not (data_dir / "ml-100k").is_dir():
         pytest.skip(f"{data_dir / 'ml-100k'} is missing")

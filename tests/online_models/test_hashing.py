@@ -31,7 +31,7 @@ def test_kinds_of_values() -> None:
 
 
 def test_number_between_two_knots() -> None:
-    """x = 3 is knot 2·log2(4) = 4 exactly; x = 4.5 lies between 4 and 5 and divides 1 by nearness."""
+    """Three is knot 2·log2(4) = 4 exactly; 4.5 lies between 4 and 5 and divides 1 by nearness."""
     hasher = FeatureHasher(N)
     position = 2.0 * math.log2(5.5)
     assert {BIAS: 1.0, "price~4": 1.0} == named(hasher, {"price": 3.0})
@@ -55,7 +55,9 @@ def test_a_huge_number_counts_as_the_limit(value: float, limit: float) -> None:
 
 
 @given(st.dictionaries(st.text(max_size=5), VALUES, max_size=12), st.randoms(use_true_random=False))
-def test_slots_are_distinct_ascending_and_free_of_order(features: dict[str, FeatureValue], random: object) -> None:
+def test_slots_are_distinct_ascending_and_free_of_order(
+    features: dict[str, FeatureValue], random: object
+) -> None:
     """Whatever is in a mapping and in which order: the same distinct ascending slots with finite values."""
     encoded = FeatureHasher(97).encode(features)
     shuffled = list(features.items())
@@ -79,7 +81,9 @@ def test_features_that_share_a_slot_are_summed_and_named_together() -> None:
 
 def test_slots_do_not_depend_on_the_process() -> None:
     """Another process, with another salt of hash(), finds the same slots."""
-    code = "from online_models.hashing import slots; print(slots({'device': 'mobile', 'n': 7}, 2**18).tolist())"
+    code = (
+        "from online_models.hashing import slots; print(slots({'device': 'mobile', 'n': 7}, 2**18).tolist())"
+    )
     for salt in ("1", "2"):
         found = subprocess.run(
             [sys.executable, "-c", code],

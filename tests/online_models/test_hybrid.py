@@ -123,6 +123,18 @@ def test_ranks_agree_with_the_order() -> None:
     assert sorted(slate.scores.tolist(), reverse=True) == [item.score for item in slate.top(len(slate))]
 
 
+@pytest.mark.parametrize("n", [1, 5, 60])
+def test_only_allowed_items_are_shown(n: int) -> None:
+    """A filter keeps the order and gives the best of what it lets through, however deep that lies."""
+    blend, _ = shop()
+    slate = blend.propose(["butter", "bread"], 31 * HOUR, 600.0, {"bread"})
+    even = [item for item in slate.item_ids(len(slate)) if item[-1] in "02468"]
+    shown = slate.top(n, lambda item_id: item_id[-1] in "02468")
+
+    assert even[:n] == [ranked.item_id for ranked in shown]
+    assert [] == slate.top(n, lambda _: False)
+
+
 def test_ties_go_to_the_more_popular_then_to_the_hash() -> None:
     """With all weights 0 every score is 0: popularity orders, then the ids' hashes, never arrival."""
     blend, _ = shop()
@@ -143,7 +155,7 @@ def clear_features(blend: OnlineBlend, history: list[str], at: float, item: str)
         other_row = blend.vocabulary.row(other)
         c = model.heads[other_row, 1]
         for slot in range(int(model.heads[other_row, 0])):
-            if model.refs[other_row, slot] & 0xFFFFFFFF != row:
+            if model.refs[other_row, slot] != row:
                 continue
             cells = model.cells[other_row, slot].astype(float)
             forward += math.exp(-0.3 * age) * cells[0] / (c + 2)

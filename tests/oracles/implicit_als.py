@@ -51,7 +51,8 @@ class ClearIALS:
             w = math.exp(-self.beta * age)
             a += w * np.outer(self.q[j], self.q[j])
             b += (w + self.w0) * self.q[j]
-        old, new = self.p[user].copy(), np.linalg.solve(a, b)
+        old: Vector = self.p[user].copy()
+        new: Vector = np.linalg.solve(a, b).astype(np.float64)
         self.p[user] = new
         self.a[item] = self.gamma * self.a[item] + np.outer(new, new)
         self.b[item] = self.gamma * self.b[item] + (1.0 + self.w0) * new
@@ -62,6 +63,6 @@ class ClearIALS:
             self.b[j] = self.b[j] + w * (1.0 + self.w0) * (new - old)
         gram_p = self.w0 * self.gram(list(self.p.values())) + self.lambda_ * identity
         for j in [item, *(j for j, _ in history[: self.resolve])]:
-            self.q[j] = np.linalg.solve(gram_p + self.a[j], self.b[j])
+            self.q[j] = np.linalg.solve(gram_p + self.a[j], self.b[j]).astype(np.float64)
             self.solved.add(j)
         history.insert(0, (item, self.n[item]))

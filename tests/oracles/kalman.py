@@ -53,7 +53,9 @@ class DiagonalGaussian:
         return p
 
 
-def newton(x: NDArray[np.float64], y: Vector, prior_mean: Vector, prior_precision: NDArray[np.float64]) -> Vector:
+def newton(
+    x: NDArray[np.float64], y: Vector, prior_mean: Vector, prior_precision: NDArray[np.float64]
+) -> Vector:
     """Most probable weights of a whole data set, by Newton's method."""
     w = np.zeros_like(prior_mean)
     for _ in range(50):

@@ -1,0 +1,86 @@
+"""What a fault-free run of the same engine makes of the records of a topic, partition by partition.
+
+It shares the engine and the codecs with the worker and nothing else: no producer, no restore, no batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from schemas.catalogue import Campaign
+from schemas.codec import encode
+from stream.assembly import build_engine, build_models
+from stream.core.records import Record
+from stream.core.reference import Reference
+from stream.runtime.consuming import LogRecord
+from stream.runtime.statecodec import HEADER_KEY, encode_row, model_free, user_of
+from stream.settings import Settings
+
+RULES = frozenset({"trigger", "suppression", "holdout"})
+
+
+@dataclass(slots=True)
+class Effects:
+    """Model-free effects: per partition the values in order, and per user the model-free block of the row."""
+
+    triggers: dict[int, list[bytes]] = field(default_factory=dict)
+    dry_run: dict[int, list[bytes]] = field(default_factory=dict)
+    rule_decisions: dict[int, list[bytes]] = field(default_factory=dict)
+    dead_letters: dict[int, list[tuple[bytes | None, bytes | None]]] = field(default_factory=dict)
+    rows: dict[str, bytes] = field(default_factory=dict)
+
+
+def expected_effects(
+    settings: Settings, campaigns: Sequence[Campaign], records: Iterable[LogRecord], n_partitions: int
+) -> Effects:
+    """Run the engine over each partition's records, one after the other, without faults."""
+    reference = Reference(campaigns={campaign.campaign_id: campaign for campaign in campaigns})
+    models = build_models(settings)
+    effects = Effects()
+    by_partition: dict[int, list[Record]] = {p: [] for p in range(n_partitions)}
+    for record in records:
+        by_partition[record.partition].append(
+            Record(
+                record.value or b"",
+                record.timestamp / 1000,
+                record.offset,
+                record.key,
+                tuple(record.headers),
+            )
+        )
+    for partition, batch in by_partition.items():
+        engine = build_engine(
+            settings, models, reference, config=settings.engine_config(partitions=n_partitions)
+        )
+        models.fold.begin()
+        outputs = engine.process(batch)
+        models.fold.keep()
+        effects.triggers[partition] = [encode(t) for t in outputs.triggers if not t.dry_run]
+        effects.dry_run[partition] = [encode(t) for t in outputs.triggers if t.dry_run]
+        effects.rule_decisions[partition] = [encode(d) for d in outputs.decisions if d.kind in RULES]
+        effects.dead_letters[partition] = [(letter.key, letter.value) for letter in outputs.dead_letters]
+        for user, profile in engine.state.profiles.items():
+            effects.rows[user] = model_free(encode_row(user, profile, engine.state.memory(user))[1])
+    return effects
+
+
+def committed_rows(changelog: Iterable[LogRecord]) -> dict[str, bytes]:
+    """The model-free block of the newest row of each user."""
+    rows: dict[str, bytes] = {}
+    for record in changelog:
+        if record.key is None or record.key == HEADER_KEY:
+            continue
+        if record.value is None:
+            rows.pop(user_of(record.key), None)
+        else:
+            rows[user_of(record.key)] = model_free(record.value)
+    return rows
+
+
+def values_by_partition(records: Iterable[LogRecord], n_partitions: int) -> dict[int, list[bytes]]:
+    """Values in log order."""
+    values: dict[int, list[bytes]] = {p: [] for p in range(n_partitions)}
+    for record in records:
+        values[record.partition].append(record.value or b"")
+    return values

@@ -1,0 +1,91 @@
+"""Counts of the engine become metrics with bounded labels, and the page lists all of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from stream.runtime.metrics import METRICS, Metrics, markdown_table
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
+
+
+def _samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    families = text_string_to_metric_families(metrics.exposition().decode())
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_counts_become_metrics() -> None:
+    """Each kind of count that the engine makes shows under its name and labels."""
+    metrics = Metrics("1.2.3")
+    metrics.count(
+        Counter(
+            {
+                ("read",): 10,
+                ("accepted",): 7,
+                ("unknown",): 1,
+                ("duplicate",): 2,
+                ("rejected", "late"): 1,
+                ("recommendation", "emitted"): 3,
+                ("offer", "ten"): 4,
+                ("campaign", "cart", "sent"): 2,
+                ("campaign", "cart", "suppressed", "holdout"): 5,
+            }
+        )
+    )
+    samples = _samples(metrics)
+    assert 10 == samples["nudge_events_consumed_total", ()]
+    assert 1 == samples["nudge_events_rejected_total", (("code", "late"),)]
+    assert 4 == samples["nudge_offer_selections_total", (("offer", "ten"),)]
+    held = (("campaign", "cart"), ("outcome", "suppressed"), ("reason", "holdout"))
+    assert 5 == samples["nudge_triggers_total", held]
+    assert 1 == samples["nudge_build_info", (("version", "1.2.3"),)]
+
+
+def test_a_count_that_no_metric_shows_is_an_error() -> None:
+    """A new count of the engine cannot go unseen by operators."""
+    with pytest.raises(ValueError, match="novelty"):
+        Metrics("0").count({("novelty",): 1})
+
+
+def test_ids_as_labels_are_bounded() -> None:
+    """A flood of campaigns makes at most fifty series and one more for the rest."""
+    metrics = Metrics("0")
+    for n in range(1000):
+        metrics.count({("campaign", f"c{n}", "sent"): 1})
+    series = {key: value for key, value in _samples(metrics).items() if key[0] == "nudge_triggers_total"}
+    assert 51 == len(series)
+    assert 1000 == sum(series.values())
+
+
+def test_freshness_is_a_histogram_of_every_record() -> None:
+    """Buckets are cumulative, the sum is that of the values, and a clock ahead of ours counts as zero."""
+    metrics = Metrics("0")
+    metrics["event_to_effect_seconds"].observe_many([0.004, 0.004, 0.3, -1.0, 1000.0])
+    samples = _samples(metrics)
+    name = "nudge_event_to_effect_seconds"
+    assert 1 == samples[f"{name}_bucket", (("le", "0.001"),)]
+    assert 3 == samples[f"{name}_bucket", (("le", "0.005"),)]
+    assert 4 == samples[f"{name}_bucket", (("le", "0.5"),)]
+    assert 5 == samples[f"{name}_bucket", (("le", "+Inf"),)]
+    assert samples[f"{name}_sum", ()] == pytest.approx(1000.308)
+
+
+def test_the_page_lists_every_metric() -> None:
+    """docs/metrics.md holds the table as the code has it."""
+    assert markdown_table() in PAGE.read_text(encoding="utf-8")
+
+
+def test_names_follow_the_conventions() -> None:
+    """Base units, one prefix, and a sentence of help for each."""
+    for spec in METRICS:
+        assert spec.full_name.startswith("nudge_")
+        assert spec.help.endswith(".")
+        assert not spec.name.endswith(("_ms", "_total", "_percent"))

@@ -1,0 +1,25 @@
+"""A user's events go to one partition because they have one key."""
+
+from __future__ import annotations
+
+import pytest
+
+from stream.runtime.producing import KeyField, key_of
+
+
+@pytest.mark.parametrize(
+    ("line", "field", "key"),
+    [
+        (b'{"userId":"u1","anonymousId":"a1"}', "user", b"u1"),
+        (b'{"userId":"","anonymousId":"a1"}', "user", b"a1"),
+        (b'{"userId":17}', "user", b"17"),
+        (b'{"event":"Cart Viewed"}', "user", None),
+        (b"[1]", "user", None),
+        (b"{nonsense", "user", None),
+        (b'{"item_id":"i1"}', "item_id", b"i1"),
+        (b'{"item_id":{}}', "item_id", None),
+    ],
+)
+def test_key_of_a_line(line: bytes, field: KeyField, key: bytes | None) -> None:
+    """``userId``, else ``anonymousId``; what has neither is sent without a key and never stops the rest."""
+    assert key == key_of(line, field)
