@@ -246,7 +246,7 @@ def _product(source: Product | Properties) -> Product | None:
         brand=source.brand,
         price=source.price,
         quantity=source.quantity,
-        position=source.position,
+        position=None if isinstance(source.position, str) else source.position,
     )
 
 

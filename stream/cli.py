@@ -6,6 +6,7 @@ Data goes to stdout, talk to stderr; ``--json`` wherever a program may read; exi
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from pathlib import Path
@@ -205,6 +206,117 @@ def simulate(
     sys.stdout.buffer.flush()
 
 
+@app.command()
+def worker(
+    bootstrap: Bootstrap = None,
+    catalogue: Catalogue = None,
+    offers: Offers = None,
+    campaigns: Campaigns = None,
+    seed: Seed = None,
+) -> None:
+    """Run one worker until SIGTERM or SIGINT.
+
+    Items, offers and campaigns given as files are where it begins; the reference topics are applied on top.
+    Ends with 0 after a clean stop, 65 if records are gone from the log, 69 if no broker answers, 78 if the
+    topics do not fit, else 70.
+    """
+    from stream.replay import load_reference
+    from stream.worker import run_worker
+
+    settings = _settings(seed=seed, bootstrap=bootstrap)
+    raise typer.Exit(run_worker(settings, load_reference(catalogue, offers, campaigns)))
+
+
+@app.command()
+def produce(
+    file: Annotated[str, typer.Argument(help="Records, one JSON object a line, plain or .gz; - for stdin.")],
+    topic: Annotated[str, typer.Option(help="events, catalogue, offers or campaigns.")] = "events",
+    bootstrap: Bootstrap = None,
+    rate: Annotated[float | None, typer.Option(min=0.1, help="Most records per second.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a file of records to a topic, in file order, keyed as the topic wants it.
+
+    Example: nudge produce events.jsonl.gz --bootstrap 127.0.0.1:9092
+    """
+    from stream.reading import open_lines
+    from stream.runtime.errors import WorkerError
+    from stream.runtime.producing import KEY_OF_TOPIC
+    from stream.runtime.producing import produce as send
+
+    settings = _settings(bootstrap=bootstrap)
+    if topic not in KEY_OF_TOPIC:
+        fail(ExitCode.USAGE, f"--topic {topic!r} is none of {', '.join(KEY_OF_TOPIC)}")
+    if file != "-" and not Path(file).is_file():
+        fail(ExitCode.USAGE, f"no file {file}")
+    lines = (line.rstrip(b"\r\n") for line in sys.stdin.buffer) if file == "-" else open_lines(Path(file))
+    name = f"{settings.kafka.topic_prefix}{topic}.v1"
+    try:
+        with progress_bar(f"producing to {name}") as progress:
+            report = asyncio.run(
+                send(
+                    settings.kafka.bootstrap,
+                    name,
+                    lines,
+                    key=KEY_OF_TOPIC[topic],
+                    rate=rate,
+                    progress=progress,
+                )
+            )
+    except WorkerError as error:
+        fail(ExitCode(error.exit_code), str(error))
+    if as_json:
+        print_json({"topic": name, "sent": report.sent, "without_key": report.without_key})
+        return
+    talk.print(
+        f"{report.sent} records written to {name}, {report.without_key} of them without a key, "
+        f"in {report.seconds:.1f} s",
+        markup=False,
+    )
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float, typer.Option(min=1, max=86_400, help="How long events are streamed.")] = 40.0,
+    rate: Annotated[float, typer.Option(min=1, help="Events per second.")] = 500.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the shop and of the worker's draws.")] = 7,
+    bootstrap: Annotated[str | None, typer.Option(help="A Kafka to use; default: an embedded broker.")] = None,
+    events: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Stream this file in place of the shop.")
+    ] = None,
+    catalogue: Catalogue = None,
+    offers: Offers = None,
+    campaigns: Campaigns = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the topics on --bootstrap.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Start a broker, a worker and a simulated shop, watch them live, and end with a summary.
+
+    Ends with 0 when every event has had its effects; with 69 if no broker answers, 130 after Ctrl-C.
+    """
+    from stream.demo import DemoOptions, run_demo
+
+    options = DemoOptions(
+        seconds, rate, seed, bootstrap, events, catalogue, offers, campaigns, as_json=as_json, keep=keep
+    )
+    raise typer.Exit(run_demo(options))
+
+
+@topics_app.command("plan")
+def topics_plan(bootstrap: Bootstrap = None, as_json: AsJson = False) -> None:
+    """Show what apply would create, and what differs; changes nothing. Ends with 1 if something differs."""
+    _topics(bootstrap, make=False, as_json=as_json)
+
+
+@topics_app.command("apply")
+def topics_apply(bootstrap: Bootstrap = None, as_json: AsJson = False) -> None:
+    """Create missing topics. Deletes nothing, and never changes a partition count.
+
+    Ends with 1 if something differs that it does not touch.
+    """
+    _topics(bootstrap, make=True, as_json=as_json)
+
+
 @schemas_app.command("write")
 def schemas_write(folder: Annotated[Path, typer.Argument()] = PUBLISHED) -> None:
     """Generate the published schemas from the code."""
@@ -245,10 +357,38 @@ def config_check() -> None:
     talk.print("the settings are valid", markup=False)
 
 
-def _settings(*, seed: int | None = None, **changes: Any) -> Settings:
+def _topics(bootstrap: str | None, *, make: bool, as_json: bool) -> None:
+    from stream.runtime import topics
+    from stream.runtime.errors import WorkerError
+
+    settings = _settings(bootstrap=bootstrap)
+
+    async def run() -> list[topics.Change]:
+        async with topics.open_admin(settings.kafka.bootstrap) as admin:
+            return await (topics.apply if make else topics.plan)(admin, settings.kafka)
+
+    try:
+        changes = asyncio.run(run())
+    except WorkerError as error:
+        fail(ExitCode(error.exit_code), str(error))
+    if as_json:
+        print_json([{"action": c.action, "topic": c.topic, "detail": c.detail} for c in changes])
+    for change in changes:
+        done = "created" if make and change.action == "create" else change.action
+        talk.print(f"{done:10} {change.topic}: {change.detail}", markup=False, soft_wrap=True)
+    if not changes:
+        talk.print("the topics are as declared", markup=False)
+    if any(change.action != "create" or not make for change in changes):
+        raise typer.Exit(ExitCode.FAILED_CHECK)
+
+
+def _settings(*, seed: int | None = None, bootstrap: str | None = None) -> Settings:
     """Read the settings; what the command line gives wins."""
+    changes: dict[str, Any] = {}
     if seed is not None:
         changes["seed"] = seed
+    if bootstrap is not None:
+        changes["kafka"] = {"bootstrap": bootstrap}  # merged with the environment's other values
     try:
         return Settings(**changes)
     except ValidationError as error:

@@ -1,0 +1,1 @@
+"""The impure half: Kafka, Faust, metrics, logs. The only importer of faust, aiokafka and Prometheus."""

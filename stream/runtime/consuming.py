@@ -1,0 +1,94 @@
+"""Read partitions from their beginning to where they end now."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+
+from stream.runtime.errors import BrokerUnreachableError, TopicMismatchError
+from stream.runtime.topics import open_admin, partition_counts
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+__all__ = ["LogRecord", "open_reader", "read_to_end", "read_topic"]
+
+LogRecord: TypeAlias = ConsumerRecord[bytes, bytes]
+
+STALL_S: Final = 30.0  # no record and no progress for so long: the broker has a problem we cannot wait out
+POLL_MS: Final = 200
+FETCH_BYTES: Final = 4 << 20  # restoring is bound by round trips with less
+
+
+@asynccontextmanager
+async def open_reader(
+    bootstrap: str, partitions: Sequence[TopicPartition], *, read_committed: bool = True, **options: Any
+) -> AsyncIterator[AIOKafkaConsumer]:
+    """Open a consumer without a group at the beginning of the partitions."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed" if read_committed else "read_uncommitted",
+        max_partition_fetch_bytes=FETCH_BYTES,
+        fetch_max_wait_ms=POLL_MS,
+        **options,
+    )
+    try:
+        await consumer.start()
+        if partitions:
+            consumer.assign(list(partitions))
+            await consumer.seek_to_beginning(*partitions)
+        yield consumer
+    except OSError as error:
+        raise BrokerUnreachableError(f"no Kafka at {bootstrap} (NUDGE_KAFKA__BOOTSTRAP): {error}") from error
+    finally:
+        await consumer.stop()
+
+
+async def read_to_end(consumer: AIOKafkaConsumer) -> AsyncIterator[list[LogRecord]]:
+    """Yield the records of all assigned partitions up to where they end at the call, in chunks of a partition.
+
+    Raises
+    ------
+    TimeoutError
+        Nothing moves for 30 s although the end is not reached.
+    """
+    ends: dict[TopicPartition, int] = await consumer.end_offsets(list(consumer.assignment()))
+    clock = asyncio.get_running_loop().time
+    moved, before = clock(), -1
+    while True:
+        positions = [await consumer.position(tp) for tp in ends]
+        if all(position >= end for position, end in zip(positions, ends.values(), strict=True)):
+            return
+        if sum(positions) != before:
+            moved, before = clock(), sum(positions)
+        elif clock() - moved > STALL_S:
+            raise TimeoutError(
+                f"reading {sorted(ends)} stands still at {positions} before {list(ends.values())}"
+            )
+        for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
+            yield records
+
+
+async def read_topic(
+    bootstrap: str, topic: str, *, read_committed: bool = True, partition: int | None = None
+) -> list[LogRecord]:
+    """Return all records a topic, or one partition of it, holds now, in order of partition and offset."""
+    try:
+        async with open_admin(bootstrap) as admin:
+            counts = await partition_counts(admin)
+        if topic not in counts:
+            raise TopicMismatchError(f"topic {topic} does not exist; run `nudge topics apply`")
+        numbers = range(counts[topic]) if partition is None else [partition]
+        partitions = [TopicPartition(topic, number) for number in numbers]
+        async with open_reader(bootstrap, partitions, read_committed=read_committed) as consumer:
+            found = [record async for chunk in read_to_end(consumer) for record in chunk]
+    except KafkaError as error:
+        raise BrokerUnreachableError(f"topic {topic} at {bootstrap} could not be read: {error}") from error
+    return sorted(found, key=lambda record: (record.partition, record.offset))

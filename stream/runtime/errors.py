@@ -1,0 +1,41 @@
+"""Why a worker stops. Each carries the exit code that its supervisor sees (``sysexits.h``)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "BrokerUnreachableError",
+    "OffsetGapError",
+    "TooManyRebuildsError",
+    "TopicMismatchError",
+    "WorkerError",
+]
+
+
+class WorkerError(Exception):
+    """A worker cannot go on; the message names the thing, the value and the remedy."""
+
+    exit_code: ClassVar[int] = 70
+
+
+class BrokerUnreachableError(WorkerError):
+    """Nobody answers at the bootstrap address."""
+
+    exit_code = 69
+
+
+class TopicMismatchError(WorkerError):
+    """Topics are missing, or do not have the partitions that belong together."""
+
+    exit_code = 78
+
+
+class OffsetGapError(WorkerError):
+    """The log no longer holds what we have to read next; going on would lose records silently."""
+
+    exit_code = 65
+
+
+class TooManyRebuildsError(WorkerError):
+    """Rebuilding partitions does not help; a new process may."""

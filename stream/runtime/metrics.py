@@ -1,0 +1,185 @@
+"""All metrics in one table, and how counts of the engine become them. ``docs/metrics.md`` lists the same table.
+
+Labels come from closed sets. Campaigns and offers are data, so of each the first fifty ids get a label of their
+own and the rest share ``other``.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+__all__ = ["CONTENT_TYPE", "METRICS", "MetricSpec", "Metrics", "markdown_table"]
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+MAX_IDS: Final = 50
+OTHER: Final = "other"
+LATENCY_BUCKETS_S: Final = (
+    *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.25, 0.5),
+    *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0),
+)
+
+Kind = Literal["counter", "gauge", "histogram", "freshness"]
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """One metric; ``name`` is without the prefix ``nudge_`` and, for counters, without ``_total``."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+
+    @property
+    def full_name(self) -> str:
+        """The name as Prometheus shows it."""
+        return f"nudge_{self.name}{'_total' if self.kind == 'counter' else ''}"
+
+
+METRICS: Final[tuple[MetricSpec, ...]] = (
+    MetricSpec("events_consumed", "counter", "Input records whose effects are committed."),
+    MetricSpec("events_accepted", "counter", "Input records that were accepted."),
+    MetricSpec("events_unknown", "counter", "Accepted events whose name means nothing to us."),
+    MetricSpec("events_duplicate", "counter", "Input records seen before, dropped."),
+    MetricSpec("events_rejected", "counter", "Input records that ended as dead letters.", ("code",)),
+    MetricSpec("batch_processing_seconds", "histogram", "From a batch's first record to its commit."),
+    MetricSpec(
+        "event_to_effect_seconds",
+        "freshness",
+        "From the broker's append time of an event to the commit of its effects.",
+    ),
+    MetricSpec("consumer_lag_records", "gauge", "Records between the position and the end.", ("partition",)),
+    MetricSpec("recommendations", "counter", "Recommendations by what became of them.", ("outcome",)),
+    MetricSpec(
+        "triggers", "counter", "Campaign messages by what became of them.", ("campaign", "outcome", "reason")
+    ),
+    MetricSpec("offer_selections", "counter", "Offers chosen by the bandit.", ("offer",)),
+    MetricSpec("transactions", "counter", "Batches by how their transaction ended.", ("outcome",)),
+    MetricSpec("rebuilds", "counter", "Partitions dropped and restored after an error."),
+    MetricSpec("state_users", "gauge", "Users remembered.", ("partition",)),
+    MetricSpec("state_restore_seconds", "histogram", "From fencing a partition to its first batch."),
+    MetricSpec(
+        "model_quality",
+        "gauge",
+        "Progressive measures of a model (`log_loss`, `recall_at_10`, ...); it scores each event before it learns it.",
+        ("model", "measure"),
+    ),
+    MetricSpec("model_delta_bytes", "counter", "Bytes of published model deltas."),
+    MetricSpec(
+        "reference_records_skipped", "counter", "Reference records that could not be read.", ("topic",)
+    ),
+    MetricSpec("build_info", "gauge", "Always 1; labelled with the version.", ("version",)),
+)
+
+
+class _Freshness(Collector):
+    """A histogram that takes a whole batch at once: an ``observe`` per record costs more than the record's decode."""
+
+    def __init__(self, name: str, documentation: str) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._counts = [0] * (len(LATENCY_BUCKETS_S) + 1)
+        self._sum = 0.0
+
+    def observe_many(self, seconds: Iterable[float]) -> None:
+        """Count values; a broker's clock ahead of ours makes a negative one, which counts as 0."""
+        for value in seconds:
+            self._counts[bisect_left(LATENCY_BUCKETS_S, value)] += 1
+            self._sum += max(value, 0.0)
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """Give the cumulative buckets."""
+        family = HistogramMetricFamily(self._name, self._documentation)
+        total, buckets = 0, []
+        for bound, count in zip((*LATENCY_BUCKETS_S, math.inf), self._counts, strict=True):
+            total += count
+            buckets.append(("+Inf" if math.isinf(bound) else repr(bound), total))
+        family.add_metric([], buckets, self._sum)
+        yield family
+
+
+class _Ids:
+    """The first ids that come get a label of their own."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+
+    def label(self, name: str) -> str:
+        if name not in self._known and len(self._known) < MAX_IDS:
+            self._known.add(name)
+        return name if name in self._known else OTHER
+
+
+class Metrics:
+    """The metrics of one worker, in a registry of their own."""
+
+    def __init__(self, version: str) -> None:
+        self.registry = CollectorRegistry()
+        self._metrics: dict[str, Any] = {spec.name: _make(spec, self.registry) for spec in METRICS}
+        self._campaigns, self._offers = _Ids(), _Ids()
+        self["build_info"].labels(version).set(1)
+
+    def __getitem__(self, name: str) -> Any:
+        """Return a metric of the table."""
+        return self._metrics[name]
+
+    def exposition(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def count(self, counts: Mapping[tuple[str, ...], int]) -> None:
+        """Add the counts of a committed batch."""
+        for key, n in counts.items():
+            match key:
+                case ("read",):
+                    self["events_consumed"].inc(n)
+                case ("accepted",):
+                    self["events_accepted"].inc(n)
+                case ("unknown",):
+                    self["events_unknown"].inc(n)
+                case ("duplicate",):
+                    self["events_duplicate"].inc(n)
+                case ("rejected", code):
+                    self["events_rejected"].labels(code).inc(n)
+                case ("recommendation", outcome):
+                    self["recommendations"].labels(outcome).inc(n)
+                case ("offer", offer):
+                    self["offer_selections"].labels(self._offers.label(offer)).inc(n)
+                case ("campaign", campaign, outcome, *reason):
+                    label = self._campaigns.label(campaign)
+                    self["triggers"].labels(label, outcome, reason[0] if reason else "").inc(n)
+                case _:
+                    raise ValueError(f"the engine counts {key}, which no metric shows; add it to METRICS")
+
+
+def markdown_table() -> str:
+    """The table of ``docs/metrics.md``."""
+    lines = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
+    for spec in METRICS:
+        kind = "histogram" if spec.kind == "freshness" else spec.kind
+        labels = ", ".join(f"`{label}`" for label in spec.labels)
+        lines.append(f"| `{spec.full_name}` | {kind} | {labels} | {spec.help} |")
+    return "\n".join(lines) + "\n"
+
+
+def _make(spec: MetricSpec, registry: CollectorRegistry) -> Counter | Gauge | Histogram | _Freshness:
+    name = f"nudge_{spec.name}"
+    match spec.kind:
+        case "counter":
+            return Counter(name, spec.help, spec.labels, registry=registry)
+        case "gauge":
+            return Gauge(name, spec.help, spec.labels, registry=registry)
+        case "histogram":
+            return Histogram(name, spec.help, spec.labels, registry=registry, buckets=LATENCY_BUCKETS_S)
+        case "freshness":
+            freshness = _Freshness(name, spec.help)
+            registry.register(freshness)
+            return freshness

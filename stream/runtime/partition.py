@@ -1,0 +1,426 @@
+"""One input partition: fence, restore, then batch by batch into one transaction each.
+
+The order of a commit, which is the guarantee, stands in :meth:`PartitionTask._commit_exactly_once` alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from schemas.codec import encode, headers_of
+from schemas.outputs import DeadLetter
+from schemas.reasons import RejectCode
+from stream.assembly import build_engine
+from stream.core.records import Outputs, Record
+from stream.runtime.consuming import open_reader, read_to_end
+from stream.runtime.errors import OffsetGapError, WorkerError
+from stream.runtime.modellog import MAX_DELTA_BYTES, delta_headers
+from stream.runtime.outbox import Outbox
+from stream.runtime.statecodec import (
+    HEADER_KEY,
+    decode_header,
+    decode_row,
+    encode_header,
+    encode_row,
+    user_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aiokafka import AIOKafkaConsumer
+
+    from stream.core.engine import Engine
+    from stream.core.learning import Models
+    from stream.core.reference import Reference
+    from stream.core.state import Header, ModelMemory, Profile
+    from stream.runtime.consuming import LogRecord
+    from stream.runtime.metrics import Metrics
+    from stream.runtime.modellog import ModelLog
+    from stream.runtime.topics import TopicNames
+    from stream.settings import Settings
+
+__all__ = ["EngineFailedError", "PartitionTask", "Shared"]
+
+SLICE_RECORDS: Final = 100  # some 10 ms of work; between slices heartbeats and probes get their turn
+RESTORE_SLICE: Final = 2000
+IDLE_COMMIT_S: Final = 30.0  # how much idle time a crash may forget
+START_S: Final = 60.0
+CLOSE_S: Final = 2.0
+# A transaction's batches are encoded once more for the wire at this size; the broker's limit is 1 MiB.
+BATCH_BYTES: Final = 512 << 10
+
+logger = structlog.get_logger(__name__)
+
+
+class EngineFailedError(Exception):
+    """The engine raised on records that decode: a bug of ours, which must not cost us the partition for ever."""
+
+
+@dataclass(slots=True)
+class Shared:
+    """What all partitions of a worker share.
+
+    ``gate`` is held while a batch is open in the models: there is one open batch at a time.
+    """
+
+    settings: Settings
+    names: TopicNames
+    models: Models
+    reference: Reference
+    model_log: ModelLog
+    metrics: Metrics
+    n_partitions: int
+    gate: asyncio.Lock
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What a batch caused, encoded, waiting for its transaction."""
+
+    outbox: Outbox
+    state: Outbox  # the same, apart, because at_least_once sends it after the outputs
+    counts: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    ingest_times: list[float] = field(default_factory=list)
+
+
+class PartitionTask:
+    """Owner of one input partition from its assignment to its revocation or first error."""
+
+    def __init__(self, shared: Shared, consumer: AIOKafkaConsumer, partition: int) -> None:
+        kafka = shared.settings.kafka
+        self.source = TopicPartition(shared.names.events, partition)
+        self.position = 0
+        self.committed_at = time.monotonic()
+        self._shared = shared
+        self._consumer = consumer
+        self._partition = partition
+        self._exactly_once = kafka.guarantee == "exactly_once"
+        self._commit_limit_s = kafka.transaction_timeout_ms / 1000
+        self._producer: AIOKafkaProducer | None = None
+        self._ticked_at = time.monotonic()
+        self._engine: Engine = build_engine(
+            shared.settings,
+            shared.models,
+            shared.reference,
+            config=shared.settings.engine_config(partitions=shared.n_partitions),
+        )
+
+    @property
+    def n_users(self) -> int:
+        """Users whose state is held."""
+        return len(self._engine.state)
+
+    def idle_s(self) -> float:
+        """Time since the last batch or tick."""
+        return time.monotonic() - self._ticked_at
+
+    async def open(self) -> None:
+        """Fence, restore, catch up with the model log, find the position. The order is essential: fence first.
+
+        Raises
+        ------
+        OffsetGapError
+            The next record is gone from the input.
+        """
+        started = time.monotonic()
+        # Fence: an older owner's open transaction ends, and it can never commit again.
+        self._producer = self._new_producer()
+        async with asyncio.timeout(START_S):
+            await self._producer.start()
+        state_offset = await self._restore()
+        await self._shared.model_log.catch_up()
+        self._shared.model_log.acquire(self._partition)
+        self.position = await self._find_position(state_offset)
+        self.committed_at = self._ticked_at = time.monotonic()
+        elapsed = self.committed_at - started
+        self._shared.metrics["state_restore_seconds"].observe(elapsed)
+        logger.info(
+            "partition_open",
+            partition=self._partition,
+            position=self.position,
+            users=self.n_users,
+            seconds=round(elapsed, 3),
+        )
+
+    async def run(self, records: Sequence[LogRecord]) -> None:
+        """Process records and commit all they cause; on any error this task must be closed and rebuilt."""
+        covered = self._shared.model_log.covered(self._partition)
+        if records[0].offset < covered <= records[-1].offset:
+            # at_least_once repeats a batch whose delta was published: split it where the models know the rest.
+            split = next(n for n, record in enumerate(records) if record.offset >= covered)
+            await self._run(records[:split])
+            records = records[split:]
+        await self._run(records)
+
+    async def tick(self) -> None:
+        """Let the time pass that this partition has been idle."""
+        now = time.monotonic()
+        elapsed, self._ticked_at = now - self._ticked_at, now
+        header = self._engine.state.header
+        if header.watermark == float("-inf"):
+            return
+        due = self._engine.state.next_due() <= header.watermark + elapsed
+        if due or now - self.committed_at > IDLE_COMMIT_S:
+            await self._run([], elapsed_s=elapsed)
+            return
+        async with self._shared.gate:
+            self._engine.tick(
+                elapsed
+            )  # nothing is due: only the watermark moves, and the next commit holds it
+
+    async def quarantine(self, record: LogRecord) -> None:
+        """Pass a record by that the engine fails on: it becomes a dead letter, and its user's state stays."""
+        outputs = Outputs()
+        outputs.counts["read",] += 1
+        outputs.counts["rejected", RejectCode.POISON.value] += 1
+        message = "the engine failed on this record three times"
+        outputs.dead_letters.append(
+            DeadLetter(
+                RejectCode.POISON.value,
+                "$",
+                message,
+                record.key,
+                record.value or b"",
+                tuple(record.headers),
+                record.offset,
+            )
+        )
+        await self._run([record], ready=outputs)
+
+    async def close(self) -> None:
+        """Stop the producer and let go of the model log. An open transaction is left to the next fence."""
+        self._shared.model_log.release(self._partition)
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with suppress(TimeoutError, KafkaError, OSError):
+                async with asyncio.timeout(CLOSE_S):
+                    await producer.stop()
+
+    async def _run(
+        self, records: Sequence[LogRecord], *, elapsed_s: float = 0.0, ready: Outputs | None = None
+    ) -> None:
+        shared, models = self._shared, self._shared.models.fold
+        next_offset = records[-1].offset + 1 if records else self.position
+        learned = next_offset <= shared.model_log.covered(self._partition) and bool(records)
+        async with shared.gate:
+            started = time.monotonic()
+            self._engine.model_version = shared.model_log.version
+            models.begin()
+            try:
+                batch = await self._process(records, elapsed_s, ready)
+                delta = b"" if learned else models.delta()
+                self._add_delta(batch, delta, records, next_offset)
+                await self._add_state(batch, next_offset)
+                commit = self._commit_exactly_once if self._exactly_once else self._commit_at_least_once
+                delta_offset = await commit(batch, next_offset)
+            except BaseException:
+                models.rollback()
+                shared.metrics["transactions"].labels("aborted").inc()
+                raise
+            if learned:
+                models.rollback()  # the log has taught these records already
+            else:
+                models.keep()
+            if delta_offset is not None:
+                shared.model_log.kept(self._partition, delta_offset, next_offset)
+            self._forget_batch(batch, next_offset, started, len(delta))
+
+    async def _process(self, records: Sequence[LogRecord], elapsed_s: float, ready: Outputs | None) -> _Batch:
+        assert self._producer is not None  # noqa: S101  open() came first
+        batch = _Batch(Outbox(self._producer, self._partition), Outbox(self._producer, self._partition))
+        batch.ingest_times = [record.timestamp / 1000 for record in records]
+        if ready is not None:
+            self._add_outputs(batch, ready, records)
+            return batch
+        try:
+            if not records:
+                self._add_outputs(batch, self._engine.tick(elapsed_s), records)
+            for start in range(0, len(records), SLICE_RECORDS):
+                part = records[start : start + SLICE_RECORDS]
+                self._add_outputs(batch, self._engine.process([_record(record) for record in part]), part)
+                await asyncio.sleep(0)
+        except Exception as error:
+            raise EngineFailedError(f"the engine failed between {records[:1]} and {records[-1:]}") from error
+        return batch
+
+    def _add_outputs(self, batch: _Batch, outputs: Outputs, records: Sequence[LogRecord]) -> None:
+        names, add = self._shared.names, batch.outbox.add
+        for recommendation in outputs.recommendations:
+            key = f"{recommendation.user_id}|{recommendation.slot}".encode()
+            add(names.recommendations, key, encode(recommendation), headers_of(recommendation))
+        for trigger in outputs.triggers:
+            topic = names.triggers_dry_run if trigger.dry_run else names.triggers
+            user = trigger.recipient.user_id or trigger.recipient.anonymous_id or ""
+            add(topic, user.encode(), encode(trigger), headers_of(trigger))
+        for decision in outputs.decisions:
+            add(names.decisions, decision.user_id.encode(), encode(decision), headers_of(decision))
+        if outputs.dead_letters:
+            values = {record.offset: record.value for record in records}
+            for letter in outputs.dead_letters:
+                # An absent value reached the engine as an empty one; it goes back as it came.
+                add(names.dead_letters, letter.key, values[letter.offset], self._error_headers(letter))
+        batch.counts.update(outputs.counts)
+
+    def _error_headers(self, letter: DeadLetter) -> list[tuple[str, bytes]]:
+        return [
+            *letter.headers,
+            ("__streams.errors.topic", self.source.topic.encode()),
+            ("__streams.errors.partition", b"%d" % self._partition),
+            ("__streams.errors.offset", b"%d" % letter.offset),
+            ("nudge.error.code", letter.code.encode()),
+            ("nudge.error.path", letter.path.encode()),
+        ]
+
+    def _add_delta(self, batch: _Batch, delta: bytes, records: Sequence[LogRecord], next_offset: int) -> None:
+        if not delta:
+            return
+        if len(delta) > MAX_DELTA_BYTES:
+            raise WorkerError(
+                f"the model delta of {len(records)} records has {len(delta)} bytes; limit {MAX_DELTA_BYTES}: lower "
+                "NUDGE_KAFKA__BATCH_RECORDS"
+            )
+        first = records[0].offset if records else self.position
+        key = b"%d" % self._partition
+        batch.state.add(self._shared.names.model_deltas, key, delta, delta_headers(first, next_offset))
+
+    async def _add_state(self, batch: _Batch, next_offset: int) -> None:
+        state, topic = self._engine.state, self._shared.names.user_state
+        for n, user in enumerate(sorted(state.dirty)):
+            key, value = encode_row(user, state.profiles[user], state.memory(user))
+            batch.state.add(topic, key, value)
+            if n % RESTORE_SLICE == RESTORE_SLICE - 1:
+                await asyncio.sleep(0)
+        for user in sorted(state.forgotten):
+            batch.state.add(topic, user.encode(), None)
+        # The header comes last: in at_least_once it is what makes the rows before it count.
+        batch.state.add(topic, *encode_header(state.header, next_offset))
+
+    async def _commit_exactly_once(self, batch: _Batch, next_offset: int) -> int | None:
+        """Commit; return the offset of the model delta, if there is one.
+
+        1. begin, 2. send everything, 3. wait until the broker has every batch of it, 4. send the offsets,
+        5. commit. Without step 3 a commit would succeed although the broker refused a record.
+        """
+        producer = self._producer
+        assert producer is not None  # noqa: S101  open() came first
+        async with asyncio.timeout(self._commit_limit_s):
+            await producer.begin_transaction()  # 1.
+            sent = await asyncio.gather(batch.outbox.send(), batch.state.send())  # 2. and 3.
+            offsets = {self.source: next_offset}
+            await producer.send_offsets_to_transaction(offsets, self._shared.settings.kafka.group)  # 4.
+            await producer.commit_transaction()  # 5.
+        return sent[1].get(self._shared.names.model_deltas)
+
+    async def _commit_at_least_once(self, batch: _Batch, next_offset: int) -> int | None:
+        """Commit without a transaction; return the offset of the model delta, if there is one.
+
+        1. outputs, 2. delta and state, whose header names the next offset, 3. the offset. A crash after 1
+        repeats outputs with the same ids. A crash after 2 repeats nothing, for the header says where to go on.
+        """
+        async with asyncio.timeout(self._commit_limit_s):
+            await batch.outbox.send()  # 1.
+            sent = await batch.state.send()  # 2.
+            await self._consumer.commit({self.source: next_offset})  # 3.
+        return sent.get(self._shared.names.model_deltas)
+
+    def _forget_batch(self, batch: _Batch, next_offset: int, started: float, delta_bytes: int) -> None:
+        """Book what is committed now."""
+        self.position = next_offset
+        self._engine.state.dirty.clear()
+        self._engine.state.forgotten.clear()
+        self.committed_at = self._ticked_at = time.monotonic()
+        metrics, now = self._shared.metrics, time.time()
+        metrics.count(batch.counts)
+        metrics["transactions"].labels("committed").inc()
+        metrics["batch_processing_seconds"].observe(self.committed_at - started)
+        metrics["event_to_effect_seconds"].observe_many(now - ingested for ingested in batch.ingest_times)
+        metrics["model_delta_bytes"].inc(delta_bytes)
+
+    def _new_producer(self) -> AIOKafkaProducer:
+        kafka = self._shared.settings.kafka
+        options: dict[str, object] = {}
+        if self._exactly_once:
+            options["transactional_id"] = f"{kafka.group}.{self.source.topic}.{self._partition}"
+            options["transaction_timeout_ms"] = kafka.transaction_timeout_ms
+        return AIOKafkaProducer(
+            bootstrap_servers=kafka.bootstrap,
+            client_id=f"{kafka.group}-{self._partition}",
+            acks="all",
+            enable_idempotence=True,
+            compression_type="snappy",  # aiokafka's lz4 runs at level 9: 55 MB/s here, snappy 800 MB/s
+            max_batch_size=BATCH_BYTES,
+            request_timeout_ms=max(kafka.transaction_timeout_ms, 1000),
+            **options,
+        )
+
+    async def _restore(self) -> int | None:
+        """Load the changelog; return the offset of the next input record it knows, ``None`` when it is empty."""
+        rows: dict[bytes, bytes] = {}
+        waiting: dict[bytes, bytes | None] = {}
+        header_value: bytes | None = None
+        changelog = TopicPartition(self._shared.names.user_state, self._partition)
+        async with open_reader(self._shared.settings.kafka.bootstrap, [changelog]) as reader:
+            async for records in read_to_end(reader):
+                for record in records:
+                    if record.key != HEADER_KEY:
+                        waiting[record.key or b""] = record.value
+                        continue
+                    # Rows count with the header that follows them; a torn tail (at_least_once) is left out.
+                    header_value = record.value
+                    for key, value in waiting.items():
+                        if value is None:
+                            rows.pop(key, None)
+                        else:
+                            rows[key] = value
+                    waiting.clear()
+                await asyncio.sleep(0)
+        if header_value is None:
+            return None
+        header, next_offset = decode_header(header_value)
+        await self._load(header, rows)
+        return next_offset
+
+    async def _load(self, header: Header, rows: dict[bytes, bytes]) -> None:
+        decoded: list[tuple[str, Profile, ModelMemory]] = []
+        for n, (key, value) in enumerate(rows.items()):
+            decoded.append((user_of(key), *decode_row(value)))
+            if n % RESTORE_SLICE == RESTORE_SLICE - 1:
+                await asyncio.sleep(0)
+        self._engine.state.load(header, decoded, self._shared.settings.campaigns.lateness_s)
+
+    async def _find_position(self, state_offset: int | None) -> int:
+        committed = await self._consumer.committed(self.source)
+        first = (await self._consumer.beginning_offsets([self.source]))[self.source]
+        end = (await self._consumer.end_offsets([self.source]))[self.source]
+        if state_offset is None and committed is None:
+            return int(first)  # nobody has read this partition for our group: begin with what there is
+        if state_offset is None or (committed is not None and committed > state_offset):
+            raise OffsetGapError(
+                f"group {self._shared.settings.kafka.group} has committed {self.source.topic} partition "
+                f"{self._partition} up to {committed}, but the user state ends at {state_offset or 0}: the changelog "
+                "was lost, or somebody moved the offsets; restore the changelog, or start over under a new group "
+                "and NUDGE_KAFKA__TOPIC_PREFIX"
+            )
+        if not first <= state_offset <= end:
+            raise OffsetGapError(
+                f"the next record of {self.source.topic} partition {self._partition} is {state_offset}, but the log "
+                f"holds {first} to {end}: retention overran the worker, or the broker lost its tail; records "
+                "are missing, so nothing is skipped silently"
+            )
+        return state_offset
+
+
+def _record(record: LogRecord) -> Record:
+    return Record(
+        record.value or b"", record.timestamp / 1000, record.offset, record.key, tuple(record.headers)
+    )

@@ -1,0 +1,86 @@
+"""Keep the read-only view of items, offers and campaigns up to date with the compacted topics."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import structlog
+from aiokafka import TopicPartition
+
+from schemas.catalogue import Campaign, Item, Offer
+from stream.runtime.consuming import POLL_MS, open_reader, read_to_end
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from stream.core.reference import Reference
+    from stream.runtime.consuming import LogRecord
+    from stream.runtime.topics import TopicNames
+
+__all__ = ["ReferenceReader"]
+
+logger = structlog.get_logger(__name__)
+
+
+class ReferenceReader:
+    """Reads the reference topics whole, then tails them.
+
+    A record that cannot be read is counted and logged by topic and offset, and changes nothing: the last good
+    version stays.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        names: TopicNames,
+        counts: Mapping[str, int],
+        reference: Reference,
+        on_bad: Callable[[str], None],
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._partitions = [TopicPartition(name, p) for name in names.reference for p in range(counts[name])]
+        self._on_bad = on_bad
+        self._ready = asyncio.Event()
+        self._targets: dict[str, tuple[dict[str, Any], msgspec.json.Decoder[Any], str]] = {
+            names.catalogue: (reference.items, msgspec.json.Decoder(Item), "item_id"),
+            names.offers: (reference.offers, msgspec.json.Decoder(Offer), "offer_id"),
+            names.campaigns: (reference.campaigns, msgspec.json.Decoder(Campaign), "campaign_id"),
+        }
+
+    async def run(self) -> None:
+        """Read up to the end, then tail until cancelled."""
+        async with open_reader(self._bootstrap, self._partitions) as consumer:
+            async for records in read_to_end(consumer):
+                self.apply(records)
+                await asyncio.sleep(0)
+            self._ready.set()
+            while True:
+                for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
+                    self.apply(records)
+
+    async def restored(self) -> None:
+        """Wait until all reference records that existed at the start are applied."""
+        await self._ready.wait()
+
+    def apply(self, records: Iterable[LogRecord]) -> None:
+        """Apply records in order; an empty value deletes."""
+        for record in records:
+            rows, decoder, id_field = self._targets[record.topic]
+            if not record.value:
+                rows.pop((record.key or b"").decode(errors="replace"), None)
+                continue
+            try:
+                row = decoder.decode(record.value)
+            except msgspec.DecodeError as error:
+                self._on_bad(record.topic)
+                logger.warning(
+                    "reference_record_skipped",
+                    topic=record.topic,
+                    partition=record.partition,
+                    offset=record.offset,
+                    error=str(error),
+                )
+                continue
+            rows[getattr(row, id_field)] = row

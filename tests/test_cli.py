@@ -1,0 +1,226 @@
+"""The command line as a user meets it: exit codes, what stands on stdout, what a bad file leads to."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.codec import Rejected, decode
+from tests.hostile import GOOD, HOSTILE
+
+CAMPAIGN = {
+    "campaign_id": "cart",
+    "version": 1,
+    "kind": "cart_abandonment",
+    "message_class": "marketing",
+    "delay_s": 60,
+    "consent": {"when_unknown": "allow"},
+}
+
+
+def nudge(
+    *arguments: str | Path, stdin: bytes = b"", **environment: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the command in a process of its own."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("NUDGE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "stream", *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        check=False,
+        timeout=180,
+        env=clean | {"NUDGE_MAX_ITEMS": "1024"} | environment,
+    )
+
+
+@pytest.fixture(scope="module")
+def hostile_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every hostile line that has no line break, with good events before, between and after."""
+    day = b'{"messageId":"w","userId":"w","timestamp":"2017-11-25T00:59:00Z","event":"Cart Viewed"}'
+    lines = [day]
+    for n, (_, raw, _) in enumerate(HOSTILE):
+        good = GOOD.replace(b'"h-0"', f'"good-{n}"'.encode()).replace(b"u-hostile", f"g{n % 5}".encode())
+        lines += [raw, good]
+    path = tmp_path_factory.mktemp("hostile") / "hostile.jsonl.gz"
+    path.write_bytes(gzip.compress(b"\n".join(lines) + b"\n"))
+    return path
+
+
+def fates() -> Counter[str]:
+    """How often each fate stands in the list."""
+    return Counter(case[2] for case in HOSTILE)
+
+
+def test_replay_ends_every_hostile_line_with_its_fate(hostile_file: Path, tmp_path: Path) -> None:
+    """Nothing stops, nothing later is affected, and every line is a dead letter, unknown or accepted."""
+    done = nudge("replay", "--events", hostile_file, "--out", tmp_path, "--json", "--now", "2017-11-26")
+    report = json.loads(done.stdout)
+    wanted = fates()
+    accepted, unknown = wanted.pop("accepted"), wanted.pop("unknown")
+    letters = [json.loads(line) for line in (tmp_path / "dead-letters.jsonl").read_bytes().splitlines()]
+
+    assert 0 == done.returncode, done.stderr
+    assert dict(wanted) == report["events"]["rejected"]
+    assert wanted == Counter(letter["code"] for letter in letters)
+    assert unknown == report["events"]["unknown"]
+    assert 1 + len(HOSTILE) + accepted + unknown == report["events"]["accepted"]
+    assert 1 + 2 * len(HOSTILE) == report["events"]["read"]
+
+
+def test_validate_finds_what_the_decoder_would_reject(hostile_file: Path) -> None:
+    """Counts by code with examples, exit code 1, one JSON document on stdout."""
+    done = nudge("validate", hostile_file, "--json")
+    report = json.loads(done.stdout)
+    wire = Counter(r.code.value for case in HOSTILE if isinstance(r := decode(case[1]), Rejected))
+
+    assert 1 == done.returncode
+    assert dict(wire) == report["rejected"]
+    assert "Product Viewed" == report["unknown"]["Product Viewd"]["nearest"]
+    assert {"line", "path", "message"} == set(report["examples"]["bad_time"][0])
+
+
+def test_validate_accepts_a_good_file(tmp_path: Path) -> None:
+    """Exit code 0."""
+    path = tmp_path / "good.jsonl"
+    path.write_bytes(GOOD + b"\n")
+
+    assert 0 == nudge("validate", path).returncode
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"delay": 60, "delay_s": None}, "did you mean 'delay_s'"),
+        ({"message_class": "promo"}, "$.message_class"),
+        ({"message_class": None}, "message_class"),
+        ({"kind": "telepathy"}, "$.kind"),
+        ({"holdout_share": 1.5}, "$.holdout_share"),
+    ],
+)
+def test_a_bad_campaign_is_named_with_file_line_and_remedy(
+    tmp_path: Path, change: dict[str, Any], says: str
+) -> None:
+    """Exit code 65 and one sentence: file, line, field."""
+    path = tmp_path / "campaigns.yaml"
+    fields = {k: v for k, v in (CAMPAIGN | change).items() if v is not None}
+    path.write_text("# campaigns\n- " + json.dumps(fields) + "\n")
+    done = nudge("validate", path)
+
+    assert 65 == done.returncode
+    assert f"{path}:2" in done.stderr.decode().replace("\n", "")
+    assert says in done.stderr.decode().replace("\n", " ")
+
+
+def test_replay_is_driven_by_event_time_and_until(tmp_path: Path) -> None:
+    """Timers due after the last event fire when --until says so, and not before."""
+    events, campaigns = tmp_path / "events.jsonl", tmp_path / "c.yaml"
+    events.write_bytes(GOOD.replace(b"Product Viewed", b"Product Added") + b"\n")
+    campaigns.write_text(json.dumps([CAMPAIGN]))
+    common: list[str | Path] = ["replay", "--events", events, "--campaigns", campaigns, "--json", "--out"]
+    environment = {"NUDGE_CAMPAIGNS__HOLDOUT_SHARE": "0"}
+    short = json.loads(nudge(*common, tmp_path / "a", **environment).stdout)
+    until = ["--until", "2017-11-25T02:00:00Z"]
+    long = json.loads(nudge(*common, tmp_path / "b", *until, **environment).stdout)
+
+    assert (0, 1) == (short["campaigns"]["cart"]["sent"], long["campaigns"]["cart"]["sent"])
+    assert 1 == short["campaigns"]["cart"]["pending"]
+
+
+def test_campaigns_may_be_a_folder_of_files(tmp_path: Path) -> None:
+    """YAML and JSON files of a folder are read together; an id twice is an error."""
+    (tmp_path / "a.yaml").write_text(json.dumps([CAMPAIGN]))
+    (tmp_path / "b.json").write_text(json.dumps(CAMPAIGN | {"campaign_id": "second"}))
+    (tmp_path / "notes.txt").write_text("not a campaign")
+    events = tmp_path / "events.jsonl"
+    events.write_bytes(GOOD)
+    common: list[str | Path] = [
+        "replay",
+        "--events",
+        events,
+        "--out",
+        tmp_path / "out",
+        "--campaigns",
+        tmp_path,
+    ]
+    assert 0 == nudge(*common).returncode
+
+    (tmp_path / "c.json").write_text(json.dumps(CAMPAIGN))
+    twice = nudge(*common)
+
+    assert 65 == twice.returncode
+    assert "defined twice" in twice.stderr.decode()
+
+
+def test_bad_configuration_is_78(tmp_path: Path) -> None:
+    """A setting out of bounds, and a production profile that leaves consent open."""
+    bad = nudge("config", "check", NUDGE_CAMPAIGNS__HOLDOUT_SHARE="2")
+    open_ended = nudge("config", "check", NUDGE_PROFILE="production")
+
+    assert (78, 78) == (bad.returncode, open_ended.returncode)
+    assert "campaigns.holdout_share" in bad.stderr.decode()
+    assert "NUDGE_CONSENT__WHEN_UNKNOWN" in open_ended.stderr.decode().replace("\n", "")
+
+
+def test_usage_errors_are_2(tmp_path: Path) -> None:
+    """An unknown command, a missing file, a time that is none."""
+    (tmp_path / "e.jsonl").write_bytes(GOOD)
+    calls: list[list[str | Path]] = [
+        ["teleport"],
+        ["replay", "--events", tmp_path / "none", "--out", tmp_path],
+        ["replay", "--events", tmp_path / "e.jsonl", "--out", tmp_path / "o", "--until", "soon"],
+    ]
+
+    assert [2, 2, 2] == [nudge(*call).returncode for call in calls]
+
+
+def test_a_broker_that_is_not_there_is_69() -> None:
+    """`topics plan`, `produce` and `worker` say so, with the address."""
+    address: list[str | Path] = ["--bootstrap", "127.0.0.1:1"]
+    calls: list[list[str | Path]] = [
+        ["topics", "plan", *address],
+        ["produce", "-", *address],
+        ["worker", *address],
+    ]
+    done = [nudge(*call, NUDGE_METRICS_PORT="0") for call in calls]
+
+    assert [69, 69, 69] == [result.returncode for result in done]
+    assert ["127.0.0.1:1" in (r.stderr + r.stdout).decode() for r in done] == [True, True, True]
+
+
+def test_simulate_writes_the_same_bytes_and_they_are_valid(tmp_path: Path) -> None:
+    """Same seed, same bytes; every line decodes; the reference files fit."""
+    arguments = ["simulate", "--seed", "7", "--users", "50", "--duration", "600", "--rate", "2"]
+    one = nudge(*arguments, "--catalogue", tmp_path / "items.jsonl", "--offers", tmp_path / "offers.jsonl")
+    other = nudge(*arguments)
+    events = tmp_path / "events.jsonl"
+    events.write_bytes(one.stdout)
+    done = nudge(
+        *("replay", "--events", events, "--out", tmp_path / "out", "--json"),
+        *("--catalogue", tmp_path / "items.jsonl", "--offers", tmp_path / "offers.jsonl"),
+    )
+    report = json.loads(done.stdout)
+
+    assert one.stdout == other.stdout
+    assert {} == report["events"]["rejected"]
+    assert 0 == report["events"]["unknown"]
+    assert report["outputs"]["recommendations"] > 50
+    assert sum(report["outputs"]["offers"].values()) > 5
+
+
+def test_import_reads_stdin_and_writes_events(tmp_path: Path) -> None:
+    """Events on stdout, sorted; what was dropped is said on stderr."""
+    lines = b"1,10,100,pv,1511544070\n1,11,100,cart,1511544060\n2,12,100,buy,999\nbroken\n"
+    done = nudge("import", "taobao", "-", "--from", "2017-11-24", "--to", "2017-12-04", stdin=lines)
+    events = [json.loads(line)["event"] for line in done.stdout.splitlines()]
+
+    assert 0 == done.returncode
+    assert ["Product Added", "Product Viewed"] == events
+    assert "1 malformed" in done.stderr.decode().replace("\n", " ")
