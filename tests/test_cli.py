@@ -27,7 +27,7 @@ CAMPAIGN = {
 
 
 def nudge(
-    *arguments: str | Path, stdin: bytes = b"", **environment: str
+    *arguments: str | Path, stdin: bytes = b"", environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[bytes]:
     """Run the command in a process of its own."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("NUDGE_")}
@@ -37,7 +37,7 @@ def nudge(
         capture_output=True,
         check=False,
         timeout=180,
-        env=clean | {"NUDGE_MAX_ITEMS": "1024"} | environment,
+        env=clean | {"NUDGE_MAX_ITEMS": "1024"} | (environment or {}),
     )
 
 
@@ -126,9 +126,9 @@ def test_replay_is_driven_by_event_time_and_until(tmp_path: Path) -> None:
     campaigns.write_text(json.dumps([CAMPAIGN]))
     common: list[str | Path] = ["replay", "--events", events, "--campaigns", campaigns, "--json", "--out"]
     environment = {"NUDGE_CAMPAIGNS__HOLDOUT_SHARE": "0"}
-    short = json.loads(nudge(*common, tmp_path / "a", **environment).stdout)
+    short = json.loads(nudge(*common, tmp_path / "a", environment=environment).stdout)
     until = ["--until", "2017-11-25T02:00:00Z"]
-    long = json.loads(nudge(*common, tmp_path / "b", *until, **environment).stdout)
+    long = json.loads(nudge(*common, tmp_path / "b", *until, environment=environment).stdout)
 
     assert (0, 1) == (short["campaigns"]["cart"]["sent"], long["campaigns"]["cart"]["sent"])
     assert 1 == short["campaigns"]["cart"]["pending"]
@@ -161,8 +161,8 @@ def test_campaigns_may_be_a_folder_of_files(tmp_path: Path) -> None:
 
 def test_bad_configuration_is_78(tmp_path: Path) -> None:
     """A setting out of bounds, and a production profile that leaves consent open."""
-    bad = nudge("config", "check", NUDGE_CAMPAIGNS__HOLDOUT_SHARE="2")
-    open_ended = nudge("config", "check", NUDGE_PROFILE="production")
+    bad = nudge("config", "check", environment={"NUDGE_CAMPAIGNS__HOLDOUT_SHARE": "2"})
+    open_ended = nudge("config", "check", environment={"NUDGE_PROFILE": "production"})
 
     assert (78, 78) == (bad.returncode, open_ended.returncode)
     assert "campaigns.holdout_share" in bad.stderr.decode()
@@ -189,7 +189,7 @@ def test_a_broker_that_is_not_there_is_69() -> None:
         ["produce", "-", *address],
         ["worker", *address],
     ]
-    done = [nudge(*call, NUDGE_METRICS_PORT="0") for call in calls]
+    done = [nudge(*call, environment={"NUDGE_METRICS_PORT": "0"}) for call in calls]
 
     assert [69, 69, 69] == [result.returncode for result in done]
     assert ["127.0.0.1:1" in (r.stderr + r.stdout).decode() for r in done] == [True, True, True]
