@@ -14,12 +14,12 @@ ARGS ?=
 # The first interpreter that is new enough; override with PYTHON=...
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-CODE := $(wildcard schemas online_models stream tests benchmarks examples)
+CODE := $(wildcard schemas online_models stream tests benchmarks docs/generate.py)
 GATES := $(wildcard tests/test_docs.py tests/test_architecture.py tests/test_packaging.py)
 LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --custom-compile-command "make lock"
 
-.PHONY: help setup demo test check chaos bench lock format clean
+.PHONY: help setup demo test check chaos bench lock docs format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ chaos: setup ## kills, rebalances and outages on a real Apache Kafka (minutes)
 
 bench: setup ## run every benchmark; JSON on stdout, one object per script
 	@for script in benchmarks/*.py; do echo "# $$script" >&2; $(BIN)/python $$script $(ARGS); done
+
+docs: setup ## write the generated pages and schemas anew
+	$(BIN)/python docs/generate.py
+	$(BIN)/nudge schemas write
 
 format: setup ## rewrite the code the way `make check` wants it
 	$(BIN)/ruff format .

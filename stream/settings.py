@@ -120,7 +120,12 @@ class Settings(BaseSettings):
     """All settings. Order of precedence: arguments, environment, defaults."""
 
     model_config = SettingsConfigDict(
-        env_prefix="NUDGE_", env_nested_delimiter="__", frozen=True, extra="ignore", validate_default=True
+        env_prefix="NUDGE_",
+        env_nested_delimiter="__",
+        env_parse_none_str="null",
+        frozen=True,
+        extra="ignore",
+        validate_default=True,
     )
 
     profile: Literal["development", "production"] = Field(

@@ -128,6 +128,8 @@ class Attribution:
 
     def _responded(self, event: Event, memory: ModelMemory, kind: str) -> list[Feedback]:
         """By the echoed decision id, else by last touch within the window."""
+        if not memory.open:
+            return []
         for decision_id in [event.decision_id or "", *reversed(memory.open)]:
             decision = memory.open.get(decision_id)
             if decision is None or decision.kind != kind or event.time > decision.deadline:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Due", "Header", "Impression", "ModelMemory", "OpenDecision", "PartitionState", "Profile", "Timer"]
 
+MAX_SPARED = 64  # rows looked at to find one that may go; keeps an eviction cheap when refusals abound
+
 
 class Timer(Struct, array_like=True):
     """A live campaign timer: one per (user, campaign, key)."""
@@ -83,6 +85,11 @@ class Profile(Struct, array_like=True):
     campaign_day: dict[str, list[int]] = field(default_factory=dict)  # campaign -> [day, count]
     impressions: list[Impression] = field(default_factory=list)
 
+    @property
+    def refuses(self) -> bool:
+        """Whether the user unsubscribed from a channel or denied a purpose."""
+        return bool(self.unsubscribed) or False in self.consent.values()
+
 
 class Header(Struct, array_like=True):
     """What belongs to the partition and to nobody in it."""
@@ -137,8 +144,29 @@ class PartitionState:
         self.dirty.add(user)
         self.forgotten.discard(user)
         if len(self.profiles) > self._max_users:
-            oldest, _ = self.profiles.popitem(last=False)
-            self.forget(oldest)
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Forget the least recently active user, but first those who refused nothing.
+
+        Who unsubscribed or denied a purpose keeps a row of that alone and moves to the end: forgetting a
+        refusal could mean to write to somebody who said no.
+        """
+        for _ in range(MAX_SPARED):
+            oldest, profile = next(iter(self.profiles.items()))
+            if not profile.refuses:
+                break
+            self.header.sequence += 1
+            self.profiles[oldest] = Profile(
+                known=profile.known,
+                touched=self.header.sequence,
+                consent=profile.consent,
+                unsubscribed=profile.unsubscribed,
+            )
+            self.memories[oldest] = ModelMemory()
+            self.profiles.move_to_end(oldest)
+            self.dirty.add(oldest)
+        self.forget(next(iter(self.profiles)))
 
     def forget(self, user: str) -> None:
         """Drop all that is known of a user and leave a tombstone; timers die when they come due."""

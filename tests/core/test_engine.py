@@ -218,6 +218,20 @@ def test_users_are_bounded_and_the_least_active_is_forgotten() -> None:
     assert ["c", "a", "d"] == list(stream.engine.state.profiles)
 
 
+def test_a_refusal_is_not_forgotten_for_room() -> None:
+    """Full at three: who unsubscribed stays, as a row of that alone, and somebody else goes."""
+    stream = Driver(settings=Settings(max_items=256, max_users=3))
+    stream.pipe(event("Product Viewed", user="no", at=0, product_id="p"))
+    stream.pipe(event("Unsubscribed", user="no", at=1))
+    for at, user in enumerate(["a", "b", "c", "d"]):
+        stream.pipe(event("Product Viewed", user=user, at=2 + at, product_id="p"))
+    state = stream.engine.state
+    kept = state.profile("no")
+
+    assert {"no", "c", "d"} == set(state.profiles)
+    assert (["email"], []) == (kept.unsubscribed, kept.ring)
+
+
 def test_the_flow_fits_on_one_screen() -> None:
     """The two methods that are the program stay short enough to read at a glance."""
     lines = sum(
