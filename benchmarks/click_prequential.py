@@ -2,9 +2,11 @@
 
     python benchmarks/click_prequential.py [--stream ml-100k|kdd12] [--workers N] [--merge-every N]
 
-Each event is scored before it is learned. The ML-100K stream is that of docs/models/click-rate.md: all ratings by
-time (ties keep the file's order), positive from 4 stars, with user, item, profile and crossed features.
-With more than one worker the users are divided among N models, which exchange their deltas every so many events.
+Each event is scored before it is learned. The ML-100K stream is that of docs/models/click-rate.md: all
+ratings by time (ties keep the file's order), positive from 4 stars, with user, item, profile and crossed
+features.
+With more than one worker the users are divided among N models, which exchange their deltas every so
+many events.
 """
 
 from __future__ import annotations
@@ -115,7 +117,9 @@ def _merge(models: list[ClickRate]) -> None:
 
 def main() -> None:
     """Run the stream that the command line names."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--stream", choices=["ml-100k", "kdd12"], default="ml-100k")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--merge-every", type=int, default=1000)

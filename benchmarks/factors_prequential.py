@@ -2,8 +2,8 @@
 
     python benchmarks/factors_prequential.py [--stream ml-100k|yoochoose] [--factors K] [--limit N]
 
-Protocol: the target must be new to the user, consumed items are excluded, an unknown user is ranked by popularity
-and counts, the first 10 % of the events are not scored, ties in time keep the file's order.
+Protocol: the target must be new to the user, consumed items are excluded, an unknown user is ranked by
+popularity and counts, the first 10 % of the events are not scored, ties in time keep the file's order.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def ml100k() -> list[tuple[float, str, str]]:
         next(lines)
         rows = [line.split("\t") for line in lines]
     return sorted(
-        ((float(at), user, item) for user, item, stars, at in rows if float(stars) >= 4.0), key=lambda event: event[0]
+        ((float(at), user, item) for user, item, stars, at in rows if float(stars) >= 4.0),
+        key=lambda event: event[0],
     )
 
 
@@ -74,7 +75,9 @@ def run(events: list[tuple[float, str, str]], n_factors: int, **settings: float)
             p = model.user_vector(rows, b"")
             excluded = np.array([*seen], np.int32)
             if p is None:
-                ranked = sorted((one for one in counts if one not in seen), key=lambda one: (-counts[one], one))[:20]
+                ranked = sorted(
+                    (one for one in counts if one not in seen), key=lambda one: (-counts[one], one)
+                )[:20]
             else:
                 ranked = model.retrieve(p, excluded, 20).tolist()
             metrics.update(ranked.index(row) if row in ranked else None)
@@ -97,7 +100,9 @@ def run(events: list[tuple[float, str, str]], n_factors: int, **settings: float)
 
 def main() -> None:
     """Run the stream that the command line names."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--stream", choices=["ml-100k", "yoochoose"], default="ml-100k")
     parser.add_argument("--factors", type=int, default=16)
     parser.add_argument("--limit", type=int, default=None, help="first events of the stream only")

@@ -14,6 +14,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from online_models.fold import ModelSet
 from online_models.hybrid import OnlineBlend
 from online_models.popularity import DecayedPopularity
 from online_models.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from online_models.slate import Slate
 
 ROUNDS = 5
 BATCH = 200
@@ -53,98 +57,97 @@ def best_us(act: Callable[[], None], n: int) -> float:
     return round(best / n * 1e6, 2)
 
 
-def figures(n_items: int, *, factors: bool) -> dict[str, float]:
-    """All figures for one size of the catalogue."""
-    vocabulary = Vocabulary(n_items)
-    popularity, cooccurrence = DecayedPopularity(vocabulary), SequentialCooccurrence(vocabulary)
-    blend = OnlineBlend(
-        vocabulary, popularity, cooccurrence, StreamingIALS(vocabulary) if factors else None
-    )
-    models = ModelSet(blend.models, vocabulary)
-    events = made_up_events(n_items, N_EVENTS)
-    memory = b""
-    deltas: list[bytes] = []
-    delta_s = 0.0
-    for n, (item, history, at) in enumerate(events):
-        if n % BATCH == 0:
-            if n:
-                began = time.perf_counter()
-                deltas.append(models.delta())
-                delta_s += time.perf_counter() - began
-                models.keep()
-            models.begin()
-        memory = blend.observe(item, history, at, 1.0, False, memory)
-    models.keep()
-    some = events[:2000]
-    at = events[-1][2]
-    models.begin()
+class Bench:
+    """A blend that has learned a stream, its deltas, and a sample of events to ask about."""
 
-    def observe() -> None:
-        for item, history, _ in some:
-            blend.observe(item, history, at, 1.0, False, memory)
+    def __init__(self, n_items: int, *, factors: bool) -> None:
+        vocabulary = Vocabulary(n_items)
+        self.blend = OnlineBlend(
+            vocabulary,
+            DecayedPopularity(vocabulary),
+            SequentialCooccurrence(vocabulary),
+            StreamingIALS(vocabulary) if factors else None,
+        )
+        self.models = ModelSet(self.blend.models, vocabulary)
+        events = made_up_events(n_items, N_EVENTS)
+        self.memory = b""
+        self.deltas: list[bytes] = []
+        self.delta_s = 0.0
+        for start in range(0, N_EVENTS, BATCH):
+            self.models.begin()
+            for item, history, at in events[start : start + BATCH]:
+                self.memory = self.blend.observe(item, history, at, 1.0, False, self.memory)
+            began = time.perf_counter()
+            self.deltas.append(self.models.delta())
+            self.delta_s += time.perf_counter() - began
+            self.models.keep()
+        self.now = events[-1][2]
+        self.sample = events[:2000]
+        self.slates: list[Slate] = []
 
-    def touch() -> None:
-        for item, _, _ in some:
-            vocabulary.touch(item, at)
+    def touch(self) -> None:
+        """Use an item of the vocabulary."""
+        for item, _, _ in self.sample:
+            self.blend.vocabulary.touch(item, self.now)
 
-    def count() -> None:
-        for item, _, _ in some:
-            popularity.learn_one(item, at)
+    def count(self) -> None:
+        """Count an event, the use included."""
+        for item, _, _ in self.sample:
+            self.blend.popularity.learn_one(item, self.now)
 
-    slates = []
+    def observe(self) -> None:
+        """Teach all sources an event."""
+        for item, history, _ in self.sample:
+            self.blend.observe(item, history, self.now, 1.0, False, self.memory)
 
-    def propose() -> None:
-        slates[:] = [blend.propose(history, at, 30.0, set(history), memory) for _, history, _ in some]
+    def propose(self) -> None:
+        """Candidates, features and scores."""
+        self.slates = [
+            self.blend.propose(history, self.now, 30.0, set(history), self.memory)
+            for _, history, _ in self.sample
+        ]
 
-    def learn() -> None:
-        for (item, _, _), slate in zip(some, slates, strict=True):
-            blend.learn_one(slate, item)
+    def learn(self) -> None:
+        """A ranker step whose target is always among the candidates."""
+        for slate, item in zip(self.slates, self.targets, strict=True):
+            self.blend.learn_one(slate, item)
 
-    def top() -> None:
-        for slate in slates:
+    def top(self) -> None:
+        """Ten items with reasons."""
+        for slate in self.slates:
             slate.top(10)
 
-    def item_ids() -> None:
-        for slate in slates:
-            slate.item_ids(10)
-
-    def rank() -> None:
-        for (item, _, _), slate in zip(some, slates, strict=True):
+    def rank(self) -> None:
+        """Rank of one item."""
+        for slate, item in zip(self.slates, self.targets, strict=True):
             slate.rank_of(item)
 
-    result = {
-        "touch": best_us(touch, len(some)),
-        "popularity_learn": best_us(count, len(some)),
-        "observe": best_us(observe, len(some)),
-        "propose": best_us(propose, len(some)),
-        "candidates": round(float(np.mean([len(slate) for slate in slates])), 1),
-        "ranker_learn_hits": 0.0,
-        "ranker_learn": best_us(learn, len(some)),
-        "slate_top_10": best_us(top, len(some)),
-        "slate_item_ids_10": best_us(item_ids, len(some)),
-        "slate_rank_of": best_us(rank, len(some)),
-        "delta_write_per_event": round(delta_s / N_EVENTS * 1e6, 2),
-        "delta_bytes_per_event": round(sum(map(len, deltas)) / len(deltas) / BATCH, 1),
-    }
-    hits = [slate.item_ids(40)[-1] if len(slate) else "" for slate in slates]
+    def fold(self) -> None:
+        """All deltas of the stream."""
+        for delta in self.deltas:
+            self.models.fold(delta)
 
-    def learn_hits() -> None:
-        for item, slate in zip(hits, slates, strict=True):
-            blend.learn_one(slate, item)
-
-    result["ranker_learn_hits"] = best_us(learn_hits, len(some))
-    models.rollback()
-
-    def fold() -> None:
-        for delta in deltas:
-            models.fold(delta)
-
-    result["fold_per_event"] = best_us(fold, len(deltas) * BATCH)
-    began = time.perf_counter()
-    models.begin()
-    models.rollback()
-    result["empty_batch"] = round((time.perf_counter() - began) * 1e6, 1)
-    return result
+    def figures(self) -> dict[str, float]:
+        """All figures."""
+        n = len(self.sample)
+        self.models.begin()
+        self.propose()
+        self.targets = [slate.item_ids(40)[-1] for slate in self.slates]
+        result = {
+            "touch": best_us(self.touch, n),
+            "popularity_learn": best_us(self.count, n),
+            "observe": best_us(self.observe, n),
+            "propose": best_us(self.propose, n),
+            "candidates": round(float(np.mean([len(slate) for slate in self.slates])), 1),
+            "ranker_learn": best_us(self.learn, n),
+            "slate_top_10": best_us(self.top, n),
+            "slate_rank_of": best_us(self.rank, n),
+            "delta_write_per_event": round(self.delta_s / N_EVENTS * 1e6, 2),
+            "delta_bytes_per_event": round(sum(map(len, self.deltas)) / N_EVENTS, 1),
+        }
+        self.models.rollback()
+        result["fold_per_event"] = best_us(self.fold, N_EVENTS)
+        return result
 
 
 def main() -> None:
@@ -158,7 +161,7 @@ def main() -> None:
         "machine": f"{platform.machine()} {platform.python_version()}",
         "items": asked.items,
         "factors": asked.factors,
-        "us_per_call": figures(asked.items, factors=asked.factors),
+        "us_per_call": Bench(asked.items, factors=asked.factors).figures(),
     }
     json.dump(result, sys.stdout, indent=1)
     sys.stdout.write("\n")

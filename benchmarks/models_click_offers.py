@@ -1,4 +1,4 @@
-"""Microseconds per call of the click model, the offers' bandit, the factor model and the metrics; JSON on stdout.
+"""Microseconds per call of click model, bandit, factor model and metrics; JSON on stdout.
 
     python benchmarks/models_click_offers.py
 
@@ -92,10 +92,11 @@ def factor_figures(n_factors: int) -> dict[str, float]:
     vocabulary.begin()
     model.begin()
     figures = {}
+    items = rng.integers(0, 2000, size=(100, 200)).astype(np.int32)
+    memories = [b""] * 100
     for item in range(10_000):
         model.learn_one(vocabulary.touch(f"i{item}", 0.0), np.zeros(0, np.int32), 0.0, 1.0, b"")
     for length in (64, 10):
-        items = rng.integers(0, 2000, size=(100, 200)).astype(np.int32)
         memories = [b""] * 100
         # Two passes: the second has full histories and memories that know their items.
         for timed in (False, True):
@@ -118,7 +119,9 @@ def factor_figures(n_factors: int) -> dict[str, float]:
     assert p is not None
     figures[f"factors{n_factors}_user_vector"] = us_per_call(lambda _: model.user_vector(history, b""), 2000)
     figures[f"factors{n_factors}_retrieve_10000"] = us_per_call(lambda _: model.retrieve(p, history, 50), 200)
-    figures[f"factors{n_factors}_score_150"] = us_per_call(lambda _: model.score(p, np.arange(150, dtype=np.int32)), 2000)
+    figures[f"factors{n_factors}_score_150"] = us_per_call(
+        lambda _: model.score(p, np.arange(150, dtype=np.int32)), 2000
+    )
     for at in range(64, 164):
         for user in range(10):
             history = np.ascontiguousarray(items[user, at - 64 : at][::-1])
@@ -150,7 +153,11 @@ def metric_figures() -> dict[str, float]:
 def main() -> None:
     """Run all and print them."""
     figures = click_figures() | offer_figures() | factor_figures(16) | factor_figures(32) | metric_figures()
-    print(json.dumps({"us": figures, "machine": platform.platform(), "python": platform.python_version()}, indent=2))
+    print(
+        json.dumps(
+            {"us": figures, "machine": platform.platform(), "python": platform.python_version()}, indent=2
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Choice of an offer: logistic Thompson sampling with exact, floored propensities.
 
-Each offer has a Bayesian logistic regression of conversion on the context, kept as natural parameters that add
-up over workers. A choice estimates the policy's distribution over the eligible offers by Monte Carlo, lifts it to
-a floor, and draws from that very distribution, so the logged propensity is exact and not an approximation.
+Each offer has a Bayesian logistic regression of conversion on the context, kept as natural parameters that
+add up over workers. A choice estimates the policy's distribution over the eligible offers by Monte Carlo,
+lifts it to a floor, and draws from that very distribution, so the logged
+propensity is exact and not an approximation.
 The maths is in :mod:`online_models.kernels.posteriors`, the reasons in ``docs/models/offers.md``.
 
 References
@@ -30,9 +31,12 @@ from online_models.kernels import posteriors
 __all__ = ["NOTHING", "Choice", "OfferPosterior", "ThompsonSampling"]
 
 NOTHING = "nothing"
-"""The offer that sends no message: utility 0 exactly, no posterior. Always an ordinary member of the eligible."""
+"""The offer that sends no message: utility 0 exactly, no posterior. An ordinary member of the eligible."""
 
 MAX_WEIGHT = 100.0  # of one feedback
+MAX_FLOOR = 0.5  # two offers then are chosen uniformly
+MAX_PRIOR_MEAN = 20.0  # log odds; σ(-20) is 2e-9
+MIN_VARIANCE, MAX_VARIANCE = 1e-3, 1e3  # what the grid of the natural parameters resolves
 _OP_HEAD = 4  # r, c, ω, ωy; the context follows
 _PI_8 = math.pi / 8.0
 
@@ -101,8 +105,8 @@ class ThompsonSampling:
     alpha : float
         Scale of the sampled deviations; .5 measured better than 1.
     floor : float
-        Least propensity of every eligible offer. With more than ``.5 / floor`` offers it is ``.5 / offers``, so
-        that at most half of all choices are uniform.
+        Least propensity of every eligible offer. With more than ``.5 / floor`` offers it is
+        ``.5 / offers``, so that at most half of all choices are uniform.
     draws : int
         Monte Carlo draws of each choice.
     prior_mean : float
@@ -115,7 +119,9 @@ class ThompsonSampling:
     Examples
     --------
     >>> model = ThompsonSampling(n_features=2)
-    >>> choice = model.choose(["ten_percent", NOTHING], [1.0, 0.3], [40.0, 0.0], [1.0, 0.0], seed=7, decision_id="d1")
+    >>> choice = model.choose(
+    ...     ["ten_percent", NOTHING], [1.0, 0.3], [40.0, 0.0], [1.0, 0.0], seed=7, decision_id="d1"
+    ... )
     >>> choice.offer, round(sum(choice.propensities), 9), min(choice.propensities) >= 0.02
     ('ten_percent', 1.0, True)
     """
@@ -134,13 +140,19 @@ class ThompsonSampling:
         max_offers: int = 128,
     ) -> None:
         if not 1 <= n_features <= 64:
-            raise ValueError(f"n_features is {n_features}; it must be from 1 to 64 (a choice costs its square)")
-        if not 0.0 <= floor <= 0.5:
+            raise ValueError(
+                f"n_features is {n_features}; it must be from 1 to 64 (a choice costs its square)"
+            )
+        if not 0.0 <= floor <= MAX_FLOOR:
             raise ValueError(f"floor is {floor}; it must be from 0 to .5")
         if draws < 1 or max_offers < 1 or alpha < 0.0:
-            raise ValueError(f"draws {draws} and max_offers {max_offers} must be at least 1, alpha {alpha} at least 0")
-        if not (abs(prior_mean) <= 20.0 and 1e-3 <= prior_variance <= 1e3):
-            raise ValueError(f"prior N({prior_mean}, {prior_variance}); |mean| at most 20, variance from .001 to 1000")
+            raise ValueError(
+                f"draws {draws} and max_offers {max_offers} must be at least 1, alpha {alpha} at least 0"
+            )
+        if not (abs(prior_mean) <= MAX_PRIOR_MEAN and MIN_VARIANCE <= prior_variance <= MAX_VARIANCE):
+            raise ValueError(
+                f"prior N({prior_mean}, {prior_variance}); |mean| at most 20, variance from .001 to 1000"
+            )
         self.n_features = n_features
         self.alpha = alpha
         self.floor = floor
@@ -213,9 +225,13 @@ class ThompsonSampling:
         """
         n = len(offers)
         if n == 0 or len(set(offers)) != n:
-            raise ValueError(f"{n} eligible offers, {len(set(offers))} different; give at least one, each once")
+            raise ValueError(
+                f"{n} eligible offers, {len(set(offers))} different; give at least one, each once"
+            )
         if len(values) != n or len(costs) != n:
-            raise ValueError(f"{n} offers, {len(values)} values, {len(costs)} costs; give one of each for each offer")
+            raise ValueError(
+                f"{n} offers, {len(values)} values, {len(costs)} costs; give one of each for each offer"
+            )
         context = self._context(x)
         order = sorted(range(n), key=offers.__getitem__)
         rows = np.array([self._solved(offers[at]) for at in order])
@@ -348,10 +364,18 @@ class ThompsonSampling:
         if not columns:
             return
         indices, ops = columns["offer"], columns["op"]
-        if indices.ndim != 1 or ops.shape != (len(indices), _OP_HEAD + self.n_features) or ops.dtype != np.float64:
-            raise DeltaError(f"operations on offers of shape {ops.shape}; expected (n, {_OP_HEAD + self.n_features})")
+        if (
+            indices.ndim != 1
+            or ops.shape != (len(indices), _OP_HEAD + self.n_features)
+            or ops.dtype != np.float64
+        ):
+            raise DeltaError(
+                f"operations on offers of shape {ops.shape}; expected (n, {_OP_HEAD + self.n_features})"
+            )
         head, contexts = ops[:, :_OP_HEAD], ops[:, _OP_HEAD:]
-        in_range = (np.abs(head) <= posteriors.MAX_OP).all() and (np.abs(contexts) <= posteriors.MAX_CONTEXT).all()
+        in_range = (np.abs(head) <= posteriors.MAX_OP).all() and (
+            np.abs(contexts) <= posteriors.MAX_CONTEXT
+        ).all()
         if not in_range or (head[:, 0] < 0.0).any():  # a comparison with NaN is false
             raise DeltaError("an operation on an offer is not finite or out of range")
         for index, op in zip(indices.tolist(), ops.copy(), strict=True):
@@ -378,7 +402,9 @@ class ThompsonSampling:
         rows = arrays["rows"].astype(np.float64)
         n = len(offers)
         if n > self.max_offers or len(set(offers)) != n or rows.shape != (n, self._table.shape[1]):
-            raise ValueError(f"a snapshot of {n} offers with rows of shape {rows.shape}; at most {self.max_offers} fit")
+            raise ValueError(
+                f"a snapshot of {n} offers with rows of shape {rows.shape}; at most {self.max_offers} fit"
+            )
         if not np.isfinite(rows).all():
             raise ValueError("a snapshot of offers holds numbers that are not finite")
         self._table[:n] = rows
@@ -433,12 +459,12 @@ class ThompsonSampling:
         """The one generator, put to the start of the stream of this decision: a new one costs 15 µs."""
         if not 0 <= seed < 2**63:
             raise ValueError(f"seed is {seed}; it must be from 0 to 2**63 - 1")
-        key = blake2b(decision_id.encode(), digest_size=8, key=seed.to_bytes(8, "little")).digest()
+        digest = blake2b(decision_id.encode(), digest_size=8).digest()
         self._generator.bit_generator.state = {
             "bit_generator": "Philox",
             "state": {
                 "counter": np.zeros(4, np.uint64),
-                "key": np.array([seed, int.from_bytes(key, "little")], np.uint64),
+                "key": np.array([seed, int.from_bytes(digest, "little")], np.uint64),
             },
             "buffer": np.zeros(4, np.uint64),
             "buffer_pos": 4,
@@ -447,7 +473,9 @@ class ThompsonSampling:
         }
         return self._generator
 
-    def _choice(self, offers: Sequence[str], order: list[int], chosen: int, out: NDArray[np.float64]) -> Choice:
+    def _choice(
+        self, offers: Sequence[str], order: list[int], chosen: int, out: NDArray[np.float64]
+    ) -> Choice:
         parallel = np.empty_like(out)
         parallel[:, order] = out
         propensities, floors, means, deviations, utilities = parallel.tolist()

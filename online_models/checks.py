@@ -1,18 +1,19 @@
 """The conformance suite that every learner passes, ours and yours.
 
-A :class:`Scenario` says how to make a model, how to teach it and how to ask it; :func:`check_model` then checks the
-promises of :mod:`online_models.base` on it. One check is a function of a scenario, so a test suite can run them
-one by one::
+A :class:`Scenario` says how to make a model, how to teach it and how to ask it; :func:`check_model` then
+checks the promises of :mod:`online_models.base` on it. One check is a function of a scenario, so a test suite
+can run them one by one::
 
     @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-    def test_my_model(check): check(MY_SCENARIO)
+    def test_my_model(check):
+        check(MY_SCENARIO)
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -38,8 +39,8 @@ class Scenario(Generic[M, E]):
     Attributes
     ----------
     make : callable
-        A fresh model and the model set it belongs to; each call the same. Give it small ceilings, so that they
-        are reached: at most ``fresh_until_full`` new ids fill it.
+        A fresh model and the model set it belongs to; each call the same. Give it small ceilings, so that
+        they are reached: at most ``fresh_until_full`` new ids fill it.
     learn : callable
         Teach the model one example; a batch is open. It may raise ``ValueError`` for a hostile example only.
     answer : callable
@@ -70,7 +71,6 @@ class Scenario(Generic[M, E]):
     reorder: Callable[[E], E] | None = None
     distribution: Callable[[M, E], Sequence[float]] | None = None
     fresh_until_full: int = 200
-    name: str = field(default="model")
 
 
 def check_model(scenario: Scenario[M, E]) -> None:
@@ -119,7 +119,7 @@ def check_same_answer_twice(scenario: Scenario[M, E]) -> None:
 
 
 def check_learning_changes_something(scenario: Scenario[M, E]) -> None:
-    """The stream teaches: state and answers differ from a fresh model's, so that no other check passes idly."""
+    """The stream teaches: state and answers differ from a fresh model's, or other checks would pass idly."""
     models, model = _taught(scenario)
     fresh, blank = scenario.make()
     _require(models.digest() != fresh.digest(), "the stream taught nothing")
@@ -140,7 +140,7 @@ def check_unknown_ids(scenario: Scenario[M, E]) -> None:
 
 
 def check_hostile_input(scenario: Scenario[M, E]) -> None:
-    """NaN, infinities and huge numbers are refused with ValueError or made harmless; no state is ever tainted."""
+    """NaN, infinities and huge numbers are refused with ValueError or made harmless, and taint no state."""
     models, model = _taught(scenario)
     models.begin()
     for example in scenario.hostile:
@@ -152,7 +152,7 @@ def check_hostile_input(scenario: Scenario[M, E]) -> None:
     for example in scenario.examples:
         _require_finite(scenario.answer(model, example), "the answer after hostile input")
     follower, _ = _taught(scenario)
-    follower.fold(delta)
+    follower.fold(delta, restoring=True)
     _require(follower.digest() == models.digest(), "hostile input was published other than it was learned")
 
 
@@ -209,7 +209,9 @@ def check_folding_equals_learning(scenario: Scenario[M, E]) -> None:
     others, other = scenario.make()
     others.fold(delta, restoring=True)
     _require(others.digest() == models.digest(), "folding left another state than learning")
-    _require(_answers(scenario, other) == _answers(scenario, model), "folding answers otherwise than learning")
+    _require(
+        _answers(scenario, other) == _answers(scenario, model), "folding answers otherwise than learning"
+    )
 
 
 def check_batches_do_not_matter(scenario: Scenario[M, E]) -> None:
@@ -248,7 +250,9 @@ def check_rollback_restores_the_bits(scenario: Scenario[M, E]) -> None:
 def check_learning_needs_a_batch(scenario: Scenario[M, E]) -> None:
     """Learning outside of a batch, and a batch inside a batch, raise RuntimeError."""
     models, model = scenario.make()
-    _require_raises(RuntimeError, lambda: scenario.learn(model, scenario.examples[0]), "learning without a batch")
+    _require_raises(
+        RuntimeError, lambda: scenario.learn(model, scenario.examples[0]), "learning without a batch"
+    )
     models.begin()
     _require_raises(RuntimeError, models.begin, "a batch within a batch")
 
@@ -291,7 +295,9 @@ def check_propensities(scenario: Scenario[M, E]) -> None:
     for example in [*scenario.examples, *scenario.unknown]:
         propensities = scenario.distribution(model, example)
         _require(min(propensities) >= 0.0, f"a negative propensity: {propensities}")
-        _require(math.isclose(math.fsum(propensities), 1.0, abs_tol=1e-9), f"they sum to {math.fsum(propensities)}")
+        _require(
+            math.isclose(math.fsum(propensities), 1.0, abs_tol=1e-9), f"they sum to {math.fsum(propensities)}"
+        )
 
 
 CHECKS: tuple[Callable[[Scenario[M, E]], None], ...] = (

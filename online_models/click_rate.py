@@ -69,7 +69,9 @@ class ClickRate:
     >>> for _ in range(200):
     ...     p = model.learn_one({"device": "mobile"}, 1), model.learn_one({"device": "desktop"}, 0)
     >>> model.keep()
-    >>> model.predict_proba_one({"device": "mobile"}) > 0.9 > 0.1 > model.predict_proba_one({"device": "desktop"})
+    >>> model.predict_proba_one({"device": "mobile"}) > 0.9 > 0.1 > model.predict_proba_one(
+    ...     {"device": "desktop"}
+    ... )
     True
     """
 
@@ -96,7 +98,7 @@ class ClickRate:
         return self.hasher.encode(x)
 
     def predict_proba_one(self, x: Mapping[str, FeatureValue] | SparseFeatures) -> float:
-        """Probability of a click, within 1e-6 of neither 0 nor 1; features never seen count by their prior."""
+        """Probability of a click, from 1e-6 to 1 - 1e-6; features never seen count by their prior."""
         features = x if isinstance(x, SparseFeatures) else self.hasher.encode(x)
         return _clipped(logistic.predict(features.slots, features.values, self._state))
 
@@ -166,7 +168,7 @@ class ClickRate:
         self._open = True
 
     def write_delta(self, delta: DeltaWriter) -> None:
-        """Write what the batch added to each slot it touched: sums are exact, so its events need not be told apart."""
+        """Write what the batch added to each slot: sums are exact, so its events need not be told apart."""
         n = int(self._journal.book[1])
         slots = self._journal.book[2 : 2 + n].astype(np.int32)
         delta.add(self.name, {"slot": slots, "increment": self._state[slots] - self._journal.old[:n]})
@@ -208,10 +210,14 @@ class ClickRate:
         """Take over a snapshot."""
         slots = arrays["slot"].astype(np.int64)
         state = arrays["state"].astype(np.float64)
-        if state.shape != (len(slots), 2) or (len(slots) and not 0 <= slots.min() <= slots.max() < self.n_slots):
+        if state.shape != (len(slots), 2) or (
+            len(slots) and not 0 <= slots.min() <= slots.max() < self.n_slots
+        ):
             raise ValueError(f"a snapshot of shape {state.shape} with slots outside of {self.n_slots}")
         if not np.isfinite(state).all() or (state[:, 0] <= 0.0).any():
-            raise ValueError("a snapshot of the click model holds a precision that is not positive and finite")
+            raise ValueError(
+                "a snapshot of the click model holds a precision that is not positive and finite"
+            )
         self._state[:] = self._prior_state()
         self._state[slots] = state
 

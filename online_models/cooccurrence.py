@@ -19,7 +19,7 @@ from online_models.delta import STEP, DeltaError
 from online_models.journal import Journal
 from online_models.kernels.cooccurrence import learn_and_record, learn_many, put_back_cells, worst_case
 from online_models.kernels.retrieval import loudest, neighbours
-from online_models.popularity import check_event
+from online_models.popularity import check_event, check_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -57,7 +57,7 @@ class SequentialCooccurrence:
     >>> vocabulary = Vocabulary(100)
     >>> model = SequentialCooccurrence(vocabulary)
     >>> vocabulary.begin()
-    ... model.begin()
+    >>> model.begin()
     >>> model.learn_one("bread", [], at=0.0)
     >>> model.learn_one("butter", ["bread"], at=10.0)
     >>> [(item, round(score, 3)) for item, score in model.top(["bread"], at=20.0, n=5)]
@@ -91,13 +91,13 @@ class SequentialCooccurrence:
         n = vocabulary.max_rows
         self.ages = np.exp(-beta * np.arange(ring))
         self.settings = np.array([1.0 / half_life_s, DAMPING, pruned])
-        self.refs = np.zeros((n, slots), np.int64)
-        self.cells = np.zeros((n, slots, 3), np.float32)
+        self.refs = np.zeros((n, slots), np.int32)
+        self.cells = np.zeros((n, slots, 4), np.float32)
         self.heads = np.zeros((n, 4))
         self._journal = Journal(self.heads)
         self._worst = worst_case(ring, slots)
         self._log = np.zeros((4 * self._worst, 3), np.int64)
-        self._log_cells = np.zeros((4 * self._worst, 3), np.float32)
+        self._log_cells = np.zeros((4 * self._worst, 4), np.float32)
         self._n_logged = 0
         self._history = np.full(ring, -1, np.int32)
         self._learned = (
@@ -179,14 +179,22 @@ class SequentialCooccurrence:
         )
         return [(self.vocabulary.item_id(int(hit_rows[k])), float(hits[k, 3])) for k in ranked[:n]]
 
-    def cause(self, item_id: str, history: Sequence[str]) -> str | None:
-        """The history item that speaks loudest for an item; None when none does."""
-        row = self.vocabulary.row(item_id)
-        if row < 0:
-            return None
+    def causes(self, item_ids: Sequence[str], history: Sequence[str]) -> list[str | None]:
+        """For each item the history item that speaks loudest for it; None when none does."""
+        chosen = np.array(self.vocabulary.rows(item_ids), np.int64)
         rows = np.array(self.vocabulary.rows(history[: self.ring]), np.int32)
-        age = loudest(row, rows, self.ages, self.vocabulary.generation, self.refs, self.cells, self.heads)
-        return None if age < 0 else history[age]
+        known = chosen >= 0
+        ages = np.full(len(chosen), -1, np.int64)
+        ages[known] = loudest(
+            chosen[known],
+            rows,
+            self.ages,
+            self.vocabulary.generation,
+            self.refs,
+            self.cells,
+            self.heads,
+        )
+        return [None if age < 0 else history[age] for age in ages.tolist()]
 
     # Folding
 
@@ -228,7 +236,7 @@ class SequentialCooccurrence:
     def _grow_log(self) -> None:
         n = len(self._log)
         self._log = np.concatenate([self._log, np.zeros((n, 3), np.int64)])
-        self._log_cells = np.concatenate([self._log_cells, np.zeros((n, 3), np.float32)])
+        self._log_cells = np.concatenate([self._log_cells, np.zeros((n, 4), np.float32)])
 
     def fold(self, delta: DeltaReader) -> None:
         """Learn the events of a delta."""
@@ -236,26 +244,17 @@ class SequentialCooccurrence:
         if not columns:
             return
         times, weights = columns["at"], columns["weight"]
-        if not (np.isfinite(times).all() and np.isfinite(weights).all() and (weights > 0).all()):
-            message = "an event has no finite time or no positive weight"
-            raise DeltaError(message)
+        check_events(times, weights)
         if columns["items"].ndim != 2 or columns["items"].shape[1] != 1 + self.ring:
             message = f"histories of shape {columns['items'].shape}; expected 1 + {self.ring} columns"
             raise DeltaError(message)
         rows = delta.item_rows(columns["items"])
+        # One layout whatever the shape: numba compiles anew for another.
+        items, histories = np.ascontiguousarray(rows[:, 0]), np.ascontiguousarray(rows[:, 1:])
         n = 0
-        while n < len(rows):
-            n = learn_many(
-                n,
-                rows[:, 0],
-                rows[:, 1:],
-                times,
-                weights,
-                *self._learned,
-                self._log,
-                self._log_cells,
-            )
-            if n < len(rows):
+        while n < len(items):
+            n = learn_many(n, items, histories, times, weights, *self._learned, self._log, self._log_cells)
+            if n < len(items):
                 self._grow_log()
 
     def clear_row(self, row: int) -> None:
@@ -287,10 +286,9 @@ class SequentialCooccurrence:
         position[rows] = np.arange(len(rows))
         for row in rows.tolist():
             length = int(self.heads[row, 0])
-            refs = self.refs[row, :length]
-            neighbour_rows = refs & 0xFFFFFFFF
-            live = self.vocabulary.generation[neighbour_rows] == refs >> 32
-            places = position[neighbour_rows[live]]
+            others, cells = self.refs[row, :length], self.cells[row, :length]
+            live = self.vocabulary.generation[others] == cells[:, 3]
+            places = position[others[live]]
             order = np.argsort(places)
             yield places[order]
-            yield self.cells[row, :length][live][order]
+            yield cells[live][order, :3]

@@ -3,7 +3,7 @@
 Layout, little-endian::
 
     magic "NUDL" | format u8 | zero u8[3] | spec blake2b-16 | crc32 u32 of all that follows
-    n_strings u32 | for each: length u16, UTF-8
+    n_strings u32 | length u16[n_strings] | all strings one after the other, UTF-8
     n_sections u16 | for each: name (u8 length, ASCII), n_columns u8
         for each column: name (u8 length, ASCII), dtype u8, n_axes u8, shape u32[n_axes], bytes
 
@@ -30,6 +30,7 @@ MAGIC = b"NUDL"
 FORMAT = 1
 HEADER = struct.Struct("<4sB3x16sI")
 MAX_AXES = 3
+MAX_STRING = 65_535
 
 STEP = "step"
 """Column of a model that shares the vocabulary: vocabulary operations of the batch before each of its own."""
@@ -89,6 +90,9 @@ class DeltaWriter:
         index = self._strings.get(text)
         if index is not None:
             return index
+        if len(text.encode()) > MAX_STRING:
+            message = f"a string of {len(text)} characters; at most {MAX_STRING} bytes travel in a delta"
+            raise ValueError(message)
         self._strings[text] = index = len(self._table)
         self._table.append(text)
         return index
@@ -120,10 +124,9 @@ class DeltaWriter:
 
     def to_bytes(self) -> bytes:
         """The delta."""
-        parts = [struct.pack("<I", len(self._table))]
-        for text in self._table:
-            raw = text.encode()
-            parts.append(struct.pack("<H", len(raw)) + raw)
+        raw = [text.encode() for text in self._table]
+        lengths = np.array([len(part) for part in raw], "<u2")
+        parts = [struct.pack("<I", len(raw)), lengths.tobytes(), *raw]
         parts.append(struct.pack("<H", len(self._sections)))
         for name, columns in self._sections.items():
             parts.append(_name(name) + struct.pack("<B", len(columns)))
@@ -172,7 +175,7 @@ class DeltaReader:
             raise DeltaError(message)
         self._at = HEADER.size
         try:
-            self.strings = [self._text("<H") for _ in range(self._number("<I"))]
+            self.strings = self._strings()
             self._sections = dict(self._section() for _ in range(self._number("<H")))
         except UnicodeDecodeError as error:
             message = f"a string is not UTF-8: {error}"
@@ -236,11 +239,21 @@ class DeltaReader:
         number: int = struct.unpack(code, self._take(struct.calcsize(code)))[0]
         return number
 
-    def _text(self, code: str) -> str:
-        return str(self._take(self._number(code)), "utf-8")
+    def _text(self) -> str:
+        return str(self._take(self._number("<B")), "utf-8")
+
+    def _strings(self) -> list[str]:
+        n = self._number("<I")
+        lengths = np.frombuffer(self._take(2 * n), "<u2")
+        ends = np.cumsum(lengths, dtype=np.int64)
+        raw = bytes(self._take(int(ends[-1]) if n else 0))
+        return [
+            raw[start:end].decode()
+            for start, end in zip((ends - lengths).tolist(), ends.tolist(), strict=True)
+        ]
 
     def _section(self) -> tuple[str, dict[str, NDArray[Any]]]:
-        name = self._text("<B")
+        name = self._text()
         columns = dict(self._column() for _ in range(self._number("<B")))
         lengths = {len(column) for column in columns.values()}
         if len(lengths) != 1:
@@ -249,7 +262,7 @@ class DeltaReader:
         return name, columns
 
     def _column(self) -> tuple[str, NDArray[Any]]:
-        name = self._text("<B")
+        name = self._text()
         code, axes = self._number("<B"), self._number("<B")
         if code >= len(DTYPES) or not 1 <= axes <= MAX_AXES:
             message = f"column {name!r} has dtype code {code} and {axes} axes"

@@ -1,6 +1,7 @@
 """Matrix factorisation of implicit feedback, solved exactly on each event and additive over workers.
 
-The maths is in :mod:`online_models.kernels.factors`, the reasons and numbers in ``docs/models/factorisation.md``.
+The maths is in :mod:`online_models.kernels.factors`, reasons and numbers in
+``docs/models/factorisation.md``.
 No table of users is kept: what the model remembers of a user is a few hundred bytes that live with the user's
 other state and come in with each event.
 
@@ -27,6 +28,7 @@ __all__ = ["StreamingIALS"]
 
 MAX_WEIGHT = 255.0 / 16.0  # weights are kept in sixteenths, in one byte
 MAX_FACTOR = 8.0
+MIN_RIDGE = 1e-3  # keeps a system of one item solvable in float32
 _NO_MEMORY = np.frombuffer(b"", np.uint32)
 _VERSION = 1
 
@@ -49,7 +51,7 @@ class StreamingIALS:
     ring : int
         Items of a history that are used.
     refresh, resolve : int
-        Newest other items of the user whose statistics follow the user's new vector, and that are solved again.
+        Newest other items of the user whose statistics follow the user, and that are solved again.
     scan_limit : int
         With more items than this :meth:`retrieve` proposes none, so that the cost of an event stays flat;
         :meth:`score` still orders what other sources propose.
@@ -58,7 +60,8 @@ class StreamingIALS:
     --------
     >>> vocabulary = Vocabulary(max_rows=100)
     >>> model = StreamingIALS(vocabulary, n_factors=4)
-    >>> vocabulary.begin(); model.begin()
+    >>> vocabulary.begin()
+    >>> model.begin()
     >>> memory, history = b"", np.zeros(0, np.int32)
     >>> for at, item in enumerate(["a", "b", "c"]):
     ...     row = vocabulary.touch(item, float(at))
@@ -82,14 +85,18 @@ class StreamingIALS:
         ring: int = 64,
         refresh: int = 16,
         resolve: int = 3,
-        scan_limit: int = 20_000,
+        scan_limit: int = 100_000,
     ) -> None:
         if not 1 <= n_factors <= 128:
             raise ValueError(f"n_factors is {n_factors}; it must be from 1 to 128")
-        if not (w0 >= 0.0 and lambda_ >= 1e-3 and beta >= 0.0 and 0.0 < gamma <= 1.0):
-            raise ValueError(f"w0 {w0}, beta {beta} at least 0; lambda_ {lambda_} at least .001; gamma {gamma} in (0, 1]")
+        if not (w0 >= 0.0 and lambda_ >= MIN_RIDGE and beta >= 0.0 and 0.0 < gamma <= 1.0):
+            raise ValueError(
+                f"w0 {w0}, beta {beta} at least 0; lambda_ {lambda_} at least .001; gamma {gamma} in (0, 1]"
+            )
         if not (1 <= refresh <= 255 and 0 <= resolve <= refresh and ring >= 1):
-            raise ValueError(f"refresh {refresh} from 1 to 255, resolve {resolve} up to refresh, ring {ring} at least 1")
+            raise ValueError(
+                f"refresh {refresh} from 1 to 255, resolve {resolve} up to refresh, ring {ring} at least 1"
+            )
         self.n_factors = n_factors
         self.scan_limit = scan_limit
         self.spec = (
@@ -102,6 +109,7 @@ class StreamingIALS:
         self._settings = np.array([w0, lambda_, gamma, refresh, resolve], np.float64)
         width = n_factors * (n_factors + 1) // 2 + 2 * n_factors + 2
         self._table = np.zeros((vocabulary.max_rows, width), np.float32)
+        self._columns = np.zeros((n_factors, vocabulary.max_rows), np.float32)
         self._gram = np.zeros((2, n_factors, n_factors))
         self._gram_before = np.zeros_like(self._gram)
         self._journal = Journal(self._table)
@@ -134,14 +142,22 @@ class StreamingIALS:
         return out
 
     def retrieve(self, p_u: NDArray[np.float32], excluded: NDArray[np.int32], n: int) -> NDArray[np.int32]:
-        """Rows of the at most *n* best items that are not excluded, best first, ties by the hash of the id."""
+        """Rows of the *n* best items that are not excluded, best first, ties by the hash of the id."""
         n_rows = len(self._vocabulary)
         rows = np.empty(min(n, n_rows), np.int32)
         if n_rows > self.scan_limit or not len(rows):
             return rows[:0]
-        scores = np.empty(len(rows))
+        scores = np.empty(len(rows), np.float32)
         found = factors.top(
-            p_u, n_rows, excluded, self._vocabulary.order, self._table, self._marks, rows, scores
+            p_u,
+            n_rows,
+            excluded,
+            self._vocabulary.order,
+            self._table,
+            self._columns,
+            self._marks,
+            rows,
+            scores,
         )
         return rows[:found]
 
@@ -160,7 +176,9 @@ class StreamingIALS:
 
     # Learning
 
-    def learn_one(self, row: int, history: NDArray[np.int32], at: float, weight: float, memory: bytes) -> bytes:
+    def learn_one(
+        self, row: int, history: NDArray[np.int32], at: float, weight: float, memory: bytes
+    ) -> bytes:
         """Learn that a user chose an item.
 
         Parameters
@@ -212,6 +230,7 @@ class StreamingIALS:
             self._table,
             self._undo,
             self._gram,
+            self._columns,
             self._op_items[n],
             self._op_numbers[n],
             self._words,
@@ -221,7 +240,7 @@ class StreamingIALS:
         return self._words[:n_words].tobytes()
 
     def _read(self, memory: bytes) -> NDArray[np.uint32]:
-        """Words of a memory; none when it is of another version or size, or holds a vector that was never solved."""
+        """Words of a memory; none when its version, size or vector cannot be ours."""
         if len(memory) < 4 or memory[0] != _VERSION or memory[1] != self.n_factors:
             return _NO_MEMORY
         if len(memory) != 4 + 4 * self.n_factors + 8 * memory[2] or memory[3]:
@@ -259,7 +278,9 @@ class StreamingIALS:
 
     def rollback(self) -> None:
         """Close the batch and undo it, bit for bit."""
+        rows = self._journal.book[2 : 2 + int(self._journal.book[1])].copy()
         self._journal.rollback()
+        self._repeat_vectors(rows)
         self._gram[:] = self._gram_before
         self._close()
 
@@ -276,7 +297,9 @@ class StreamingIALS:
         items, numbers = columns["items"], columns["numbers"]
         widths = (self._op_items.shape[1], self._op_numbers.shape[1])
         if items.shape[1:] != widths[:1] or numbers.shape[1:] != widths[1:] or numbers.dtype != np.float32:
-            raise DeltaError(f"factor operations of {items.shape[1:]} items and {numbers.shape[1:]} numbers; {widths} fit")
+            raise DeltaError(
+                f"factor operations of {items.shape[1:]} items and {numbers.shape[1:]} numbers; {widths} fit"
+            )
         if not (np.abs(numbers) <= 2.0 * MAX_FACTOR).all():  # also false for NaN
             raise DeltaError("a factor operation holds a number that is not finite or out of range")
         factors.fold(
@@ -287,11 +310,18 @@ class StreamingIALS:
             self._table,
             self._undo,
             self._gram,
+            self._columns,
         )
 
     def clear_row(self, row: int) -> None:
         """Forget the item of a row: it is about to pass to another."""
-        factors.clear(row, self._table, self._undo, self._gram)
+        factors.clear(row, self._table, self._undo, self._gram, self._columns)
+
+    def _repeat_vectors(self, rows: NDArray[np.int64]) -> None:
+        k = self.n_factors
+        at_q = self._table.shape[1] - 2 - k
+        solved = self._table[rows, -1] != 0.0
+        self._columns[:, rows] = np.where(solved[:, None], self._table[rows, at_q : at_q + k], 0.0).T
 
     # State
 
@@ -304,12 +334,15 @@ class StreamingIALS:
         table, gram = arrays["table"].astype(np.float32), arrays["gram"].astype(np.float64)
         n = len(table)
         if n > len(self._table) or table.shape[1:] != self._table.shape[1:] or gram.shape != self._gram.shape:
-            raise ValueError(f"a snapshot of shapes {table.shape}, {gram.shape}; {self._table.shape} rows fit")
+            raise ValueError(
+                f"a snapshot of shapes {table.shape}, {gram.shape}; {self._table.shape} rows fit"
+            )
         if not (np.isfinite(table).all() and np.isfinite(gram).all()):
             raise ValueError("a snapshot of factors holds numbers that are not finite")
         self._table[:] = 0.0
         self._table[:n] = table
         self._gram[:] = gram
+        self._repeat_vectors(np.arange(len(self._table)))
 
     def digest_arrays(self, rows: NDArray[np.int64]) -> Iterable[NDArray[np.generic]]:
         """Statistics, vectors and counts in the order of the rows, and the Gram matrices."""

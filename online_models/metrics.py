@@ -97,7 +97,7 @@ class LogLoss:
         return self._predicted / self._positives if self._positives else math.nan
 
     def snapshot(self) -> dict[str, float]:
-        """Return ``n``, ``log_loss``, ``base_rate_log_loss``, ``normalised_entropy``, ``calibration_ratio``."""
+        """Return n, log_loss, base_rate_log_loss, normalised_entropy, calibration_ratio."""
         return _defined(
             n=self.n,
             log_loss=self.get(),
@@ -110,8 +110,8 @@ class LogLoss:
 class CalibrationBins:
     """Expected calibration error and AUC from a histogram of 2,048 bins of log odds.
 
-    A bin is .014 wide in log odds, a relative step of 1.4 % in small probabilities, so the AUC differs from the
-    exact one by the share of pairs inside one bin, half of which count as ties; a test measures it.
+    A bin is .014 wide in log odds, a relative step of 1.4 % in small probabilities, so the AUC differs from
+    the exact one by the share of pairs inside one bin, half of which count as ties; a test measures it.
     """
 
     def __init__(self) -> None:
@@ -135,7 +135,7 @@ class CalibrationBins:
     def ece(self, n_bins: int = N_ECE_BINS) -> float:
         """Mean absolute gap of predicted and observed rate over ``n_bins`` bins of (nearly) equal count.
 
-        A histogram bin that straddles a border is divided in proportion, so each of the bins has the same count.
+        A histogram bin that straddles a border is divided in proportion, so all bins have the same count.
         """
         total = sum(self._weight)
         if not total:
@@ -272,7 +272,7 @@ class RankingMetrics:
         return self._hits_10 / self.n if self.n else math.nan
 
     def standard_error(self) -> float:
-        """Binomial standard error of recall@10; events of one user are not independent, so it is a lower bound."""
+        """Binomial standard error of recall@10; a lower bound, as events of one user depend."""
         recall = self.get()
         return math.sqrt(recall * (1.0 - recall) / self.n) if self.n else math.nan
 

@@ -7,7 +7,7 @@ operations add up in any order. The best items of each half-life are kept sorted
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from online_models.delta import DeltaReader, DeltaWriter
     from online_models.vocabulary import Vocabulary
 
-__all__ = ["DecayedPopularity", "check_event"]
+__all__ = ["DecayedPopularity", "check_event", "check_events"]
 
 DEPTH = 256  # five lists of candidates need 50 each, beside what the user consumed already
+MAX_TIME_S = 1e11  # the year 5138; epochs of short half-lives stay exact integers
+MAX_WEIGHT = 1e6  # times 2**64 of forward decay, 10**13 such events still fit into a float32
 CAPACITY = 512  # slack, so that evictions seldom cause a search through all rows
 
 
@@ -52,7 +54,7 @@ class DecayedPopularity:
     >>> vocabulary = Vocabulary(100)
     >>> popularity = DecayedPopularity(vocabulary, half_lives_s=(3600.0, math.inf))
     >>> vocabulary.begin()
-    ... popularity.begin()
+    >>> popularity.begin()
     >>> for item, at in [("a", 0.0), ("a", 0.0), ("a", 0.0), ("b", 7200.0)]:
     ...     popularity.learn_one(item, at)
     >>> popularity.top(7200.0, 0, 2)
@@ -146,8 +148,7 @@ class DecayedPopularity:
     def begin(self) -> None:
         """Open a batch."""
         self._journal.begin()
-        for kept, array in zip(self._kept_lists, self._lists, strict=True):
-            kept[:] = array
+        _copy(self._lists, self._kept_lists)
 
     def write_delta(self, delta: DeltaWriter) -> None:
         """Write (item, time, weight) of each counted event."""
@@ -169,8 +170,7 @@ class DecayedPopularity:
     def rollback(self) -> None:
         """Close the batch and undo it."""
         self._journal.rollback()
-        for kept, array in zip(self._kept_lists, self._lists, strict=True):
-            array[:] = kept
+        _copy(self._kept_lists, self._lists)
         self._close()
 
     def _close(self) -> None:
@@ -185,9 +185,7 @@ class DecayedPopularity:
         if not columns:
             return
         times, weights = columns["at"], columns["weight"]
-        if not (np.isfinite(times).all() and np.isfinite(weights).all() and (weights > 0).all()):
-            message = "a counted event has no finite time or no positive weight"
-            raise DeltaError(message)
+        check_events(times, weights)
         add_many(delta.item_rows(columns["item"]), times, weights, self.rates, *self._arrays)
 
     def clear_row(self, row: int) -> None:
@@ -213,8 +211,23 @@ class DecayedPopularity:
         yield self.table[rows]
 
 
+def _copy(source: tuple[NDArray[Any], ...], target: tuple[NDArray[Any], ...]) -> None:
+    for old, new in zip(source, target, strict=True):
+        new[:] = old
+
+
 def check_event(at: float, weight: float) -> None:
     """Raise ``ValueError`` unless an event can be counted."""
-    if not (math.isfinite(at) and math.isfinite(weight) and weight > 0):
-        message = f"event time {at}, weight {weight}; a finite time and a positive weight are needed"
+    if not (abs(at) <= MAX_TIME_S and 0.0 < weight <= MAX_WEIGHT):
+        message = (
+            f"event time {at}, weight {weight}; a time within ±{MAX_TIME_S:g} s and a positive weight of at "
+            f"most {MAX_WEIGHT:g} are needed"
+        )
         raise ValueError(message)
+
+
+def check_events(times: NDArray[np.float64], weights: NDArray[np.float64]) -> None:
+    """Raise ``DeltaError`` unless all events of a delta can be counted."""
+    if not ((np.abs(times) <= MAX_TIME_S).all() and (weights > 0.0).all() and (weights <= MAX_WEIGHT).all()):
+        message = "a counted event has no time or no positive weight within the bounds"
+        raise DeltaError(message)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from online_models.kernels.top_n import best_places, place_of
+from online_models.kernels.top_n import best_places, find_reference, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,7 +57,7 @@ SOURCE_OF = {
     ReasonCode.RECENT_ACTIVITY: Source.FRESHNESS,
 }
 SOURCES = tuple(Source)
-SOURCE_OF_CODE = tuple(SOURCE_OF[code] for code in CODES)
+LIFT_OF_SOURCE = np.array([[SOURCE_OF[code] is source for source in SOURCES] for code in CODES], np.float64)
 N_REASONS = 3
 
 
@@ -138,21 +137,27 @@ class Slate:
 
     def item_ids(self, n: int) -> list[str]:
         """The best *n* items, best first; items evicted since are left out."""
-        return [item_id for _, item_id in self._best(n)]
+        return self._named(self._best(n))
 
     def top(self, n: int, allowed: Callable[[str], bool] | None = None) -> list[Ranked]:
-        """The best *n* items that are allowed, with scores and reasons, best first.
+        """The best *n* items (of those allowed) with scores and reasons, best first.
 
         Ties go to the more popular item, then to the lower hash of its id.
         """
-        best = self._best(n, allowed)
-        if not best:
+        best = self._best(n) if allowed is None else self._allowed(n, allowed)
+        if not len(best):
             return []
-        chosen = np.array([place for place, _ in best], np.int64)
-        lifts = self._blend.contributions(self, chosen).tolist()
+        item_ids = self._named(best)
+        causes = self._blend.cooccurrence.causes(item_ids, self._history)
+        lifts = self._blend.contributions(self, best)
+        # All items at once: benchmarks/models.py, top(10) with reasons.
+        largest = np.argsort(-lifts, axis=1, kind="stable")[:, :N_REASONS].tolist()
+        sources = (lifts @ LIFT_OF_SOURCE).argmax(axis=1).tolist()
+        scores = self.scores[best].tolist()
+        named = zip(item_ids, scores, sources, largest, lifts.tolist(), causes, strict=True)
         return [
-            self._ranked(item_id, float(self.scores[place]), lift)
-            for (place, item_id), lift in zip(best, lifts, strict=True)
+            Ranked(item_id, score, SOURCES[source], self._reasons(codes, lift, cause))
+            for item_id, score, source, codes, lift, cause in named
         ]
 
     def rank_of(self, item_id: str) -> int | None:
@@ -167,36 +172,41 @@ class Slate:
         reference = self._blend.vocabulary.reference(item_id)
         if reference < 0:
             return None
-        places = np.flatnonzero(self.refs == reference)
-        return int(places[0]) if len(places) else None
+        place = find_reference(reference, self.refs)
+        return None if place < 0 else place
 
-    def _best(self, n: int, allowed: Callable[[str], bool] | None = None) -> list[tuple[int, str]]:
+    def _best(self, n: int) -> NDArray[np.int64]:
         if n <= 0 or not len(self):
-            return []
-        wanted = n if allowed is None else len(self)
-        places = best_places(wanted, self.scores, self.popularity, self.orders)
-        referred = self._blend.vocabulary.referred
-        named = zip(places.tolist(), map(referred, self.refs[places].tolist()), strict=True)
-        shown = (
-            (place, item_id)
-            for place, item_id in named
-            if item_id is not None and (allowed is None or allowed(item_id))
+            return NO_PLACES
+        return best_places(
+            n, self.scores, self.popularity, self.orders, self.refs, self._blend.vocabulary.generation
         )
-        return list(islice(shown, n))
 
-    def _ranked(self, item_id: str, score: float, lift: list[float]) -> Ranked:
-        by_source = dict.fromkeys(SOURCES, 0.0)
-        for source, value in zip(SOURCE_OF_CODE, lift, strict=True):
-            by_source[source] += value
-        largest = sorted(range(len(lift)), key=lambda k: (-lift[k], k))[:N_REASONS]
-        reasons = tuple(
-            Reason(CODES[k], lift[k], self._cause(CODES[k], item_id)) for k in largest if lift[k] > 0.0
+    def _allowed(self, n: int, allowed: Callable[[str], bool]) -> NDArray[np.int64]:
+        """The best *n* of those allowed; all are looked at only when twice as many are not enough."""
+        best = self._best(2 * n)
+        kept = [k for k, item_id in enumerate(self._named(best)) if allowed(item_id)]
+        if len(kept) < n and len(best) < len(self):
+            best = self._best(len(self))
+            kept = [k for k, item_id in enumerate(self._named(best)) if allowed(item_id)]
+        return best[kept[:n]]
+
+    def _named(self, places: NDArray[np.int64]) -> list[str]:
+        return self._blend.vocabulary.item_ids((self.refs[places] & 0xFFFFFFFF).tolist())
+
+    def _reasons(self, codes: list[int], lift: list[float], cause: str | None) -> tuple[Reason, ...]:
+        return tuple(
+            Reason(CODES[code], lift[code], self._named_cause(code, cause))
+            for code in codes
+            if lift[code] > 0.0
         )
-        return Ranked(item_id, score, max(SOURCES, key=by_source.__getitem__), reasons)
 
-    def _cause(self, code: ReasonCode, item_id: str) -> str | None:
-        if code is ReasonCode.FOLLOWS_LAST_ITEM:
-            return self._history[0] if self._history else None
-        if code is ReasonCode.FOLLOWS_HISTORY:
-            return self._blend.cooccurrence.cause(item_id, self._history)
+    def _named_cause(self, code: int, cause: str | None) -> str | None:
+        if CODES[code] is ReasonCode.FOLLOWS_HISTORY:
+            return cause
+        if CODES[code] is ReasonCode.FOLLOWS_LAST_ITEM and self._history:
+            return self._history[0]
         return None
+
+
+NO_PLACES: NDArray[np.int64] = np.zeros(0, np.int64)

@@ -131,6 +131,11 @@ class Vocabulary:
         """The item that has a row now."""
         return self._ids[row]
 
+    def item_ids(self, rows: Iterable[int]) -> list[str]:
+        """The items that have rows now."""
+        ids = self._ids
+        return [ids[row] for row in rows]
+
     def reference(self, item_id: str) -> int:
         """Row and generation of an item in one number, or −1."""
         row = self._rows.get(item_id, -1)
@@ -280,8 +285,12 @@ class Vocabulary:
         if min(items) < 0 or max(items) >= len(delta.strings) or not np.isfinite(times).all():
             message = "a use points outside the table of strings or has no finite time"
             raise DeltaError(message)
+        steps: Iterable[int] = np.flatnonzero(delta.rows[columns["item"]] < 0).tolist()
+        if len(self._ids) + len({items[step] for step in steps}) > self.max_rows:
+            steps = range(len(items))  # evictions: items that are known now may be gone at their turn
         done, first = 0, -1
-        for step, index in enumerate(items):
+        for step in steps:
+            index = items[step]
             item_id = delta.strings[index]
             if item_id in self._rows:
                 if delta.rows[index] < 0:  # the same string at another index: it came back within the batch

@@ -33,13 +33,17 @@ if TYPE_CHECKING:
 
 __all__ = ["build_engine", "build_models"]
 
+# Up to so many items the factor model proposes from all of them (some 40 us); beyond, it only scores what the
+# other sources propose.
+FACTOR_SCAN = 4096
+
 
 def build_models(settings: Settings) -> Models:
     """Build the learners of one worker, empty."""
     vocabulary = Vocabulary(settings.max_items)
     popularity = DecayedPopularity(vocabulary)
     cooccurrence = SequentialCooccurrence(vocabulary)
-    factors = StreamingIALS(vocabulary) if settings.recommend.factors else None
+    factors = StreamingIALS(vocabulary, scan_limit=FACTOR_SCAN) if settings.recommend.factors else None
     blend = OnlineBlend(
         vocabulary, popularity, cooccurrence, factors, candidates_per_source=settings.recommend.candidates
     )

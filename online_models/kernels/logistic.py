@@ -1,6 +1,6 @@
 """Diagonal-Gaussian logistic regression over hashed slots, in additive form.
 
-State: ``float64[n_slots, 2]`` with the precision ``H`` and the precision times the mean ``HM`` of each weight.
+State: ``float64[n_slots, 2]``, for each weight its precision ``H`` and precision times mean ``HM``.
 Every increment lies on a grid of powers of two, and both columns stay far below 2**26, so sums are exact in
 float64: increments commute, a batch's increments may be summed before they are published, and taking one away
 restores the bits.
@@ -48,7 +48,7 @@ def predict(slots: NDArray[np.int32], values: NDArray[np.float64], state: NDArra
         v += c * values[f] * values[f]
     z = s / np.sqrt(1.0 + _PI_8 * v)
     z = min(max(z, -_MAX_LOG_ODDS), _MAX_LOG_ODDS)
-    return 1.0 / (1.0 + np.exp(-z))
+    return float(1.0 / (1.0 + np.exp(-z)))
 
 
 @kernel
@@ -92,7 +92,7 @@ def learn(
         mean = min(max(m + g * c * x, -MAX_MEAN), MAX_MEAN)
         state[i, 0] = h + dh
         state[i, 1] = hm + np.rint(((h + dh) * mean - hm) * GRID) / GRID
-    return p
+    return float(p)
 
 
 @kernel

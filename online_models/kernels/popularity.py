@@ -8,8 +8,6 @@ falls, so only the touched row moves, and a row outside can enter only when it i
 ``bounds`` is (key) float64[H]; ``marks`` is int64[H, 2]: length of the list, tie-break of the bound.
 """
 
-
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

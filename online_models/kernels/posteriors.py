@@ -1,6 +1,6 @@
 """Full-covariance logistic posteriors in natural parameters, and choices among them.
 
-State of one offer: the precision matrix Λ and η = Λμ. One labelled context x adds::
+State of one offer: the lower triangle of the precision matrix Λ, and η = Λμ. One labelled context x adds::
 
     p = σ(μᵀx / √(1 + πv/8))      v = xᵀΣx      r = ω p(1 - p)
     ΔΛ = r x xᵀ                   Δη = x (ω (y - p) + r μᵀx)
@@ -48,7 +48,9 @@ def solve(
             for k in range(j):
                 a -= low[i, k] * low[j, k]
             if i == j:
-                low[i, i] = np.sqrt(max(a, 1e-9))  # Λ holds the prior, so this is a guard against rounding alone
+                low[i, i] = np.sqrt(
+                    max(a, 1e-9)
+                )  # Λ holds the prior, so this is a guard against rounding alone
             else:
                 low[i, j] = a / low[j, j]
     # The inverse of the factor, in place, row by row.
@@ -107,7 +109,7 @@ def observe(
     op[1] = min(max(weight * (y - p) + r * s, -MAX_OP), MAX_OP)
     op[2] = weight
     op[3] = weight * y
-    return p
+    return float(p)
 
 
 @kernel
@@ -124,9 +126,7 @@ def absorb(
         eta[row, i] += np.rint(op[1] * op[4 + i] * GRID_ETA) / GRID_ETA
         rx = op[0] * op[4 + i]
         for j in range(i + 1):
-            a = precision[row, i, j] + np.rint(rx * op[4 + j] * _GRID_PRECISION) / _GRID_PRECISION
-            precision[row, i, j] = a
-            precision[row, j, i] = a
+            precision[row, i, j] += np.rint(rx * op[4 + j] * _GRID_PRECISION) / _GRID_PRECISION
     totals[row, 0] += op[2]
     totals[row, 1] += op[3]
 
@@ -157,8 +157,8 @@ def choose(
     uniforms : float64[S + 1]
         One draw for the ties of each draw, and the last for the action.
     out : float64[5, K]
-        Receives propensity, the part of it that comes from the floor, probability averaged over the posterior,
-        deviation of the log odds (without alpha), mean utility.
+        Receives propensity, the part of it that comes from the floor, probability averaged over the
+        posterior, deviation of the log odds (without alpha), mean utility.
     """
     n = rows.shape[0]
     d = x.shape[0]
@@ -229,4 +229,4 @@ def choose(
         if not found and uniforms[draws] < total:
             chosen = a
             found = True
-    return chosen
+    return int(chosen)

@@ -6,8 +6,6 @@ since its last event. ``weights`` and ``squares`` are float64[14, n_features]: o
 gap since the user's last event, seven for the length of the history.
 """
 
-
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -145,6 +143,8 @@ def softmax_step(
     for c in range(n):
         shares[c] = np.exp(shares[c] - highest)
         total += shares[c]
+    if not 0.0 < total < np.inf:  # features that are no numbers must not reach the weights
+        return 0.0
     gradient = np.zeros(n_features)
     for c in range(n):
         residual = shares[c] / total

@@ -4,8 +4,6 @@
 cleared. A mark is the row's number among the hits, or :data:`EXCLUDED`.
 """
 
-
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from online_models.kernels._jit import kernel
+from online_models.kernels.cooccurrence import find
 from online_models.kernels.top_n import offer
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def neighbours(
     ages: NDArray[np.float64],
     settings: NDArray[np.float64],
     generation: NDArray[np.int64],
-    refs: NDArray[np.int64],
+    refs: NDArray[np.int32],
     cells: NDArray[np.float32],
     heads: NDArray[np.float64],
     call: int,
@@ -67,9 +66,8 @@ def neighbours(
         scale = fade / (heads[row, 1] * fade + 2.0)
         aged = scale * ages[age]
         for slot in range(int(heads[row, 0])):
-            ref = refs[row, slot]
-            other = ref & 0xFFFFFFFF
-            if generation[other] != ref >> 32:
+            other = refs[row, slot]
+            if cells[row, slot, 3] != generation[other]:
                 continue
             mark = n_hits
             if seen[other] >> 32 == call:
@@ -94,31 +92,31 @@ def neighbours(
 
 @kernel
 def loudest(
-    row: int,
+    rows: NDArray[np.int64],
     history: NDArray[np.int32],
     ages: NDArray[np.float64],
     generation: NDArray[np.int64],
-    refs: NDArray[np.int64],
+    refs: NDArray[np.int32],
     cells: NDArray[np.float32],
     heads: NDArray[np.float64],
-) -> int:
-    """Place in the history of the item that adds most to F + B / 2 of a row; −1 when none adds anything."""
-    ref = generation[row] << 32 | row
-    best = 0.0
-    best_age = -1
-    for age in range(min(history.shape[0], ages.shape[0])):
-        other = history[age]
-        if other < 0:
-            continue
-        for slot in range(int(heads[other, 0])):
-            if refs[other, slot] != ref:
+) -> NDArray[np.int64]:
+    """For each row, the place in the history of the item that adds most to F + B / 2; −1 without one."""
+    best_ages = np.full(rows.shape[0], -1, np.int64)
+    for k in range(rows.shape[0]):
+        best = 0.0
+        for age in range(min(history.shape[0], ages.shape[0])):
+            other = history[age]
+            if other < 0:
+                continue
+            slot = find(other, rows[k], int(heads[other, 0]), refs)
+            if slot < 0 or cells[other, slot, 3] != generation[rows[k]]:
                 continue
             term = float(cells[other, slot, 0]) + BACKWARD * float(cells[other, slot, 1])
             term *= ages[age] / (heads[other, 1] + 2.0)
             if term > best:
                 best = term
-                best_age = age
-    return best_age
+                best_ages[k] = age
+    return best_ages
 
 
 @kernel

@@ -1,7 +1,5 @@
 """The best few of many scored rows, in order."""
 
-
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -13,7 +11,7 @@ from online_models.kernels._jit import kernel
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["best_places", "offer", "place_of"]
+__all__ = ["best_places", "find_reference", "offer", "place_of"]
 
 DAMP = 3
 
@@ -70,12 +68,22 @@ def _precedes(
 
 @kernel
 def best_places(
-    n: int, scores: NDArray[np.float64], popularity: NDArray[np.float64], orders: NDArray[np.int64]
+    n: int,
+    scores: NDArray[np.float64],
+    popularity: NDArray[np.float64],
+    orders: NDArray[np.int64],
+    refs: NDArray[np.int64],
+    generation: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """Places of the best ``n`` candidates, best first: by score, then popularity, then hash of the id."""
+    """Places of the best ``n`` candidates, best first: by score, then popularity, then hash of the id.
+
+    Candidates whose row passed to another item since are left out.
+    """
     best = np.empty(min(n, scores.shape[0]), np.int64)
     length = 0
     for candidate in range(scores.shape[0]):
+        if generation[refs[candidate] & 0xFFFFFFFF] != refs[candidate] >> 32:
+            continue
         if length == best.shape[0] and not _precedes(candidate, best[length - 1], scores, popularity, orders):
             continue
         place = min(length, best.shape[0] - 1)
@@ -84,7 +92,16 @@ def best_places(
             place -= 1
         best[place] = candidate
         length = min(length + 1, best.shape[0])
-    return best
+    return best[:length]
+
+
+@kernel
+def find_reference(reference: int, refs: NDArray[np.int64]) -> int:
+    """Place of a reference among the candidates, −1 when it is not there."""
+    for candidate in range(refs.shape[0]):
+        if refs[candidate] == reference:
+            return candidate
+    return -1
 
 
 @kernel

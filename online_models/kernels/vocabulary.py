@@ -1,7 +1,5 @@
 """Last use and batch-local indices of vocabulary rows."""
 
-
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

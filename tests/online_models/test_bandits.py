@@ -150,6 +150,21 @@ def test_propensities_are_a_floored_distribution(offers: list[str], floor: float
 TRAINED = {False: trained(seed=1), True: trained(seed=2, floor=0.2)}
 
 
+@pytest.mark.parametrize("alpha", [0.25, 0.5, 1.0])
+def test_shares_are_the_chance_of_the_highest_draw(alpha: float) -> None:
+    """Of two offers the first wins with probability Φ((z1 - z2) / (α √(v1 + v2))), on average."""
+    model = ThompsonSampling(1, alpha=alpha, floor=0.0)
+    model.begin()
+    for y in (1, 0, 0, 0):
+        model.learn_one("a", [1.0], y)
+    choices = [pick(model, ["a", "b"], f"d{n}") for n in range(100)]
+    model._solved("a")
+    z, v = float(model._mean[0, 0]), float(model._covariance[0, 0, 0])
+    expected = 0.5 * (1.0 + math.erf((z + 3.0) / (alpha * math.sqrt(2.0 * (v + 0.5)))))
+    # Four standard errors of 100 · 256 draws.
+    assert expected == pytest.approx(float(np.mean([one.propensities[0] for one in choices])), abs=0.0125)
+
+
 def test_without_a_floor_an_unlikely_offer_may_have_no_chance() -> None:
     """The floor alone keeps a hopeless offer above zero."""
     offers = ["good", "bad"]

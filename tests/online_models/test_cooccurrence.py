@@ -135,6 +135,16 @@ def test_evicted_neighbour_leaves_no_ghost() -> None:
     assert [] == model.top(["c"], 5.0, 5)
 
 
+def test_new_item_does_not_inherit_a_pair() -> None:
+    """Butter's row passes to cake; cake after bread once counts once, whatever butter had there."""
+    stream = [(0, "bread", 1.0), (0, "butter", 2.0), (1, "bread", 3.0), (2, "cake", 4.0), (1, "cake", 5.0)]
+    model, _ = learned(stream, max_rows=2)
+
+    [(item, score)] = model.top(["bread"], 6.0, 5)
+    assert "cake" == item
+    assert score == pytest.approx(1 / 4 / 4**0.1, rel=1e-6)
+
+
 def test_cause_is_the_loudest_history_item() -> None:
     """Butter follows bread twice and tea once, so bread explains it, also from further back."""
     model, _ = learned(

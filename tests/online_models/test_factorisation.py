@@ -243,13 +243,14 @@ def test_bits_do_not_depend_on_batches_and_survive_eviction(size: int) -> None:
     whole.models.keep()
     for start in range(0, 80, size):
         state = (dict(split.memories), {user: list(items) for user, items in split.items.items()}, split.at)
-        before = split.models.digest()
+        before, columns = split.models.digest(), split.model._columns.tobytes()
         split.models.begin()
         for user, item in events[start : start + size]:
             split.learn(user, item)
         delta = split.models.delta()
         split.models.rollback()
         assert before == split.models.digest()
+        assert columns == split.model._columns.tobytes()
         split.memories = defaultdict(bytes, state[0])
         split.items = defaultdict(list, state[1])
         split.at = state[2]

@@ -311,7 +311,7 @@ def test_history_longer_than_is_read() -> None:
     assert bits(slate) == bits(blend.propose(history[:64], 31 * HOUR, 60.0, set()))
 
 
-@pytest.mark.parametrize("weight", [0.0, -1.0, math.nan])
+@pytest.mark.parametrize("weight", [0.0, -1.0, math.nan, 1e308])
 def test_bad_events_are_refused_before_anything_changes(weight: float) -> None:
     """A weight that cannot be learned leaves no use, no count and no pair."""
     blend, models = shop()
