@@ -8,14 +8,11 @@ import signal
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
-from stream.assembly import build_engine, build_models
-from stream.core.records import Record
+from online_models.warming import warm_up
 from stream.runtime.app import build_app
 from stream.runtime.errors import WorkerError
 from stream.runtime.health import HealthServer
-from stream.runtime.logs import configure_logs
+from stream.runtime.logs import configure_logs, get_logger
 from stream.runtime.metrics import Metrics
 from stream.runtime.plane import DataPlane
 
@@ -26,23 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["run_worker"]
 
 INTERNAL: Final = 70
+BAD_CONFIGURATION: Final = 78
 STOP_S: Final = 5.0
 
-_WARM_UP: Final = tuple(
-    b'{"type":"track","messageId":"%d","userId":"w","timestamp":"1970-01-01T00:00:0%dZ","event":"%s",'
-    b'"properties":{"product_id":"%s","slot":"w"}}' % (n, n, event, item)
-    for n, (event, item) in enumerate(
-        [
-            (b"Product Viewed", b"a"),
-            (b"Product Viewed", b"b"),
-            (b"Product Added", b"b"),
-            (b"Product Clicked", b"a"),
-            (b"Recommendations Requested", b"a"),
-        ]
-    )
-)
-
-logger = structlog.get_logger(__name__)
+logger = get_logger(__name__)
 
 
 def run_worker(settings: Settings, reference: Reference | None = None) -> int:
@@ -60,7 +44,8 @@ def run_worker(settings: Settings, reference: Reference | None = None) -> int:
         from the log, 70 anything else.
     """
     configure_logs()
-    _compile_kernels(settings)
+    logger.info("kernels_compile")  # half a minute on a new machine, a second with a warm cache
+    warm_up()
     with asyncio.Runner() as runner:
         return runner.run(_run(settings, reference))
 
@@ -76,28 +61,18 @@ async def _run(settings: Settings, reference: Reference | None) -> int:
     app = build_app(settings, [health, plane])
     try:
         await app.start()
-        stopped = loop.create_task(stop.wait())
-        await asyncio.wait({stopped, plane.finished}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        logger.info("worker_stops", cause="signal" if stop.is_set() else "error")
+        plane.finished.add_done_callback(lambda _: stop.set())
+        await stop.wait()
+        logger.info("worker_stops", cause="error" if plane.finished.done() else "signal")
         return _exit_code(plane)
     except OSError as error:
-        logger.error("worker_failed", error=f"port {settings.metrics_port} (NUDGE_METRICS_PORT): {error}")
-        return WorkerError.exit_code
+        text = f"the port {settings.metrics_port} (NUDGE_METRICS_PORT) cannot be listened on: {error}"
+        logger.error("worker_failed", error=text)  # noqa: TRY400  the text says it all
+        return BAD_CONFIGURATION
     finally:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_S):
                 await app.stop()
-
-
-def _compile_kernels(settings: Settings) -> None:
-    """Run a few events through a small engine before the group is joined: nobody waits for the compiler then."""
-    small = settings.model_copy(update={"max_items": 256, "click_slots": 1024})
-    models = build_models(small)
-    engine = build_engine(small, models)
-    models.fold.begin()
-    engine.process([Record(line, ingest_time=2.0) for line in _WARM_UP])
-    models.fold.rollback()
 
 
 def _exit_code(plane: DataPlane) -> int:

@@ -1,7 +1,8 @@
 """The Faust application: the worker's service tree. It carries no data and opens no connection of its own.
 
 Faust's consumer, conductor and table manager stay off: without topics its conductor ends with a ``TypeError``
-and its table manager sleeps for a second (docs/adr/0002). Safe defaults stand here for the day an agent is added.
+and its table manager sleeps for a second (docs/adr/0002). Safe defaults stand here for the day an
+agent is added.
 """
 
 from __future__ import annotations

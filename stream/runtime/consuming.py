@@ -52,7 +52,7 @@ async def open_reader(
 
 
 async def read_to_end(consumer: AIOKafkaConsumer) -> AsyncIterator[list[LogRecord]]:
-    """Yield the records of all assigned partitions up to where they end at the call, in chunks of a partition.
+    """Yield the records of all assigned partitions up to where they end at the call, chunk by chunk.
 
     Raises
     ------

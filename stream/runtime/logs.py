@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 
-__all__ = ["configure_logs"]
+__all__ = ["configure_logs", "get_logger"]
+
+
+def get_logger(name: str) -> Any:
+    """Return a structured logger: ``logger.info("event_name", field=value)``."""
+    return structlog.get_logger(name)
 
 
 def configure_logs(form: Literal["json", "console"] | None = None, level: str = "INFO") -> None:

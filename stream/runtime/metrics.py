@@ -1,7 +1,7 @@
-"""All metrics in one table, and how counts of the engine become them. ``docs/metrics.md`` lists the same table.
+"""All metrics in one table, and how counts of the engine become them; ``docs/metrics.md`` lists the same.
 
-Labels come from closed sets. Campaigns and offers are data, so of each the first fifty ids get a label of their
-own and the rest share ``other``.
+Labels come from closed sets. Campaigns and offers are data, so of each the first fifty ids get a label of
+their own and the rest share ``other``.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
     MetricSpec(
         "model_quality",
         "gauge",
-        "Progressive measures of a model (`log_loss`, `recall_at_10`, ...); it scores each event before it learns it.",
+        "Progressive measures of a model (`log_loss`, `recall_at_10`, ...): scored before learned.",
         ("model", "measure"),
     ),
     MetricSpec("model_delta_bytes", "counter", "Bytes of published model deltas."),
@@ -81,7 +81,7 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
 
 
 class _Freshness(Collector):
-    """A histogram that takes a whole batch at once: an ``observe`` per record costs more than the record's decode."""
+    """A histogram that takes a batch at once: ``observe`` per record costs more than its decode."""
 
     def __init__(self, name: str, documentation: str) -> None:
         self._name = name

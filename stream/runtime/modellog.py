@@ -63,7 +63,7 @@ class ModelLog:
 
     @property
     def version(self) -> str:
-        """Which deltas are in the models: ``partition:offset`` for each partition that has taught something."""
+        """Which deltas are in the models: ``partition:offset`` of each partition that has taught."""
         return ",".join(f"{p}:{offset}" for p, offset in enumerate(self._folded) if offset) or "0"
 
     def covered(self, partition: int) -> int:
@@ -80,8 +80,9 @@ class ModelLog:
             starts = await consumer.beginning_offsets(partitions)
             if any(starts.values()):
                 raise ModelLogError(
-                    f"{self._topic} begins at {[starts[tp] for tp in partitions]}, not at 0: deltas that no snapshot "
-                    "holds are gone; restore the topic, or start over under a new NUDGE_KAFKA__TOPIC_PREFIX"
+                    f"{self._topic} begins at {list(starts.values())}, not at 0: deltas "
+                    "that no snapshot holds are gone; restore the topic, or start over under a new "
+                    "NUDGE_KAFKA__TOPIC_PREFIX"
                 )
             async for records in read_to_end(consumer):
                 self._fold(records, restoring=True)
@@ -161,8 +162,8 @@ class ModelLog:
                 self._models.fold(record.value or b"", restoring=restoring)
             except DeltaError as error:
                 raise ModelLogError(
-                    f"{self._topic} partition {partition} offset {record.offset} cannot be folded: {error}; it was "
-                    "written under other model settings or is damaged: use those settings, or a new "
+                    f"{self._topic} partition {partition} offset {record.offset} cannot be folded: {error}; "
+                    "it was written under other model settings or is damaged: use those settings, or a new "
                     "NUDGE_KAFKA__TOPIC_PREFIX to start over"
                 ) from error
             self._folded[partition] = record.offset + 1

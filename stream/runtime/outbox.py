@@ -38,7 +38,7 @@ class Outbox:
     async def send(self) -> dict[str, int]:
         """Send all, wait until the broker has every batch, and return the first offset in each topic.
 
-        A commit succeeds although a record inside was refused, so nothing may be committed before this returns.
+        A commit succeeds although a record inside was refused: commit nothing before this returns.
 
         Raises
         ------

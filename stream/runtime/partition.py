@@ -16,23 +16,16 @@ import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from schemas.codec import encode, headers_of
 from schemas.outputs import DeadLetter
 from schemas.reasons import RejectCode
 from stream.assembly import build_engine
-from stream.core.records import Outputs, Record
-from stream.runtime.consuming import open_reader, read_to_end
+from stream.core.records import Outputs
 from stream.runtime.errors import OffsetGapError, WorkerError
 from stream.runtime.modellog import MAX_DELTA_BYTES, delta_headers
 from stream.runtime.outbox import Outbox
-from stream.runtime.statecodec import (
-    HEADER_KEY,
-    decode_header,
-    decode_row,
-    encode_header,
-    encode_row,
-    user_of,
-)
+from stream.runtime.records import add_outputs, as_record
+from stream.runtime.restoring import restore
+from stream.runtime.statecodec import encode_header, encode_row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,19 +33,13 @@ if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer
 
     from stream.core.engine import Engine
-    from stream.core.learning import Models
-    from stream.core.reference import Reference
-    from stream.core.state import Header, ModelMemory, Profile
     from stream.runtime.consuming import LogRecord
-    from stream.runtime.metrics import Metrics
-    from stream.runtime.modellog import ModelLog
-    from stream.runtime.topics import TopicNames
-    from stream.settings import Settings
+    from stream.runtime.shared import Shared
 
-__all__ = ["EngineFailedError", "PartitionTask", "Shared"]
+__all__ = ["EngineFailedError", "PartitionTask"]
 
 SLICE_RECORDS: Final = 100  # some 10 ms of work; between slices heartbeats and probes get their turn
-RESTORE_SLICE: Final = 2000
+SLICE_ROWS: Final = 1000
 IDLE_COMMIT_S: Final = 30.0  # how much idle time a crash may forget
 START_S: Final = 60.0
 CLOSE_S: Final = 2.0
@@ -63,24 +50,7 @@ logger = structlog.get_logger(__name__)
 
 
 class EngineFailedError(Exception):
-    """The engine raised on records that decode: a bug of ours, which must not cost us the partition for ever."""
-
-
-@dataclass(slots=True)
-class Shared:
-    """What all partitions of a worker share.
-
-    ``gate`` is held while a batch is open in the models: there is one open batch at a time.
-    """
-
-    settings: Settings
-    names: TopicNames
-    models: Models
-    reference: Reference
-    model_log: ModelLog
-    metrics: Metrics
-    n_partitions: int
-    gate: asyncio.Lock
+    """The engine raised on a record: a bug of ours, which must not cost us the partition."""
 
 
 @dataclass(slots=True)
@@ -125,22 +95,27 @@ class PartitionTask:
         return time.monotonic() - self._ticked_at
 
     async def open(self) -> None:
-        """Fence, restore, catch up with the model log, find the position. The order is essential: fence first.
+        """Fence, restore, catch up with the model log, find the position; the order is essential.
 
         Raises
         ------
         OffsetGapError
             The next record is gone from the input.
         """
-        started = time.monotonic()
+        started, kafka = time.monotonic(), self._shared.settings.kafka
         # Fence: an older owner's open transaction ends, and it can never commit again.
         self._producer = self._new_producer()
         async with asyncio.timeout(START_S):
             await self._producer.start()
-        state_offset = await self._restore()
+        restored = await restore(
+            kafka.bootstrap, TopicPartition(self._shared.names.user_state, self._partition)
+        )
+        if restored is not None:
+            lateness_s = self._shared.settings.campaigns.lateness_s
+            self._engine.state.load(restored.header, restored.rows, lateness_s)
         await self._shared.model_log.catch_up()
         self._shared.model_log.acquire(self._partition)
-        self.position = await self._find_position(state_offset)
+        self.position = await self._find_position(restored.next_offset if restored is not None else None)
         self.committed_at = self._ticked_at = time.monotonic()
         elapsed = self.committed_at - started
         self._shared.metrics["state_restore_seconds"].observe(elapsed)
@@ -156,7 +131,7 @@ class PartitionTask:
         """Process records and commit all they cause; on any error this task must be closed and rebuilt."""
         covered = self._shared.model_log.covered(self._partition)
         if records[0].offset < covered <= records[-1].offset:
-            # at_least_once repeats a batch whose delta was published: split it where the models know the rest.
+            # at_least_once repeats a batch whose delta was published: split it where learning goes on.
             split = next(n for n, record in enumerate(records) if record.offset >= covered)
             await self._run(records[:split])
             records = records[split:]
@@ -240,54 +215,30 @@ class PartitionTask:
         batch = _Batch(Outbox(self._producer, self._partition), Outbox(self._producer, self._partition))
         batch.ingest_times = [record.timestamp / 1000 for record in records]
         if ready is not None:
-            self._add_outputs(batch, ready, records)
+            self._add(batch, ready, records)
             return batch
         try:
             if not records:
-                self._add_outputs(batch, self._engine.tick(elapsed_s), records)
+                self._add(batch, self._engine.tick(elapsed_s), records)
             for start in range(0, len(records), SLICE_RECORDS):
                 part = records[start : start + SLICE_RECORDS]
-                self._add_outputs(batch, self._engine.process([_record(record) for record in part]), part)
+                self._add(batch, self._engine.process([as_record(record) for record in part]), part)
                 await asyncio.sleep(0)
         except Exception as error:
             raise EngineFailedError(f"the engine failed between {records[:1]} and {records[-1:]}") from error
         return batch
 
-    def _add_outputs(self, batch: _Batch, outputs: Outputs, records: Sequence[LogRecord]) -> None:
-        names, add = self._shared.names, batch.outbox.add
-        for recommendation in outputs.recommendations:
-            key = f"{recommendation.user_id}|{recommendation.slot}".encode()
-            add(names.recommendations, key, encode(recommendation), headers_of(recommendation))
-        for trigger in outputs.triggers:
-            topic = names.triggers_dry_run if trigger.dry_run else names.triggers
-            user = trigger.recipient.user_id or trigger.recipient.anonymous_id or ""
-            add(topic, user.encode(), encode(trigger), headers_of(trigger))
-        for decision in outputs.decisions:
-            add(names.decisions, decision.user_id.encode(), encode(decision), headers_of(decision))
-        if outputs.dead_letters:
-            values = {record.offset: record.value for record in records}
-            for letter in outputs.dead_letters:
-                # An absent value reached the engine as an empty one; it goes back as it came.
-                add(names.dead_letters, letter.key, values[letter.offset], self._error_headers(letter))
+    def _add(self, batch: _Batch, outputs: Outputs, records: Sequence[LogRecord]) -> None:
+        add_outputs(batch.outbox, self._shared.names, outputs, self.source, records)
         batch.counts.update(outputs.counts)
-
-    def _error_headers(self, letter: DeadLetter) -> list[tuple[str, bytes]]:
-        return [
-            *letter.headers,
-            ("__streams.errors.topic", self.source.topic.encode()),
-            ("__streams.errors.partition", b"%d" % self._partition),
-            ("__streams.errors.offset", b"%d" % letter.offset),
-            ("nudge.error.code", letter.code.encode()),
-            ("nudge.error.path", letter.path.encode()),
-        ]
 
     def _add_delta(self, batch: _Batch, delta: bytes, records: Sequence[LogRecord], next_offset: int) -> None:
         if not delta:
             return
         if len(delta) > MAX_DELTA_BYTES:
             raise WorkerError(
-                f"the model delta of {len(records)} records has {len(delta)} bytes; limit {MAX_DELTA_BYTES}: lower "
-                "NUDGE_KAFKA__BATCH_RECORDS"
+                f"the model delta of {len(records)} records has {len(delta)} bytes; limit "
+                f"{MAX_DELTA_BYTES}: lower NUDGE_KAFKA__BATCH_RECORDS"
             )
         first = records[0].offset if records else self.position
         key = b"%d" % self._partition
@@ -298,7 +249,7 @@ class PartitionTask:
         for n, user in enumerate(sorted(state.dirty)):
             key, value = encode_row(user, state.profiles[user], state.memory(user))
             batch.state.add(topic, key, value)
-            if n % RESTORE_SLICE == RESTORE_SLICE - 1:
+            if n % SLICE_ROWS == SLICE_ROWS - 1:
                 await asyncio.sleep(0)
         for user in sorted(state.forgotten):
             batch.state.add(topic, user.encode(), None)
@@ -325,7 +276,7 @@ class PartitionTask:
         """Commit without a transaction; return the offset of the model delta, if there is one.
 
         1. outputs, 2. delta and state, whose header names the next offset, 3. the offset. A crash after 1
-        repeats outputs with the same ids. A crash after 2 repeats nothing, for the header says where to go on.
+        repeats outputs with the same ids; after 2 nothing is repeated, for the header says where to go on.
         """
         async with asyncio.timeout(self._commit_limit_s):
             await batch.outbox.send()  # 1.
@@ -363,41 +314,6 @@ class PartitionTask:
             **options,
         )
 
-    async def _restore(self) -> int | None:
-        """Load the changelog; return the offset of the next input record it knows, ``None`` when it is empty."""
-        rows: dict[bytes, bytes] = {}
-        waiting: dict[bytes, bytes | None] = {}
-        header_value: bytes | None = None
-        changelog = TopicPartition(self._shared.names.user_state, self._partition)
-        async with open_reader(self._shared.settings.kafka.bootstrap, [changelog]) as reader:
-            async for records in read_to_end(reader):
-                for record in records:
-                    if record.key != HEADER_KEY:
-                        waiting[record.key or b""] = record.value
-                        continue
-                    # Rows count with the header that follows them; a torn tail (at_least_once) is left out.
-                    header_value = record.value
-                    for key, value in waiting.items():
-                        if value is None:
-                            rows.pop(key, None)
-                        else:
-                            rows[key] = value
-                    waiting.clear()
-                await asyncio.sleep(0)
-        if header_value is None:
-            return None
-        header, next_offset = decode_header(header_value)
-        await self._load(header, rows)
-        return next_offset
-
-    async def _load(self, header: Header, rows: dict[bytes, bytes]) -> None:
-        decoded: list[tuple[str, Profile, ModelMemory]] = []
-        for n, (key, value) in enumerate(rows.items()):
-            decoded.append((user_of(key), *decode_row(value)))
-            if n % RESTORE_SLICE == RESTORE_SLICE - 1:
-                await asyncio.sleep(0)
-        self._engine.state.load(header, decoded, self._shared.settings.campaigns.lateness_s)
-
     async def _find_position(self, state_offset: int | None) -> int:
         committed = await self._consumer.committed(self.source)
         first = (await self._consumer.beginning_offsets([self.source]))[self.source]
@@ -407,20 +323,14 @@ class PartitionTask:
         if state_offset is None or (committed is not None and committed > state_offset):
             raise OffsetGapError(
                 f"group {self._shared.settings.kafka.group} has committed {self.source.topic} partition "
-                f"{self._partition} up to {committed}, but the user state ends at {state_offset or 0}: the changelog "
-                "was lost, or somebody moved the offsets; restore the changelog, or start over under a new group "
-                "and NUDGE_KAFKA__TOPIC_PREFIX"
+                f"{self._partition} up to {committed}, but the user state ends at {state_offset or 0}: "
+                "the changelog was lost, or somebody moved the offsets; restore the changelog, or start over "
+                "under a new NUDGE_KAFKA__GROUP and NUDGE_KAFKA__TOPIC_PREFIX"
             )
         if not first <= state_offset <= end:
             raise OffsetGapError(
-                f"the next record of {self.source.topic} partition {self._partition} is {state_offset}, but the log "
-                f"holds {first} to {end}: retention overran the worker, or the broker lost its tail; records "
-                "are missing, so nothing is skipped silently"
+                f"the next record of {self.source.topic} partition {self._partition} is {state_offset}, "
+                f"but the log holds {first} to {end}: retention overran the worker, or the broker lost its "
+                "tail; nothing is skipped silently"
             )
         return state_offset
-
-
-def _record(record: LogRecord) -> Record:
-    return Record(
-        record.value or b"", record.timestamp / 1000, record.offset, record.key, tuple(record.headers)
-    )

@@ -1,8 +1,8 @@
 """The data plane: one consumer in a group, one task per assigned partition, one loop that feeds them.
 
 Kafka's group protocol assigns partitions; the listener only notes what changed. The loop opens partitions
-(fence, restore, position) in the background, hands fetched records to their tasks, rebuilds a task that failed,
-and lets time pass in idle ones.
+(fence, restore, position) in the background, hands fetched records to their tasks, rebuilds a task that
+failed, and lets time pass in idle ones.
 """
 
 from __future__ import annotations
@@ -25,17 +25,21 @@ from aiokafka.errors import (
     ProducerFenced,
 )
 
-from stream.assembly import build_models
 from stream.core.reference import Reference
-from stream.runtime.errors import BrokerUnreachableError, OffsetGapError, TooManyRebuildsError, WorkerError
-from stream.runtime.modellog import ModelLog
-from stream.runtime.partition import EngineFailedError, PartitionTask, Shared
+from stream.runtime.errors import (
+    BrokerUnreachableError,
+    OffsetGapError,
+    TooManyRebuildsError,
+    TopicMismatchError,
+    WorkerError,
+)
+from stream.runtime.partition import EngineFailedError, PartitionTask
 from stream.runtime.quarantine import Suspects
-from stream.runtime.reference import ReferenceReader
+from stream.runtime.shared import Shared, restore_shared
 from stream.runtime.topics import TopicNames, open_admin, plan, require_partitions
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine, Iterable, Mapping
+    from collections.abc import Awaitable, Coroutine, Iterable
     from typing import Any
 
     from stream.runtime.consuming import LogRecord
@@ -88,7 +92,7 @@ class DataPlane(mode.Service):
 
     async def on_start(self) -> None:
         """Start the loop; it connects and restores by itself, so that the probes answer meanwhile."""
-        self._loop_task = self._watch(self._main(), "data plane")
+        self._loop_task = self._spawn(self._main(), "data plane")
 
     async def on_stop(self) -> None:
         """Finish the batch in hand, then leave the group."""
@@ -123,14 +127,14 @@ class DataPlane(mode.Service):
         if self._restoring:
             return
         models = self._shared.models
-        measured = {
-            "recommend": models.recommend_metrics,
-            "clicks": models.click_metrics,
-            "offers": models.offer_metrics,
-        }
-        for model, measures in measured.items():
-            for measure, value in measures.snapshot().items():
-                metrics["model_quality"].labels(model, measure).set(value)
+        quality = metrics["model_quality"]
+        for model, snapshot in (
+            ("recommend", models.recommend_metrics.snapshot()),
+            ("clicks", models.click_metrics.snapshot()),
+            ("offers", models.offer_metrics.snapshot()),
+        ):
+            for measure, value in snapshot.items():
+                quality.labels(model, measure).set(value)
 
     async def _main(self) -> None:
         """Connect, restore what the worker shares, join the group, feed the partitions."""
@@ -140,7 +144,10 @@ class DataPlane(mode.Service):
             for change in await plan(admin, kafka):
                 if change.action == "config":
                     logger.warning("topic_differs", topic=change.topic, detail=change.detail)
-        await self._restore_shared(counts)
+        self._shared = await restore_shared(
+            self._settings, counts, self._metrics, self._reference, self._spawn
+        )
+        self._restoring = False
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=kafka.bootstrap,
             group_id=kafka.group,
@@ -165,24 +172,6 @@ class DataPlane(mode.Service):
                 async with asyncio.timeout(STOP_S):
                     await self._consumer.stop()
 
-    async def _restore_shared(self, counts: Mapping[str, int]) -> None:
-        """Build the models and bring them and the reference view up to the ends of their logs."""
-        kafka = self._settings.kafka
-        gate, n_partitions = asyncio.Lock(), counts[self._names.events]
-        models = build_models(self._settings)
-        model_log = ModelLog(kafka.bootstrap, self._names.model_deltas, models.fold, gate)
-        skipped = self._metrics["reference_records_skipped"]
-        reader = ReferenceReader(
-            kafka.bootstrap, self._names, counts, self._reference, lambda topic: skipped.labels(topic).inc()
-        )
-        for work, name in ((model_log.run(n_partitions), "model log"), (reader.run(), "reference reader")):
-            self._watch(work, name)
-        await asyncio.gather(model_log.restored(), reader.restored())
-        self._shared = Shared(
-            self._settings, self._names, models, self._reference, model_log, self._metrics, n_partitions, gate
-        )
-        self._restoring = False
-
     async def _turn(self) -> None:
         """Fetch once and process what came."""
         ready = [task.source for task in self._owned.values()]
@@ -194,8 +183,8 @@ class DataPlane(mode.Service):
             fetched = await self._consumer.getmany(*ready, timeout_ms=self._settings.kafka.batch_ms)
         except OffsetOutOfRangeError as error:
             raise OffsetGapError(
-                f"{self._names.events}: the log no longer holds the next record ({error}); retention overran the "
-                "worker, or the broker lost its tail; nothing is skipped silently"
+                f"{self._names.events}: the log no longer holds the next record ({error}); retention overran "
+                "the worker, or the broker lost its tail; nothing is skipped silently"
             ) from error
         except (NoOffsetForPartitionError, IllegalStateError):
             return  # the assignment changed while we asked
@@ -214,8 +203,11 @@ class DataPlane(mode.Service):
         """Process one batch of a partition; return the records to go on with."""
         task = self._owned.get(partition)
         # Records fetched before a rebalance, or before a rebuild's seek, are not this task's next ones.
-        if task is None or epoch != self._epoch or records[0].offset < task.position:
-            self._seek_all()
+        if task is None:
+            return []
+        if epoch != self._epoch or records[0].offset < task.position:
+            if task.source in self._consumer.assignment():
+                self._consumer.seek(task.source, task.position)
             return []
         size = self._suspects.batch_size(partition, records[0].offset, self._settings.kafka.batch_records)
         batch = records[:size]
@@ -247,18 +239,18 @@ class DataPlane(mode.Service):
         )
         if len(self._rebuilds) > MAX_REBUILDS and not fenced:
             raise TooManyRebuildsError(
-                f"{len(self._rebuilds)} rebuilds within {REBUILD_WINDOW_S:.0f} s, the last for {error!r}; a new "
-                "process may help, and the broker's log says more"
+                f"{len(self._rebuilds)} rebuilds within {REBUILD_WINDOW_S:.0f} s, the last for {error!r}; a "
+                "new process may help, and the broker's log says more"
             ) from error
         self._metrics["rebuilds"].inc()
         await self._drop([partition])
-        # Fenced means that somebody else owns the partition, and the group will tell us within a session; only
-        # if it says nothing by then the partition is still ours, and the broker merely ended a slow transaction.
+        # Fenced means that somebody else owns the partition, and the group will tell us within a session. If
+        # it says nothing by then, the partition is still ours and the broker merely ended a slow transaction.
         pause = self._settings.kafka.session_timeout_ms / 1000 if fenced else REBUILD_PAUSE_S
         self._open(partition, self._epoch, pause)
 
     def _open(self, partition: int, epoch: int, pause_s: float = 0.0) -> None:
-        self._opening[partition] = self._watch(
+        self._opening[partition] = self._spawn(
             self._open_task(partition, epoch, pause_s), f"open {partition}"
         )
 
@@ -319,11 +311,6 @@ class DataPlane(mode.Service):
         task = self._owned[partition]
         return time.monotonic() - task.committed_at if self._lag(task) else 0.0
 
-    def _seek_all(self) -> None:
-        for task in self._owned.values():
-            if task.source in self._consumer.assignment():
-                self._consumer.seek(task.source, task.position)
-
     async def _drop(self, partitions: Iterable[int]) -> None:
         """Forget partitions: their state in memory, their producers."""
         closing: list[Awaitable[None]] = []
@@ -339,7 +326,7 @@ class DataPlane(mode.Service):
                 closing.append(task.close())
         await asyncio.gather(*closing, return_exceptions=True)
 
-    def _watch(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run work in the background; its error is the worker's end."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._background.add(task)
@@ -374,6 +361,12 @@ class DataPlane(mode.Service):
         self._assigned = True
         mine = sorted(partitions)
         logger.info("assigned", partitions=[tp.partition for tp in mine], epoch=self._epoch)
+        if mine and mine[-1].partition >= self._shared.n_partitions:
+            raise TopicMismatchError(
+                f"{self._names.events} has grown from {self._shared.n_partitions} partitions to at least "
+                f"{mine[-1].partition + 1}: users have moved away from their state; use a new "
+                "NUDGE_KAFKA__TOPIC_PREFIX and replay the events into it"
+            )
         self._consumer.pause(*mine)
         for tp in mine:
             self._open(tp.partition, self._epoch)
@@ -385,7 +378,7 @@ class _Listener(ConsumerRebalanceListener):
     def __init__(self, plane: DataPlane) -> None:
         self._plane = plane
 
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:  # noqa: ARG002  its name
         try:
             await self._plane.revoked()
         except Exception as error:  # noqa: BLE001  aiokafka logs it and goes on with half a state

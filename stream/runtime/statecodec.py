@@ -1,4 +1,4 @@
-"""User state on the changelog: versioned, checksummed bytes. A row that cannot be read is an error, never a reset.
+"""User state on the changelog: versioned, checksummed bytes. What cannot be read is an error, never a reset.
 
 Layout of a row: ``NU``, codec version, kind, CRC32 of the rest (4 bytes, little endian), length of the
 model-free block (4 bytes), the profile in MessagePack, the model memory in MessagePack. The model-free blocks
@@ -76,7 +76,7 @@ def decode_row(value: bytes) -> tuple[Profile, ModelMemory]:
 
 
 def encode_header(header: Header, next_offset: int) -> tuple[bytes, bytes]:
-    """Return key and value of a partition's header; ``next_offset`` is the first input that it does not contain."""
+    """Return key and value of a partition's header; ``next_offset`` is the first input not in it."""
     return HEADER_KEY, _pack(_HEADER, _encoder.encode(header), _encoder.encode(next_offset))
 
 

@@ -73,7 +73,7 @@ def _compact(**more: str) -> Mapping[str, str]:
     config = {
         "cleanup.policy": "compact",
         "min.cleanable.dirty.ratio": "0.2",
-        # An erased user is gone for good within a week; a reader away longer than the other misses tombstones.
+        # An erased user is gone for good within a week; a reader that was away longer misses tombstones.
         "max.compaction.lag.ms": str(7 * DAY_MS),
         "delete.retention.ms": str(7 * DAY_MS),
     }
@@ -234,10 +234,9 @@ async def plan(admin: AIOKafkaAdminClient, kafka: KafkaSettings) -> list[Change]
             changes.append(Change("create", name, f"{wanted} partitions, {_text(spec.config)}"))
             continue
         if spec.partitioned and counts[name] != wanted:
-            detail = f"has {counts[name]} partitions, {wanted} wanted (NUDGE_KAFKA__PARTITIONS); refused: users would"
-            changes.append(
-                Change("partitions", name, f"{detail} move away from their state; use a new prefix")
-            )
+            detail = f"has {counts[name]} partitions, {wanted} wanted (NUDGE_KAFKA__PARTITIONS)"
+            why = "refused: users would move away from their state; use a new NUDGE_KAFKA__TOPIC_PREFIX"
+            changes.append(Change("partitions", name, f"{detail}; {why}"))
         actual = await _config_of(admin, name)
         different = {key: value for key, value in spec.config.items() if not _equal(actual.get(key), value)}
         if different:

@@ -14,6 +14,7 @@ from stream.assembly import build_engine, build_models
 from stream.core.records import Record
 from stream.core.reference import Reference
 from stream.runtime.consuming import LogRecord
+from stream.runtime.records import as_record
 from stream.runtime.statecodec import HEADER_KEY, encode_row, model_free, user_of
 from stream.settings import Settings
 
@@ -40,15 +41,7 @@ def expected_effects(
     effects = Effects()
     by_partition: dict[int, list[Record]] = {p: [] for p in range(n_partitions)}
     for record in records:
-        by_partition[record.partition].append(
-            Record(
-                record.value or b"",
-                record.timestamp / 1000,
-                record.offset,
-                record.key,
-                tuple(record.headers),
-            )
-        )
+        by_partition[record.partition].append(as_record(record))
     for partition, batch in by_partition.items():
         engine = build_engine(
             settings, models, reference, config=settings.engine_config(partitions=n_partitions)

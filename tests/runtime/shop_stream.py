@@ -1,4 +1,4 @@
-"""A seeded stream that exercises every model-free rule: consent, caps, purchases, duplicates, late and broken records."""
+"""A seeded stream for every model-free rule: consent, caps, purchases, duplicates, late and broken ones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def shop_stream(n: int, seed: int, n_users: int = 120, n_items: int = 60) -> Ite
             yield random_.choice(recent)
             continue
         if luck < 0.07:
-            yield event("Product Viewed", user=user, at=at - 2 * 86_400, message_id=message_id, product_id=item)
+            yield event(
+                "Product Viewed", user=user, at=at - 2 * 86_400, message_id=message_id, product_id=item
+            )
             continue
         if luck < 0.45:
             line = event("Product Viewed", user=user, at=at, message_id=message_id, product_id=item)

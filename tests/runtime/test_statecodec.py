@@ -97,7 +97,7 @@ def test_another_version_is_refused_by_name() -> None:
     """A row of a newer codec stops the reader with the remedy; it is not read as something else."""
     value = bytearray(encode_row("u", Profile(), ModelMemory())[1])
     struct.pack_into("B", value, 2, 9)
-    with pytest.raises(StateCodecError, match="version 9.*upgrade"):
+    with pytest.raises(StateCodecError, match=r"version 9.*upgrade"):
         decode_row(bytes(value))
 
 

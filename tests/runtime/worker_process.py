@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 ROOT = Path(__file__).resolve().parents[2]
-READY_S = 60.0  # 3 s when the kernels are cached; a cold cache compiles
+READY_S = 150.0  # 3 s with a warm numba cache; a cold one compiles for half a minute on a free machine
 _RUN = (
     "import sys; from stream.settings import Settings; from stream.worker import run_worker; "
     "sys.exit(run_worker(Settings()))"

@@ -1,0 +1,64 @@
+"""Between Kafka's records and the engine's values: input records in, output records out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from schemas.codec import encode, headers_of
+from stream.core.records import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aiokafka import TopicPartition
+
+    from schemas.outputs import DeadLetter
+    from stream.core.records import Outputs
+    from stream.runtime.consuming import LogRecord
+    from stream.runtime.outbox import Outbox
+    from stream.runtime.topics import TopicNames
+
+__all__ = ["add_outputs", "as_record"]
+
+
+def as_record(record: LogRecord) -> Record:
+    """Return an input record as the engine takes it; an absent value is an empty one, which is no JSON."""
+    return Record(
+        record.value or b"", record.timestamp / 1000, record.offset, record.key, tuple(record.headers)
+    )
+
+
+def add_outputs(
+    outbox: Outbox,
+    names: TopicNames,
+    outputs: Outputs,
+    source: TopicPartition,
+    records: Sequence[LogRecord],
+) -> None:
+    """Put a batch's outputs into the outbox, each under its topic, key and headers."""
+    for recommendation in outputs.recommendations:
+        key = f"{recommendation.user_id}|{recommendation.slot}".encode()
+        outbox.add(names.recommendations, key, encode(recommendation), headers_of(recommendation))
+    for trigger in outputs.triggers:
+        topic = names.triggers_dry_run if trigger.dry_run else names.triggers
+        user = trigger.recipient.user_id or trigger.recipient.anonymous_id or ""
+        outbox.add(topic, user.encode(), encode(trigger), headers_of(trigger))
+    for decision in outputs.decisions:
+        outbox.add(names.decisions, decision.user_id.encode(), encode(decision), headers_of(decision))
+    if outputs.dead_letters:
+        values = {record.offset: record.value for record in records}
+        for letter in outputs.dead_letters:
+            # What reached the engine as an empty value may have been an absent one; it goes back as it came.
+            outbox.add(names.dead_letters, letter.key, values[letter.offset], _error_headers(letter, source))
+
+
+def _error_headers(letter: DeadLetter, source: TopicPartition) -> list[tuple[str, bytes]]:
+    """The record's own headers, then Kafka Streams' names (KIP-1034) for where it was, and our code."""
+    return [
+        *letter.headers,
+        ("__streams.errors.topic", source.topic.encode()),
+        ("__streams.errors.partition", b"%d" % source.partition),
+        ("__streams.errors.offset", b"%d" % letter.offset),
+        ("nudge.error.code", letter.code.encode()),
+        ("nudge.error.path", letter.path.encode()),
+    ]

@@ -1,0 +1,67 @@
+"""Read one partition's user state back from its changelog."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from stream.runtime.consuming import open_reader, read_to_end
+from stream.runtime.statecodec import HEADER_KEY, decode_header, decode_row, user_of
+
+if TYPE_CHECKING:
+    from aiokafka import TopicPartition
+
+    from stream.core.state import Header, ModelMemory, Profile
+
+__all__ = ["Restored", "restore"]
+
+SLICE_ROWS: Final = 2000  # between slices heartbeats and probes get their turn
+
+
+@dataclass(slots=True)
+class Restored:
+    """A partition's state as it was committed, and the first input record that is not in it."""
+
+    header: Header
+    rows: list[tuple[str, Profile, ModelMemory]]
+    next_offset: int
+
+
+async def restore(bootstrap: str, changelog: TopicPartition) -> Restored | None:
+    """Read the changelog to its end; ``None`` when nothing was ever committed.
+
+    Rows count with the header that follows them. Without transactions a crash may leave rows after the last
+    header; their batch will be repeated, so they are left out.
+
+    Raises
+    ------
+    StateCodecError
+        A record is damaged or of an unknown version.
+    """
+    rows: dict[bytes, bytes] = {}
+    waiting: dict[bytes, bytes | None] = {}
+    header_value: bytes | None = None
+    async with open_reader(bootstrap, [changelog]) as reader:
+        async for records in read_to_end(reader):
+            for record in records:
+                if record.key != HEADER_KEY:
+                    waiting[record.key or b""] = record.value
+                    continue
+                header_value = record.value
+                for key, value in waiting.items():
+                    if value is None:
+                        rows.pop(key, None)
+                    else:
+                        rows[key] = value
+                waiting.clear()
+            await asyncio.sleep(0)
+    if header_value is None:
+        return None
+    header, next_offset = decode_header(header_value)
+    decoded: list[tuple[str, Profile, ModelMemory]] = []
+    for n, (key, value) in enumerate(rows.items()):
+        decoded.append((user_of(key), *decode_row(value)))
+        if n % SLICE_ROWS == SLICE_ROWS - 1:
+            await asyncio.sleep(0)
+    return Restored(header, decoded, next_offset)

@@ -1,0 +1,193 @@
+"""A real worker process on the embedded broker: events in, effects out, restart, clean stop, named errors."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import orjson
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from schemas.catalogue import Item
+from stream.runtime.broker import EmbeddedBroker
+from stream.runtime.producing import produce
+from stream.settings import KafkaSettings, Settings
+from stream.testing import cart_campaign, event
+from tests.runtime.oracle import RULES, committed_rows, expected_effects, values_by_partition
+from tests.runtime.shop_stream import CONSENT, START, campaigns, shop_stream
+from tests.runtime.topic_setup import Setup
+from tests.runtime.worker_process import WorkerProcess, free_port, wait_until
+
+N_PARTITIONS = 2
+SMALL = {"MAX_ITEMS": "1024", "CLICK_SLOTS": "4096", "CAMPAIGNS__HOLDOUT_SHARE": "0.1"}
+_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture
+def setup(embedded_broker: EmbeddedBroker) -> Setup:
+    """Empty topics under a prefix of their own."""
+    name = f"e2e-{next(_NUMBERS)}"
+    found = Setup(
+        KafkaSettings(
+            bootstrap=embedded_broker.bootstrap,
+            topic_prefix=f"{name}.",
+            group=name,
+            partitions=N_PARTITIONS,
+            batch_records=200,
+        )
+    )
+    found.create()
+    return found
+
+
+@pytest.fixture
+def worker(setup: Setup, tmp_path: Path) -> Iterator[WorkerProcess]:
+    """A worker on these topics, not started yet."""
+    with WorkerProcess(setup.environment | SMALL, tmp_path / "worker.log") as found:
+        yield found
+
+
+def assert_as_without_faults(setup: Setup) -> None:
+    """Model-free effects equal the oracle's, in order."""
+    names, settings = (
+        setup.names,
+        Settings(max_items=1024, click_slots=4096, campaigns={"holdout_share": 0.1}),
+    )
+    events = setup.read(names.events)
+    expected = expected_effects(settings, campaigns(), events, N_PARTITIONS)
+    decisions = [
+        record
+        for record in setup.read(names.decisions)
+        if orjson.loads(record.value or b"{}")["kind"] in RULES
+    ]
+    assert sum(map(len, expected.triggers.values())) > 10, "void: the stream triggers next to nothing"
+    assert expected.triggers == values_by_partition(setup.read(names.triggers), N_PARTITIONS)
+    assert expected.rule_decisions == values_by_partition(decisions, N_PARTITIONS)
+    assert expected.rows == committed_rows(setup.read(names.user_state))
+
+
+@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+def test_a_restarted_worker_goes_on_where_it_stopped(setup: Setup, tmp_path: Path, guarantee: str) -> None:
+    """Two lives with a clean stop between leave what one run leaves; SIGTERM ends one in 5 s with 0."""
+    lines = list(shop_stream(1500, seed=3))
+    setup.produce_campaigns(campaigns())
+    setup.produce_events(lines[:800])
+    environment = setup.environment | SMALL | {"KAFKA__GUARANTEE": guarantee}
+    with WorkerProcess(environment, tmp_path / "worker.log") as worker:
+        worker.start()
+        wait_until("first half applied", lambda: setup.applied() == 800)
+        worker.wait_ready()
+        code, seconds = worker.terminate()
+        assert (0, True) == (code, seconds <= 5.0)
+
+        setup.produce_events(lines[800:])
+        worker.start()
+        wait_until("second half applied", lambda: setup.applied() == len(lines))
+        assert worker.metric("nudge_events_consumed_total") == len(lines) - 800
+        assert 0 == worker.metric("nudge_rebuilds_total")
+        assert 0 == worker.terminate()[0]
+    assert_as_without_faults(setup)
+
+
+def test_effects_carry_headers_and_dead_letters_their_bytes(setup: Setup, worker: WorkerProcess) -> None:
+    """Outputs are CloudEvents; a dead letter is the record itself with its coordinates and a code."""
+    bad = b'\xff{"not": json'
+    good = list(shop_stream(50, seed=5))
+    setup.produce_campaigns(campaigns())
+    setup.produce_events([*good, bad])
+    worker.start()
+    wait_until("all applied", lambda: setup.applied() == len(good) + 1)
+    assert 0 == worker.terminate()[0]
+
+    [letter] = [record for record in setup.read(setup.names.dead_letters) if record.value == bad]
+    headers = dict(letter.headers)
+    [source] = [record for record in setup.read(setup.names.events) if record.value == bad]
+    assert (source.partition, source.key) == (letter.partition, letter.key)
+    assert b"application/json" == headers["content-type"]  # its own header, kept
+    assert setup.names.events.encode() == headers["__streams.errors.topic"]
+    assert str(source.partition).encode() == headers["__streams.errors.partition"]
+    assert str(source.offset).encode() == headers["__streams.errors.offset"]
+    assert b"bad_utf8" == headers["nudge.error.code"]
+    for record in setup.read(setup.names.recommendations):
+        assert b"nudge.recommendation.v1" == dict(record.headers)["ce_type"]
+        user_id, slot = orjson.loads(record.value or b"{}")["user_id"], b"for_you"
+        assert record.key == user_id.encode() + b"|" + slot
+
+
+async def _produce_items(setup: Setup, items: list[Item], extra: bytes) -> None:
+    lines = [msgspec.json.encode(item) for item in items]
+    await produce(setup.kafka.bootstrap, setup.names.catalogue, [extra, *lines], key="item_id")
+
+
+def test_reference_records_rule_what_is_shown(setup: Setup, worker: WorkerProcess) -> None:
+    """A hidden item of the catalogue topic is never recommended; an incomplete record is only counted."""
+    hidden = [Item(item_id=f"p{n}", version=1, hidden=True) for n in range(0, 60, 2)]
+    asyncio.run(_produce_items(setup, hidden, b'{"item_id":"p1"}'))
+    setup.produce_events(shop_stream(400, seed=6))
+    worker.start()
+    wait_until("all applied", lambda: setup.applied() == 800)
+    assert 1 == worker.metric("nudge_reference_records_skipped_total")
+    assert 0 == worker.terminate()[0]
+    shown = {
+        item["item_id"]
+        for record in setup.read(setup.names.recommendations)
+        for item in orjson.loads(record.value or b"{}")["items"]
+    }
+    assert len(shown) > 10
+    assert not shown & {item.item_id for item in hidden}
+
+
+def test_idle_time_fires_what_is_due(setup: Setup, tmp_path: Path) -> None:
+    """A timer that comes due while nothing arrives fires by itself, within seconds of its time."""
+    setup.produce_campaigns([cart_campaign(delay_s=2.0, consent=CONSENT)])
+    setup.produce_events([event("Product Added", user="u1", at=START, product_id="p1")])
+    environment = setup.environment | SMALL | {"CAMPAIGNS__HOLDOUT_SHARE": "0", "CAMPAIGNS__LATENESS_S": "0"}
+    with WorkerProcess(environment, tmp_path / "worker.log") as worker:
+        worker.start()
+        wait_until("the trigger", lambda: len(setup.read(setup.names.triggers)) == 1)
+        assert 0 == worker.terminate()[0]
+    [record] = setup.read(setup.names.triggers)
+    assert "cart" == orjson.loads(record.value or b"{}")["campaign_id"]
+
+
+@pytest.mark.parametrize("missing", ["topics", "broker"])
+def test_what_is_missing_is_named(missing: str, embedded_broker: EmbeddedBroker, tmp_path: Path) -> None:
+    """No broker ends with 69, no topics with 78, each with a remedy, within seconds."""
+    bootstrap = embedded_broker.bootstrap if missing == "topics" else f"127.0.0.1:{free_port()}"
+    settings = {"KAFKA__BOOTSTRAP": bootstrap, "KAFKA__TOPIC_PREFIX": "nowhere."}
+    with WorkerProcess(settings | SMALL, tmp_path / "worker.log") as worker:
+        worker.start()
+        assert {"topics": 78, "broker": 69}[missing] == worker.wait()
+        [failure] = worker.events("worker_failed")
+    assert {"topics": "nudge topics apply", "broker": bootstrap}[missing] in str(failure["error"])
+
+
+def test_lost_records_stop_the_worker_by_name(setup: Setup, tmp_path: Path) -> None:
+    """When the state knows more of the log than there is, the worker ends with 65 and resets nothing."""
+    setup.produce_events(shop_stream(20, seed=7))
+    with WorkerProcess(setup.environment | SMALL, tmp_path / "worker.log") as worker:
+        worker.start()
+        wait_until("all applied", lambda: setup.applied() == 420)
+        assert 0 == worker.terminate()[0]
+    # The events topic of another prefix, shorter, under the same group and the old state.
+    other = Setup(setup.kafka.model_copy(update={"topic_prefix": f"{setup.kafka.topic_prefix}other."}))
+    other.create()
+    raw = setup.read(setup.names.user_state)
+
+    async def copy() -> None:
+        async with AIOKafkaProducer(bootstrap_servers=setup.kafka.bootstrap) as producer:
+            for record in raw:
+                await producer.send_and_wait(
+                    other.names.user_state, key=record.key, value=record.value, partition=record.partition
+                )
+
+    asyncio.run(copy())
+    with WorkerProcess(other.environment | SMALL, tmp_path / "other.log") as worker:
+        worker.start()
+        assert 65 == worker.wait()
+        [failure] = worker.events("worker_failed")
+    assert "nothing is skipped silently" in str(failure["error"])
