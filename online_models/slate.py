@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -61,8 +60,7 @@ LIFT_OF_SOURCE = np.array([[SOURCE_OF[code] is source for source in SOURCES] for
 N_REASONS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(NamedTuple):
     """One group of terms of a score.
 
     Attributes
@@ -78,8 +76,7 @@ class Reason:
     item_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Ranked:
+class Ranked(NamedTuple):
     """One item of a slate, with the largest reasons first."""
 
     item_id: str

@@ -35,7 +35,7 @@ __all__ = ["build_engine", "build_models"]
 
 # Up to so many items the factor model proposes from all of them (some 40 us); beyond, it only scores what the
 # other sources propose.
-FACTOR_SCAN = 4096
+FACTOR_SCAN = 16_384
 
 
 def build_models(settings: Settings) -> Models:

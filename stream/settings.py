@@ -68,7 +68,7 @@ class OfferSettings(_Section):
         1800.0, ge=0, description="Least event time between a user's on-site offers, s."
     )
     alpha: float = Field(0.5, gt=0, le=2, description="Width of the Thompson draws; 1 samples the posterior.")
-    floor: float = Field(0.02, gt=0, le=0.2, description="Least probability of each eligible offer.")
+    floor: float = Field(0.01, gt=0, le=0.2, description="Least probability of each eligible offer.")
 
 
 class CampaignSettings(_Section):
