@@ -82,7 +82,8 @@ def test_story(path: Path, batch_size: int) -> None:
 
     for kind in got.keys() | expected.keys():
         wanted = expected[kind]
-        found = [{name: field(output, name) for name in want} for output, want in zip(got[kind], wanted, strict=False)]
+        pairs = zip(got[kind], wanted, strict=False)
+        found = [{name: field(output, name) for name in want} for output, want in pairs]
         assert wanted == found[: len(wanted)]
         assert len(wanted) == len(got[kind]), f"{kind}: {got[kind][len(wanted) :]}"
 
