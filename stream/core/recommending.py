@@ -51,6 +51,9 @@ class Recommender:
         waited = event.time - profile.slot_times.get(slot, float("-inf"))
         if event.kind is not _K.REQUEST and waited < self._config.min_interval_s:
             return
+        # Noted even if the slate turns out empty: when to emit must not depend on what a model knows.
+        if slot in profile.slot_times or len(profile.slot_times) < 8:
+            profile.slot_times[slot] = event.time
         personal = profile.consent.get("personalise", self._consent.get("personalise", True))
         history = profile.ring if personal else []
         excluded = frozenset(profile.ring).union(profile.bought)
@@ -65,8 +68,6 @@ class Recommender:
         if not shown:
             outputs.counts["recommendation", "empty"] += 1
             return
-        if slot in profile.slot_times or len(profile.slot_times) < 8:
-            profile.slot_times[slot] = event.time
         occasion = Occasion(event.user, profile, memory, event.time, cause_of(event), model_version)
         self._emit(occasion, slot, shown, outputs)
 

@@ -48,7 +48,7 @@ async def restore_shared(
     reference: Reference,
     spawn: Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]],
 ) -> Shared:
-    """Bring models and reference view up to the ends of their logs; ``spawn`` runs what tails them from there.
+    """Bring models and reference view up to the ends of their logs; ``spawn`` runs what tails them then.
 
     Parameters
     ----------

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 DAY_MS: Final = 86_400_000
+VISIBLE_S: Final = 30.0
 
 Kind = Literal["input", "reference", "output", "changelog", "log"]
 
@@ -266,6 +268,7 @@ async def apply(admin: AIOKafkaAdminClient, kafka: KafkaSettings) -> list[Change
         error = for_code(code)
         if code and error is not TopicAlreadyExistsError:  # somebody else may have been faster
             raise TopicMismatchError(f"topic {topic} could not be created: {error.__name__}: {message}")
+    await _wait_until_visible(admin, {topic.name for topic in new})
     return changes
 
 
@@ -297,6 +300,13 @@ async def partition_counts(admin: AIOKafkaAdminClient) -> dict[str, int]:
     existing = await admin.list_topics()
     described = await admin.describe_topics(list(existing)) if existing else []
     return {topic["topic"]: len(topic["partitions"]) for topic in described}
+
+
+async def _wait_until_visible(admin: AIOKafkaAdminClient, names: set[str]) -> None:
+    """A broker confirms a new topic before it lists it; a worker that starts at once would miss it."""
+    async with asyncio.timeout(VISIBLE_S):
+        while not names <= set(await partition_counts(admin)):  # noqa: ASYNC110  the broker sends no event
+            await asyncio.sleep(0.05)
 
 
 async def _config_of(admin: AIOKafkaAdminClient, name: str) -> dict[str, str]:

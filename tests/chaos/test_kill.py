@@ -14,14 +14,18 @@ import time
 from pathlib import Path
 from typing import Self
 
-import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from stream.runtime.broker import KafkaBroker
 from stream.runtime.statecodec import HEADER_KEY
 from stream.settings import KafkaSettings, Settings
-from tests.runtime.oracle import RULES, committed_rows, expected_effects, values_by_partition
+from tests.runtime.oracle import (
+    assert_as_without_faults,
+    committed_rows,
+    expected_effects,
+    values_by_partition,
+)
 from tests.runtime.shop_stream import campaigns, shop_stream
 from tests.runtime.topic_setup import Setup
 from tests.runtime.worker_process import READY_S, WorkerProcess, wait_until
@@ -137,7 +141,7 @@ def test_killed_workers_leave_what_one_that_never_died_leaves(setup: Setup, tmp_
     assert at_last_kill < total, "void: the last kill came after the end of the work"
     assert aborted >= MIN_ABORTED, f"void: only {aborted} kills hit an open transaction"
     assert (0, True) == (code, seconds <= 5.0)
-    assert_as_without_faults(setup)
+    assert_as_without_faults(setup, SETTINGS)
 
 
 def test_killed_without_transactions_counts_nothing_twice(setup: Setup, tmp_path: Path) -> None:
@@ -186,34 +190,8 @@ def test_a_killed_workers_partitions_move(setup: Setup, tmp_path: Path) -> None:
         wait_until("all applied", lambda: second.code() is None and setup.applied() == total)
         assert N_PARTITIONS == _partitions(second)
         assert 0 == second.terminate()[0]
-    assert_as_without_faults(setup)
+    assert_as_without_faults(setup, SETTINGS)
 
 
 def _partitions(worker: WorkerProcess) -> int:
     return worker.get("/metrics")[1].count("\nnudge_state_users{")
-
-
-def assert_as_without_faults(setup: Setup) -> None:
-    """Compare all model-free effects with the oracle's."""
-    names, settings = (
-        setup.names,
-        Settings(max_items=1024, click_slots=4096, campaigns={"holdout_share": 0.1}),
-    )
-    expected = expected_effects(settings, campaigns(), setup.read(names.events), N_PARTITIONS)
-    decisions = setup.read(names.decisions)
-    rule_decisions = [record for record in decisions if orjson.loads(record.value or b"{}")["kind"] in RULES]
-    letters: dict[int, list[tuple[bytes | None, bytes | None]]] = {p: [] for p in range(N_PARTITIONS)}
-    for record in setup.read(names.dead_letters):
-        letters[record.partition].append((record.key, record.value))
-
-    assert sum(map(len, expected.triggers.values())) > 100, "void: the stream triggers next to nothing"
-    assert expected.triggers == values_by_partition(setup.read(names.triggers), N_PARTITIONS)
-    assert expected.dry_run == values_by_partition(setup.read(names.triggers_dry_run), N_PARTITIONS)
-    assert expected.rule_decisions == values_by_partition(rule_decisions, N_PARTITIONS)
-    assert expected.dead_letters == letters
-    assert expected.rows == committed_rows(setup.read(names.user_state))
-
-    decision_ids = [orjson.loads(record.value or b"{}")["decision_id"] for record in decisions]
-    assert len(decision_ids) == len(set(decision_ids))
-    recommendation_ids = [orjson.loads(r.value or b"{}")["id"] for r in setup.read(names.recommendations)]
-    assert len(recommendation_ids) == len(set(recommendation_ids))

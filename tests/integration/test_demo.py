@@ -17,6 +17,7 @@ import pytest
 
 from stream.runtime.broker import EmbeddedBroker
 from stream.runtime.topics import open_admin
+from stream.settings import OfferSettings
 from stream.simulating import simulate
 
 # The first run of a machine compiles all kernels; the rest is seconds.
@@ -87,7 +88,7 @@ def test_a_short_demo_shows_every_kind_of_output(tmp_path: Path) -> None:
     learned = [offer for offer in offers.values() if "posterior_mean" in offer]
     assert learned
     assert all(0 < offer["posterior_mean"] < 1 and offer["posterior_deviation"] > 0 for offer in learned)
-    assert all(offer["least_propensity"] >= 0.02 for offer in offers.values())
+    assert all(offer["least_propensity"] >= OfferSettings().floor for offer in offers.values())
 
     freshness = summary["freshness_ms"]
     assert freshness["n"] > 100

@@ -17,13 +17,14 @@ from stream.runtime.broker import EmbeddedBroker
 from stream.runtime.producing import produce
 from stream.settings import KafkaSettings, Settings
 from stream.testing import cart_campaign, event
-from tests.runtime.oracle import RULES, committed_rows, expected_effects, values_by_partition
+from tests.runtime.oracle import assert_as_without_faults
 from tests.runtime.shop_stream import CONSENT, START, campaigns, shop_stream
 from tests.runtime.topic_setup import Setup
 from tests.runtime.worker_process import WorkerProcess, free_port, wait_until
 
 N_PARTITIONS = 2
 SMALL = {"MAX_ITEMS": "1024", "CLICK_SLOTS": "4096", "CAMPAIGNS__HOLDOUT_SHARE": "0.1"}
+SETTINGS = Settings(max_items=1024, click_slots=4096, campaigns={"holdout_share": 0.1})
 _NUMBERS = itertools.count(1)
 
 
@@ -51,25 +52,6 @@ def worker(setup: Setup, tmp_path: Path) -> Iterator[WorkerProcess]:
         yield found
 
 
-def assert_as_without_faults(setup: Setup) -> None:
-    """Model-free effects equal the oracle's, in order."""
-    names, settings = (
-        setup.names,
-        Settings(max_items=1024, click_slots=4096, campaigns={"holdout_share": 0.1}),
-    )
-    events = setup.read(names.events)
-    expected = expected_effects(settings, campaigns(), events, N_PARTITIONS)
-    decisions = [
-        record
-        for record in setup.read(names.decisions)
-        if orjson.loads(record.value or b"{}")["kind"] in RULES
-    ]
-    assert sum(map(len, expected.triggers.values())) > 10, "void: the stream triggers next to nothing"
-    assert expected.triggers == values_by_partition(setup.read(names.triggers), N_PARTITIONS)
-    assert expected.rule_decisions == values_by_partition(decisions, N_PARTITIONS)
-    assert expected.rows == committed_rows(setup.read(names.user_state))
-
-
 @pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
 def test_a_restarted_worker_goes_on_where_it_stopped(setup: Setup, tmp_path: Path, guarantee: str) -> None:
     """Two lives with a clean stop between leave what one run leaves; SIGTERM ends one in 5 s with 0."""
@@ -90,7 +72,7 @@ def test_a_restarted_worker_goes_on_where_it_stopped(setup: Setup, tmp_path: Pat
         assert worker.metric("nudge_events_consumed_total") == len(lines) - 800
         assert 0 == worker.metric("nudge_rebuilds_total")
         assert 0 == worker.terminate()[0]
-    assert_as_without_faults(setup)
+    assert_as_without_faults(setup, SETTINGS)
 
 
 def test_effects_carry_headers_and_dead_letters_their_bytes(setup: Setup, worker: WorkerProcess) -> None:
@@ -116,6 +98,41 @@ def test_effects_carry_headers_and_dead_letters_their_bytes(setup: Setup, worker
         assert b"nudge.recommendation.v1" == dict(record.headers)["ce_type"]
         user_id, slot = orjson.loads(record.value or b"{}")["user_id"], b"for_you"
         assert record.key == user_id.encode() + b"|" + slot
+
+
+def test_a_record_the_engine_fails_on_is_passed_by(setup: Setup, tmp_path: Path) -> None:
+    """A bug of ours costs the one record that meets it: it is quarantined, the others have their effects."""
+    lines = list(shop_stream(300, seed=8))
+    poison = event("Cart Viewed", user="u1", at=START + 9000.0, message_id="poison")
+    setup.produce_campaigns(campaigns())
+    setup.produce_events([*lines[:200], poison, *lines[200:]])
+    with WorkerProcess(setup.environment | SMALL, tmp_path / "worker.log", run=_FAILING) as worker:
+        worker.start()
+        wait_until("all applied", lambda: setup.applied() == len(lines) + 1)
+        assert 3 == worker.metric("nudge_rebuilds_total")
+        assert 0 == worker.terminate()[0]
+    codes = [dict(record.headers)["nudge.error.code"] for record in setup.read(setup.names.dead_letters)]
+    assert 1 == codes.count(b"poison")
+    assert poison in {record.value for record in setup.read(setup.names.dead_letters)}
+
+
+# Fault injection: the production worker, with an engine that has a bug.
+_FAILING = """
+import sys
+from stream.core.engine import Engine
+from stream.settings import Settings
+from stream.worker import run_worker
+
+process = Engine.process
+
+def failing(self, batch):
+    if any(b'"messageId":"poison"' in record.value for record in batch):
+        raise ZeroDivisionError("a bug")
+    return process(self, batch)
+
+Engine.process = failing
+sys.exit(run_worker(Settings()))
+"""
 
 
 async def _produce_items(setup: Setup, items: list[Item], extra: bytes) -> None:

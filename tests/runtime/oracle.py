@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+import orjson
+
 from schemas.catalogue import Campaign
 from schemas.codec import encode
 from stream.assembly import build_engine, build_models
@@ -17,6 +19,8 @@ from stream.runtime.consuming import LogRecord
 from stream.runtime.records import as_record
 from stream.runtime.statecodec import HEADER_KEY, encode_row, model_free, user_of
 from stream.settings import Settings
+from tests.runtime.shop_stream import campaigns
+from tests.runtime.topic_setup import Setup
 
 RULES = frozenset({"trigger", "suppression", "holdout"})
 
@@ -33,10 +37,10 @@ class Effects:
 
 
 def expected_effects(
-    settings: Settings, campaigns: Sequence[Campaign], records: Iterable[LogRecord], n_partitions: int
+    settings: Settings, active: Sequence[Campaign], records: Iterable[LogRecord], n_partitions: int
 ) -> Effects:
     """Run the engine over each partition's records, one after the other, without faults."""
-    reference = Reference(campaigns={campaign.campaign_id: campaign for campaign in campaigns})
+    reference = Reference(campaigns={campaign.campaign_id: campaign for campaign in active})
     models = build_models(settings)
     effects = Effects()
     by_partition: dict[int, list[Record]] = {p: [] for p in range(n_partitions)}
@@ -56,6 +60,34 @@ def expected_effects(
         for user, profile in engine.state.profiles.items():
             effects.rows[user] = model_free(encode_row(user, profile, engine.state.memory(user))[1])
     return effects
+
+
+def assert_as_without_faults(setup: Setup, settings: Settings) -> None:
+    """Compare all model-free effects on the topics with a fault-free run's, byte for byte and in order."""
+    names, n_partitions = setup.names, setup.kafka.partitions
+    expected = expected_effects(settings, campaigns(), setup.read(names.events), n_partitions)
+    decisions = setup.read(names.decisions)
+    rule_decisions = [record for record in decisions if _field(record, "kind") in RULES]
+    letters: dict[int, list[tuple[bytes | None, bytes | None]]] = {p: [] for p in range(n_partitions)}
+    for record in setup.read(names.dead_letters):
+        letters[record.partition].append((record.key, record.value))
+
+    assert sum(map(len, expected.triggers.values())) > 50, "void: the stream triggers next to nothing"
+    assert expected.triggers == values_by_partition(setup.read(names.triggers), n_partitions)
+    assert expected.dry_run == values_by_partition(setup.read(names.triggers_dry_run), n_partitions)
+    assert expected.rule_decisions == values_by_partition(rule_decisions, n_partitions)
+    assert expected.dead_letters == letters
+    assert expected.rows == committed_rows(setup.read(names.user_state))
+
+    decision_ids = [_field(record, "decision_id") for record in decisions]
+    recommendation_ids = [_field(record, "id") for record in setup.read(names.recommendations)]
+    assert len(decision_ids) == len(set(decision_ids))
+    assert len(recommendation_ids) == len(set(recommendation_ids))
+
+
+def _field(record: LogRecord, name: str) -> str:
+    value: str = orjson.loads(record.value or b"{}")[name]
+    return value
 
 
 def committed_rows(changelog: Iterable[LogRecord]) -> dict[str, bytes]:

@@ -37,9 +37,10 @@ class WorkerProcess:
     Its log goes to ``log``; it is killed when the context ends, whatever happened.
     """
 
-    def __init__(self, settings: Mapping[str, str], log: Path) -> None:
+    def __init__(self, settings: Mapping[str, str], log: Path, run: str = _RUN) -> None:
         self.port = free_port()
         self.log = log
+        self._run = run
         self._environment = {k: v for k, v in os.environ.items() if not k.startswith("NUDGE_KAFKA")}
         self._environment |= {f"NUDGE_{name}": value for name, value in settings.items()}
         self._environment |= {"NUDGE_METRICS_PORT": str(self.port), "PYTHONPATH": str(ROOT)}
@@ -62,7 +63,7 @@ class WorkerProcess:
         assert self._process is None or self._process.poll() is not None, "it runs already"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _RUN], cwd=ROOT, env=self._environment, stdout=log, stderr=log
+                [sys.executable, "-c", self._run], cwd=ROOT, env=self._environment, stdout=log, stderr=log
             )
 
     def wait_ready(self) -> None:
