@@ -277,7 +277,7 @@ def produce(
 
 @app.command()
 def demo(
-    seconds: Annotated[float, typer.Option(min=1, max=86_400, help="How long events are streamed.")] = 30.0,
+    seconds: Annotated[float, typer.Option(min=1, max=86_400, help="How long events are streamed.")] = 25.0,
     rate: Annotated[float, typer.Option(min=1, help="Events per second.")] = 500.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the shop and of the worker's draws.")] = 7,
     bootstrap: Annotated[str | None, typer.Option(help="A Kafka to use; default: its own.")] = None,
