@@ -60,6 +60,7 @@ class Properties(Struct, frozen=True):
     products: list[Product] = field(default_factory=list)
     query: str | None = None
     rating: str | Number | None = None
+    coupon: str | None = None
     promotion_id: Identifier | None = None
     decision_id: str | None = None
     campaign_id: Identifier | None = None

@@ -155,7 +155,6 @@ class Attribution:
 def _touches(event: Event, decision: OpenDecision) -> bool:
     if decision.kind == "recommendation":
         return event.item_id in decision.items
-    if event.kind is _K.ORDER:
-        return True
-    promotion = event.properties.promotion_id
-    return promotion is not None and str(promotion) == decision.action
+    # An order as such is no answer to an offer: people buy without one. Its coupon is.
+    named = (event.properties.promotion_id, event.properties.coupon)
+    return any(name is not None and str(name) == decision.action for name in named)

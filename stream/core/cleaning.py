@@ -61,22 +61,21 @@ class Cleaner:
     def advance(self, event: Event, header: Header, ingest_time: float) -> None:
         """Move the watermark to the event, never ahead of the broker's time + ``max_future_s``.
 
-        Where there is no broker clock, a jump of more than ``late_s`` waits for a second user.
+        Where there is no broker clock, a jump of more than ``late_s`` waits for a second user, and an event
+        that does not jump clears the suspicion: strays stand among ordinary events, a real gap does not.
         """
         time = min(event.time, ingest_time + self._config.max_future_s)
-        if time <= header.watermark:
-            return
-        jump = time - header.watermark > self._config.late_s and header.watermark > float("-inf")
-        if not (jump and self._config.confirm_jumps):
-            header.watermark = time
-            return
-        if header.jump_user not in {"", event.user} and header.jump_time > header.watermark:
+        jumps = time - header.watermark > self._config.late_s and header.watermark > float("-inf")
+        if not (jumps and self._config.confirm_jumps):
+            header.watermark = max(time, header.watermark)
+            header.jump_user = ""
+        elif header.jump_user in {"", event.user}:
+            header.jump_time = min(time, header.jump_time) if header.jump_user else time
+            header.jump_user = event.user
+        else:
             header.watermark = min(time, header.jump_time)
             header.jump_user = ""
             self.advance(event, header, ingest_time)  # from the confirmed time on
-            return
-        if header.jump_user == "" or header.jump_time <= header.watermark or time < header.jump_time:
-            header.jump_user, header.jump_time = event.user, time
 
     def _fault(self, event: Event, profile: Profile, header: Header, ingest_time: float) -> Rejected | None:
         config = self._config

@@ -56,13 +56,15 @@ class Messenger:
         if reason in {None, _R.HOLDOUT}:
             self._consume(campaign, occasion)
         choice: Choice | None = None
+        offer_decision_id = id_of("offer", trigger_id)
         if reason is None and campaign.offers and self._reference.offers:
-            offer_decision_id = id_of("offer", trigger_id)
             choice = self._desk.choose(offer_decision_id, occasion, outputs, campaign_id=campaign.campaign_id)
             if choice.offer == NOTHING:
                 reason = _R.NOTHING_CHOSEN
+        # What comes back from the message names the decision that waits for its reward: the offer's, if any.
+        decision_id = id_of("decision", trigger_id)
         decision = TriggerDecision(
-            decision_id=id_of("decision", trigger_id),
+            decision_id=decision_id if choice is None else offer_decision_id,
             policy=POLICY if choice is None else offers.POLICY,
             propensity=1.0 if choice is None else choice.propensity,
             explored=choice is not None and choice.explored,
@@ -77,7 +79,7 @@ class Messenger:
             outputs.counts[*count_of, "sent"] += 1
         else:
             outputs.counts[*count_of, "suppressed", reason.value] += 1
-        outputs.decisions.append(_logged(campaign, occasion, decision, reason))
+        outputs.decisions.append(_logged(campaign, occasion, decision, decision_id, reason))
 
     def _suppression(  # noqa: C901, PLR0911  one guard per reason, in their order
         self, campaign: Campaign, timer: Timer, occasion: Occasion
@@ -181,10 +183,14 @@ class Messenger:
 
 
 def _logged(
-    campaign: Campaign, occasion: Occasion, decision: TriggerDecision, reason: SuppressionReason | None
+    campaign: Campaign,
+    occasion: Occasion,
+    decision: TriggerDecision,
+    decision_id: str,
+    reason: SuppressionReason | None,
 ) -> Decision:
     return Decision(
-        decision_id=decision.decision_id,
+        decision_id=decision_id,
         kind="trigger" if reason is None else "holdout" if reason is _R.HOLDOUT else "suppression",
         user_id=occasion.user,
         campaign_id=campaign.campaign_id,

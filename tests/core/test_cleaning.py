@@ -152,6 +152,14 @@ def test_a_far_stray_does_not_hide_a_nearer_jump() -> None:
     assert 2 * DAY + 1 == advance(stray, fact(2 * DAY, user="b"), fact(2 * DAY + 1, user="c"))
 
 
+def test_strays_among_ordinary_events_confirm_nothing() -> None:
+    """Two users two days ahead, with an ordinary event between them: time goes on as before."""
+    strays = fact(2 * DAY, user="a"), fact(2 * DAY, user="b")
+
+    assert 60.0 == advance(strays[0], fact(60.0, user="c"), strays[1])
+    assert 120.0 == advance(strays[0], fact(60.0, user="c"), strays[1], fact(120.0, user="d"))
+
+
 def test_live_needs_no_confirmation() -> None:
     """Where the broker's clock bounds time, one user may jump."""
     assert 2 * DAY == advance(fact(2 * DAY, user="a"), confirm=False)

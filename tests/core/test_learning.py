@@ -235,6 +235,44 @@ def test_last_touch_attributes_where_no_decision_id_comes_back() -> None:
     assert (made, made) == (posterior.pulls, posterior.rewards)
 
 
+def test_an_order_answers_an_offer_by_its_coupon_alone() -> None:
+    """People buy without an offer: an order is a response when it names the offer, else it is none."""
+    stream = Driver(settings=Settings(**SMALL), offers=[offer("o1", value=1000.0)])
+    for n in range(40):
+        coupon: dict[str, Any] = {"coupon": "o1"} if n % 2 else {}
+        stream.pipe(
+            cart_seen(f"u{n}", n), event("Order Completed", user=f"u{n}", at=n + 0.5, products=[], **coupon)
+        )
+    actions = [d.action for d in offer_decisions(stream)]
+    answered = sum(action == "o1" for action in actions[1::2])
+    stream.advance(2 * DAY)
+    [posterior] = stream.models.offers.describe()
+
+    assert answered > 5
+    assert (actions.count("o1"), answered) == (posterior.pulls, posterior.rewards)
+
+
+def test_a_click_in_a_mail_rewards_the_offer_it_carried() -> None:
+    """The trigger names the decision that waits: echoing it as utm_content closes the loop."""
+    campaign = cart_campaign(delay_s=60.0, offers=True, consent=CampaignConsent(when_unknown="allow"))
+    settings = Settings(
+        **SMALL, campaigns={"holdout_share": 0.0, "lateness_s": 0.0}, offers={"min_interval_s": 1e9}
+    )
+    stream = Driver(settings=settings, campaigns=[campaign], offers=[offer("o1", value=1000.0)])
+    stream.pipe(*(event("Product Added", user=f"u{n}", at=n, product_id="p") for n in range(30)))
+    stream.advance(61)
+    triggers = stream.take("triggers")
+    for trigger in triggers:
+        content = {"campaign": {"content": trigger.decision.decision_id}}
+        user = str(trigger.recipient.user_id)
+        stream.pipe(event("Email Link Clicked", user=user, at=120, context=content))
+    stream.flush()
+    [posterior] = stream.models.offers.describe()
+
+    assert len(triggers) > 10
+    assert posterior.rewards >= len(triggers)
+
+
 def test_an_unanswered_offer_becomes_a_zero_and_a_refund_takes_a_reward_back() -> None:
     """Two sent: one unanswered (0 after a day), one ordered (1) and refunded (0 again): 3 pulls, 1 reward."""
     stream = Driver(settings=Settings(**SMALL), offers=[offer("o1", value=1e6)])
@@ -244,7 +282,8 @@ def test_an_unanswered_offer_becomes_a_zero_and_a_refund_takes_a_reward_back() -
         stream.pipe(cart_seen(user, at))
         [decision] = offer_decisions(stream)
         if decision.action == "o1" and stream.engine.state.header.spend["o1"] == 1:
-            stream.pipe(event("Order Completed", user=user, at=at + 0.25, products=[]))
+            echo = {"decision_id": decision.decision_id}
+            stream.pipe(event("Order Completed", user=user, at=at + 0.25, products=[], **echo))
             stream.pipe(event("Order Refunded", user=user, at=at + 0.5, products=[]))
     stream.advance(2 * DAY)
     [posterior] = stream.models.offers.describe()
