@@ -23,8 +23,8 @@ Number = Annotated[float, Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)]
 Identifier = str | int  # producers send numeric ids too; they become text
 
 
-class Product(Struct, frozen=True, gc=False):
-    """One product of a list, a cart or an order."""
+class Article(Struct, frozen=True, gc=False):
+    """What names and describes a product, alone or within a list."""
 
     product_id: Identifier | None = None
     sku: Identifier | None = None
@@ -34,22 +34,19 @@ class Product(Struct, frozen=True, gc=False):
     brand: str | None = None
     price: Number | None = None
     quantity: Number | None = None
+
+
+class Product(Article, frozen=True, gc=False):
+    """One product of a list, a cart or an order."""
+
     position: Number | None = None
 
 
-class Properties(Struct, frozen=True):
+class Properties(Article, frozen=True, gc=True):
     """The properties that the engine reads; everything else a producer sends is ignored."""
 
-    product_id: Identifier | None = None
-    sku: Identifier | None = None
-    variant: str | None = None
-    category: str | None = None
-    name: str | None = None
-    brand: str | None = None
-    price: Number | None = None
-    quantity: Number | None = None
-    currency: str | None = None
     position: str | Number | None = None  # a number in a list, a place's name for promotions
+    currency: str | None = None
     value: Number | None = None
     list_id: str | None = None
     cart_id: Identifier | None = None

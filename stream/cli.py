@@ -14,9 +14,9 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich.table import Table
 
 from schemas.codec import parse_time
+from stream.printing import show_report, show_validation
 from stream.reading import BadFileError
 from stream.settings import Settings
 from stream.terminal import ExitCode, fail, print_json, progress_bar, talk
@@ -84,7 +84,7 @@ def replay(
     if as_json:
         print_json(report)
         return
-    _show_report(report)
+    show_report(report)
     talk.print(f"results in {out}", markup=False)
 
 
@@ -111,7 +111,7 @@ def validate(
     if as_json:
         print_json(report)
     else:
-        _show_validation(report)
+        show_validation(report)
     if report["rejected"]:
         raise typer.Exit(ExitCode.FAILED_CHECK)
 
@@ -404,43 +404,6 @@ def _time(text: str, option: str) -> float:
         return parse_time(text)
     except ValueError:
         fail(ExitCode.USAGE, f"{option} {text!r} is not a time; write 2017-11-24 or 2017-11-24T16:00:00Z")
-
-
-def _show_report(report: dict[str, Any]) -> None:
-    events = report["events"]
-    talk.print(
-        f"{events['read']} events read: {events['accepted']} accepted ({events['unknown']} of unknown name), "
-        f"{events['duplicate']} duplicates, {sum(events['rejected'].values())} rejected "
-        f"{events['rejected'] or ''}; {report['throughput_events_per_s']:.0f} events/s",
-        markup=False,
-    )
-    table = Table("campaign", "armed", "cancelled", "pending", "eligible", "sent", "suppressed", box=None)
-    for campaign_id, funnel in report["campaigns"].items():
-        numbers = (str(funnel[name]) for name in ("armed", "cancelled", "pending", "eligible", "sent"))
-        reasons = ", ".join(f"{reason} {n}" for reason, n in funnel["suppressed"].items())
-        table.add_row(campaign_id, *numbers, reasons)
-    if report["campaigns"]:
-        talk.print(table)
-    recommend = report["models"]["recommend"]
-    if recommend["n"]:
-        talk.print(
-            f"recommendations: {report['outputs']['recommendations']} slates; test-then-train recall@10 "
-            f"{recommend['recall_at_10']:.4f} over {recommend['n']} events",
-            markup=False,
-        )
-
-
-def _show_validation(report: dict[str, Any]) -> None:
-    talk.print(f"{report['read']} lines, {report['valid']} valid", markup=False)
-    for code, n in report["rejected"].items():
-        talk.print(f"  {code}: {n}", style="red", markup=False)
-        for example in report["examples"][code]:
-            talk.print(f"    line {example['line']} {example['path']}: {example['message']}", markup=False)
-    for name, seen in report["unknown"].items():
-        hint = f" (did you mean {seen['nearest']!r}?)" if seen["nearest"] else ""
-        talk.print(f"  unknown event {name!r}: {seen['count']}{hint}", style="yellow", markup=False)
-    if report["out_of_order"]:
-        talk.print(f"  {report['out_of_order']} lines are older than the line above them", style="yellow")
 
 
 def main() -> None:

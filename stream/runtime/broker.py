@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -93,7 +94,7 @@ class Broker(Protocol):
         """Stop and remove the data directory if it was made for this broker."""
 
 
-class _LocalBroker:
+class _LocalBroker(ABC):
     """What both brokers share: a process, a log, a data directory, a readiness wait."""
 
     name = ""
@@ -180,12 +181,13 @@ class _LocalBroker:
     def __exit__(self, *_exc: object) -> None:
         self.close()
 
+    @abstractmethod
     def _prepare(self) -> None:
         """Find or fetch what the command needs."""
 
+    @abstractmethod
     def _command(self) -> list[str]:
         """Absolute command line of the broker on `_ports`, its files written."""
-        raise NotImplementedError
 
     def _launch(self) -> None:
         command = self._command()
