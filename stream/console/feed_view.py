@@ -25,8 +25,8 @@ MAX_MONEY = 1e12  # the contract's limit of any number
 NO_OFFER = "nothing"
 
 _WORDS = {
-    "follows_history": "goes with {}",
-    "follows_last_item": "often follows {}",
+    "follows_history": "goes with",
+    "follows_last_item": "often follows",
     "similar_taste": "similar taste",
     "popular_now": "popular now",
     "popular_today": "popular today",
@@ -318,7 +318,7 @@ class FeedView:
     def _reason(self, reason: str) -> str:
         code, _, item_id = reason.partition(":")
         words = _WORDS.get(code, code.replace("_", " "))
-        return words.format(self.name(item_id) if item_id else "your history")
+        return f"{words} {self.name(item_id)}" if item_id else words
 
 
 def _offer_summary(shown: ShownOffer) -> dict[str, Any]:
