@@ -35,6 +35,7 @@ _WORDS = {
     "popular_all_time": "popular",
     "recent_activity": "active lately",
 }
+_OF_HISTORY = {"follows_history", "follows_last_item"}
 _WHY = {"cart_abandonment": "left in cart", "browse_abandonment": "viewed again"}
 
 
@@ -318,7 +319,9 @@ class FeedView:
     def _reason(self, reason: str) -> str:
         code, _, item_id = reason.partition(":")
         words = _WORDS.get(code, code.replace("_", " "))
-        return f"{words} {self.name(item_id)}" if item_id else words
+        if code not in _OF_HISTORY:
+            return words
+        return f"{words} {self.name(item_id) if item_id else 'your history'}"
 
 
 def _offer_summary(shown: ShownOffer) -> dict[str, Any]:
