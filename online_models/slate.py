@@ -57,6 +57,8 @@ SOURCE_OF = {
 }
 SOURCES = tuple(Source)
 LIFT_OF_SOURCE = np.array([[SOURCE_OF[code] is source for source in SOURCES] for code in CODES], np.float64)
+FOLLOWS_HISTORY = CODES.index(ReasonCode.FOLLOWS_HISTORY)
+FOLLOWS_LAST_ITEM = CODES.index(ReasonCode.FOLLOWS_LAST_ITEM)
 N_REASONS = 3
 
 
@@ -199,9 +201,9 @@ class Slate:
         )
 
     def _named_cause(self, code: int, cause: str | None) -> str | None:
-        if CODES[code] is ReasonCode.FOLLOWS_HISTORY:
+        if code == FOLLOWS_HISTORY:
             return cause
-        if CODES[code] is ReasonCode.FOLLOWS_LAST_ITEM and self._history:
+        if code == FOLLOWS_LAST_ITEM and self._history:
             return self._history[0]
         return None
 

@@ -60,9 +60,7 @@ class Recommender:
         factors = memory.factors if personal else b""
         slate = self._blend.propose(history, event.time, 0.0 if history else None, excluded, factors)
         shown = [
-            RecommendedItem(
-                item.item_id, round(item.score, 6), item.source.value, [*map(_text, item.reasons)]
-            )
+            RecommendedItem(item.item_id, round(item.score, 6), str(item.source), [*map(_text, item.reasons)])
             for item in slate.top(self._config.n_items, self._reference.may_show)
         ]
         if not shown:
@@ -108,4 +106,4 @@ class Recommender:
 
 def _text(reason: Reason) -> str:
     """``follows_history:p17`` where a history item is the reason, else the code alone."""
-    return f"{reason.code.value}:{reason.item_id}" if reason.item_id else reason.code.value
+    return f"{reason.code}:{reason.item_id}" if reason.item_id else str(reason.code)
