@@ -83,30 +83,42 @@ class Attribution:
     def open(self, decision_id: str, decision: OpenDecision, user: str, memory: ModelMemory) -> None:
         """Remember a decision until its deadline; the oldest goes when a user has too many."""
         memory.open[decision_id] = decision
-        self._state.schedule(decision.deadline, user, "decision", decision_id)
         if len(memory.open) > self._config.max_open:
             del memory.open[next(iter(memory.open))]
+        if (
+            not memory.due_at
+        ):  # one entry a user: the heap of a partition stays as small as its users are many
+            memory.due_at = decision.deadline
+            self._state.schedule(decision.deadline, user, "decisions", "")
 
     def expire(self, due: Due) -> list[Feedback]:
         """Close what was not answered in time: reward 0."""
         state = self._state
-        if due.kind == "impression":
-            profile = state.profile(due.user)
-            late = [i for i in profile.impressions if i.item_id == due.ref and i.deadline <= due.at]
-            if late:
-                profile.impressions = [i for i in profile.impressions if i not in late]
-                state.dirty.add(due.user)
+        profile, memory = state.profile(due.user), state.memory(due.user)
+        if due.kind == "impressions" and due.at == profile.impressions_due_at:
+            late = [i for i in profile.impressions if i.deadline <= due.at]
+            profile.impressions = [i for i in profile.impressions if i.deadline > due.at]
+            profile.impressions_due_at = self._again(due, [i.deadline for i in profile.impressions])
             return [Feedback("click", i.item_id, i.slots, 0.0) for i in late]
-        memory = state.memory(due.user)
-        decision = memory.open.get(due.ref)
-        if decision is None or decision.deadline > due.at:
-            return []
-        del memory.open[due.ref]
-        state.dirty.add(due.user)
-        if decision.kind == REWARDED:
-            return []
-        action = decision.action if decision.kind == "offer" else due.ref
-        return [Feedback(decision.kind, action, decision.features, 0.0)]
+        if due.kind == "decisions" and due.at == memory.due_at:
+            overdue = {ref: d for ref, d in memory.open.items() if d.deadline <= due.at}
+            for ref in overdue:
+                del memory.open[ref]
+            memory.due_at = self._again(due, [d.deadline for d in memory.open.values()])
+            return [
+                Feedback(d.kind, d.action if d.kind == "offer" else ref, d.features, 0.0)
+                for ref, d in overdue.items()
+                if d.kind != REWARDED
+            ]
+        return []
+
+    def _again(self, due: Due, deadlines: list[float]) -> float:
+        """Schedule the next look at what is still open; return its time, 0 for none."""
+        self._state.dirty.add(due.user)
+        if not deadlines:
+            return 0.0
+        self._state.schedule(min(deadlines), due.user, due.kind, "")
+        return min(deadlines)
 
     def _shown(self, moment: Moment) -> None:
         event, profile = moment.event, moment.profile
@@ -115,7 +127,9 @@ class Attribution:
             slots = self._slots_of(click_features(event, product, place, profile))
             item_id = str(product.product_id)
             profile.impressions.append(Impression(item_id, slots, deadline))
-            self._state.schedule(deadline, event.user, "impression", item_id)
+        if profile.impressions and not profile.impressions_due_at:
+            profile.impressions_due_at = deadline
+            self._state.schedule(deadline, event.user, "impressions", "")
         del profile.impressions[: -self._config.max_impressions]
 
     def _clicked(self, moment: Moment) -> list[Feedback]:

@@ -49,9 +49,12 @@ class Learner:
         blend, time = self._models.blend, moment.event.time
         history = moment.history
         for item_id in moment.fresh:
-            slate = blend.propose(history, time, moment.gap_s, frozenset(history), memory.factors)
-            self._models.recommend_metrics.update(slate.rank_of(item_id))
-            blend.learn_one(slate, item_id)
+            rank = None
+            if item_id in blend.vocabulary:  # an item nobody has met is no candidate of any source
+                slate = blend.propose(history, time, moment.gap_s, frozenset(history), memory.factors)
+                rank = slate.rank_of(item_id)
+                blend.learn_one(slate, item_id)
+            self._models.recommend_metrics.update(rank)
             memory.factors = blend.observe(item_id, history, time, 1.0, repeat=False, memory=memory.factors)
             history = [item_id, *history][:64]
         for item_id in moment.repeated:

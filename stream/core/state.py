@@ -53,6 +53,7 @@ class ModelMemory(Struct, array_like=True):
 
     factors: bytes = b""
     open: dict[str, OpenDecision] = field(default_factory=dict)
+    due_at: float = 0.0  # when open decisions are looked at next; 0: nothing is scheduled
 
 
 class Profile(Struct, array_like=True):
@@ -84,6 +85,7 @@ class Profile(Struct, array_like=True):
     cap_count: int = 0
     campaign_day: dict[str, list[int]] = field(default_factory=dict)  # campaign -> [day, count]
     impressions: list[Impression] = field(default_factory=list)
+    impressions_due_at: float = 0.0  # when they are looked at next; 0: nothing is scheduled
 
     @property
     def refuses(self) -> bool:
@@ -208,6 +210,8 @@ class PartitionState:
             self.memories[user] = memory
             for ref, timer in profile.timers.items():
                 self._due.append(Due(timer.due + lateness_s, user, "campaign", ref))
-            self._due.extend(Due(i.deadline, user, "impression", i.item_id) for i in profile.impressions)
-            self._due.extend(Due(o.deadline, user, "decision", ref) for ref, o in memory.open.items())
+            if profile.impressions_due_at:
+                self._due.append(Due(profile.impressions_due_at, user, "impressions", ""))
+            if memory.due_at:
+                self._due.append(Due(memory.due_at, user, "decisions", ""))
         heapify(self._due)

@@ -232,6 +232,21 @@ def test_a_refusal_is_not_forgotten_for_room() -> None:
     assert (["email"], []) == (kept.unsubscribed, kept.ring)
 
 
+def test_what_waits_is_bounded_by_the_users() -> None:
+    """A day of slates and list impressions of three users leaves at most two entries for each of them."""
+    stream = Driver(settings=Settings(max_items=256, recommend={"min_interval_s": 1.0}), batch_size=100)
+    for n in range(600):
+        user, at = f"u{n % 3}", 60.0 * n
+        stream.pipe(event("Product Viewed", user=user, at=at, product_id=f"p{n % 200}"))
+        stream.pipe(
+            event("Product List Viewed", user=user, at=at + 1, products=[{"product_id": f"p{n % 7}"}])
+        )
+    stream.flush()
+
+    assert 500 < len(stream.take("recommendations"))
+    assert len(stream.engine.state._due) <= 6
+
+
 def test_the_flow_fits_on_one_screen() -> None:
     """The two methods that are the program stay short enough to read at a glance."""
     lines = sum(
