@@ -85,9 +85,8 @@ class Attribution:
         memory.open[decision_id] = decision
         if len(memory.open) > self._config.max_open:
             del memory.open[next(iter(memory.open))]
-        if (
-            not memory.due_at
-        ):  # one entry a user: the heap of a partition stays as small as its users are many
+        # One entry a user: the heap of a partition stays as small as its users are many.
+        if not memory.due_at:
             memory.due_at = decision.deadline
             self._state.schedule(decision.deadline, user, "decisions", "")
 
