@@ -184,12 +184,11 @@ class OnlineBlend:
             message = f"event time {at}; a time within ±{MAX_TIME_S:g} s is needed"
             raise ValueError(message)
         vocabulary, cooccurrence, popularity = self.vocabulary, self.cooccurrence, self.popularity
-        get = vocabulary.row
-        rows = [get(item_id) for item_id in history[:MAX_HISTORY]]
+        rows = vocabulary.rows(history[:MAX_HISTORY])
         n_history = len(rows)
         self._history[:n_history] = rows
         self._call = call = self._call + 1
-        excluded = np.array([row for row in map(get, exclude) if row >= 0], np.int32)
+        excluded = np.array([row for row in vocabulary.rows(exclude) if row >= 0], np.int32)
         if len(excluded):
             self._seen[excluded] = call << 32 | EXCLUDED
         n_hits = neighbours(
@@ -305,11 +304,11 @@ class OnlineBlend:
         self.popularity.learn_row(row, at, weight)
         if repeat:
             return memory
-        get = self.vocabulary.row
         if self.factors is None:
-            self.cooccurrence.learn_row(row, [get(j) for j in history[: self.cooccurrence.ring]], at, weight)
+            rows = self.vocabulary.rows(history[: self.cooccurrence.ring])
+            self.cooccurrence.learn_row(row, rows, at, weight)
             return memory
-        rows = [get(j) for j in history[:MAX_HISTORY]]
+        rows = self.vocabulary.rows(history[:MAX_HISTORY])
         self.cooccurrence.learn_row(row, rows[: self.cooccurrence.ring], at, weight)
         return self.factors.learn_one(row, np.array(rows, np.int32), at, weight, memory)
 
