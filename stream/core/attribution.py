@@ -91,25 +91,25 @@ class Attribution:
             self._state.schedule(decision.deadline, user, "decisions", "")
 
     def expire(self, due: Due) -> list[Feedback]:
-        """Close what was not answered in time: reward 0."""
-        state = self._state
-        profile, memory = state.profile(due.user), state.memory(due.user)
+        """Close what was not answered in time: reward 0, if its user still lets us learn."""
+        profile, memory = self._state.profile(due.user), self._state.memory(due.user)
+        feedback: list[Feedback] = []
         if due.kind == "impressions" and due.at == profile.impressions_due_at:
             late = [i for i in profile.impressions if i.deadline <= due.at]
             profile.impressions = [i for i in profile.impressions if i.deadline > due.at]
             profile.impressions_due_at = self._again(due, [i.deadline for i in profile.impressions])
-            return [Feedback("click", i.item_id, i.slots, 0.0) for i in late]
-        if due.kind == "decisions" and due.at == memory.due_at:
+            feedback = [Feedback("click", i.item_id, i.slots, 0.0) for i in late]
+        elif due.kind == "decisions" and due.at == memory.due_at:
             overdue = {ref: d for ref, d in memory.open.items() if d.deadline <= due.at}
             for ref in overdue:
                 del memory.open[ref]
             memory.due_at = self._again(due, [d.deadline for d in memory.open.values()])
-            return [
+            feedback = [
                 Feedback(d.kind, d.action if d.kind == "offer" else ref, d.features, 0.0)
                 for ref, d in overdue.items()
                 if d.kind != REWARDED
             ]
-        return []
+        return feedback if profile.lets_learn else []
 
     def _again(self, due: Due, deadlines: list[float]) -> float:
         """Schedule the next look at what is still open; return its time, 0 for none."""

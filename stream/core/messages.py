@@ -177,9 +177,12 @@ class Messenger:
         )
 
     def _day(self, occasion: Occasion) -> int:
-        """Number of the user's calendar day; an unknown zone counts as the default one."""
+        """Number of the user's calendar day; an unknown zone counts as the default one.
+
+        It never goes back: a timer that fires late, or a user who travels west, does not empty a day's cap.
+        """
         zone = _zone(occasion.profile.time_zone or "") or _zone(self._policy.default_time_zone) or UTC
-        return datetime.fromtimestamp(occasion.now, zone).toordinal()
+        return max(datetime.fromtimestamp(occasion.now, zone).toordinal(), occasion.profile.cap_day)
 
 
 def _logged(

@@ -47,7 +47,7 @@ class Moment:
 def update(event: Event, profile: Profile, *, on_time: bool) -> Moment:
     """Apply an accepted event to its user's profile and say what was new in it."""
     gap_s = max(0.0, event.time - profile.last_seen) if profile.n_events else None
-    teaches = on_time and profile.consent.get("learn", True)
+    teaches = on_time and profile.lets_learn
     moment = Moment(event, profile, on_time, teaches, gap_s, [], [], profile.ring)
     if profile.n_events == 0:
         profile.first_seen = event.time

@@ -88,6 +88,11 @@ class Profile(Struct, array_like=True):
     impressions_due_at: float = 0.0  # when they are looked at next; 0: nothing is scheduled
 
     @property
+    def lets_learn(self) -> bool:
+        """Whether models may learn from the user: unless the answer was no."""
+        return self.consent.get("learn", True)
+
+    @property
     def refuses(self) -> bool:
         """Whether the user unsubscribed from a channel or denied a purpose."""
         return bool(self.unsubscribed) or False in self.consent.values()

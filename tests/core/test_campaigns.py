@@ -217,6 +217,17 @@ def test_the_daily_cap_is_a_calendar_day_in_the_users_zone() -> None:
     assert {"Asia/Tokyo": ["p1", "p2"], "UTC": ["p1"], "Not/AZone": ["p1"]} == zones
 
 
+def test_a_day_that_has_passed_does_not_empty_the_cap() -> None:
+    """Cap 1: a message of today; a cart event of yesterday that came late; another of today: one is sent."""
+    stream = driver(policy={"daily_cap": 1, "cooldowns": False})
+    stream.pipe(carted(DAY, "p1"), event("Cart Viewed", user="u2", at=DAY + 3901))
+    stream.pipe(carted(DAY - 5000, "p2"), event("Cart Viewed", user="u2", at=DAY + 3902))
+    stream.pipe(carted(DAY + 4000, "p3"))
+    stream.advance(DAY)
+
+    assert (["p1"], ["frequency_capped"] * 2) == (sent(stream), suppressed(stream))
+
+
 def test_transactional_messages_are_exempt_from_caps_and_holdout() -> None:
     """Message class transactional: no cap, no cooldown, no holdout; consent still counts."""
     stream = driver(

@@ -101,6 +101,20 @@ def test_a_user_who_refuses_learning_changes_no_model() -> None:
     assert 2 == stream.engine.state.profile("u1").n_views
 
 
+def test_what_was_shown_before_a_refusal_is_not_learned_after_it() -> None:
+    """The impressions of a user who then refuses expire without teaching anybody."""
+    stream = Driver(settings=Settings(**SMALL))
+    stream.pipe(
+        shown("u1", 0, "a", "b"), event("Consent Changed", user="u1", at=5, purposes={"learn": False})
+    )
+    stream.flush()
+    before = stream.models.fold.digest()
+    stream.advance(2 * DAY)
+
+    assert before == stream.models.fold.digest()
+    assert [] == stream.engine.state.profile("u1").impressions
+
+
 def test_a_user_who_refuses_personalisation_gets_what_everybody_gets() -> None:
     """Without history the slate is that of an unknown user, less what this one has seen."""
     stream = Driver(settings=Settings(**SMALL, recommend={"min_interval_s": 1e6}))
