@@ -229,7 +229,7 @@ class DataPlane(mode.Service):
 
     async def _rebuild(self, partition: int, error: Exception) -> None:
         """Throw a partition's task away and restore it from the log, a bounded number of times."""
-        now = time.monotonic()
+        now, epoch = time.monotonic(), self._epoch
         self._rebuilds.append(now)
         while self._rebuilds[0] < now - REBUILD_WINDOW_S:
             self._rebuilds.popleft()
@@ -244,10 +244,12 @@ class DataPlane(mode.Service):
             ) from error
         self._metrics["rebuilds"].inc()
         await self._drop([partition])
+        if epoch != self._epoch:
+            return  # a rebalance came meanwhile: whoever has the partition now opens it
         # Fenced means that somebody else owns the partition, and the group will tell us within a session. If
         # it says nothing by then, the partition is still ours and the broker merely ended a slow transaction.
         pause = self._settings.kafka.session_timeout_ms / 1000 if fenced else REBUILD_PAUSE_S
-        self._open(partition, self._epoch, pause)
+        self._open(partition, epoch, pause)
 
     def _open(self, partition: int, epoch: int, pause_s: float = 0.0) -> None:
         self._opening[partition] = self._spawn(
@@ -256,9 +258,11 @@ class DataPlane(mode.Service):
 
     async def _open_task(self, partition: int, epoch: int, pause_s: float) -> None:
         """Open a partition, as often as it takes while the broker is away, and give it to the loop."""
-        me, deadline = asyncio.current_task(), time.monotonic() + DEAD_S
+        deadline = time.monotonic() + DEAD_S
         while True:
             await asyncio.sleep(pause_s)
+            if not self._still_opens(partition, epoch):
+                return  # to open it now would fence its new owner
             task = PartitionTask(self._shared, self._consumer, partition)
             try:
                 await task.open()
@@ -276,13 +280,20 @@ class DataPlane(mode.Service):
             except BaseException:
                 await task.close()
                 raise
-        if epoch != self._epoch or self._opening.get(partition) is not me:
+        if not self._still_opens(partition, epoch):
             await task.close()
             return
         del self._opening[partition]
         self._owned[partition] = task
         self._consumer.seek(task.source, task.position)
         self._consumer.resume(task.source)
+
+    def _still_opens(self, partition: int, epoch: int) -> bool:
+        """Whether the task that asks is the one to open a partition; a rebalance may have come meanwhile."""
+        mine = self._opening.get(partition) is asyncio.current_task()
+        if mine and epoch != self._epoch:
+            del self._opening[partition]
+        return mine and epoch == self._epoch
 
     async def _tick_idle(self) -> None:
         for partition, task in list(self._owned.items()):
