@@ -19,7 +19,7 @@ from schemas.codec import parse_time
 from stream.printing import show_report, show_validation
 from stream.reading import BadFileError
 from stream.settings import Settings
-from stream.terminal import ExitCode, fail, print_json, progress_bar, talk
+from stream.terminal import ExitCode, fail, print_json, progress_bar, say
 
 __all__ = ["main"]
 
@@ -85,7 +85,7 @@ def replay(
         print_json(report)
         return
     show_report(report)
-    talk.print(f"results in {out}", markup=False)
+    say(f"results in {out}")
 
 
 @app.command()
@@ -104,7 +104,7 @@ def validate(
         campaigns = read_campaigns(file)
         if as_json:
             print_json({"campaigns": sorted(campaigns)})
-        talk.print(f"{len(campaigns)} campaigns are valid", markup=False)
+        say(f"{len(campaigns)} campaigns are valid")
         return
     with progress_bar(f"checking {file.name}") as progress:
         report = validate_events(file, progress)
@@ -160,11 +160,10 @@ def import_(
     if as_json:
         sys.stderr.buffer.write(orjson.dumps(asdict(report)) + b"\n")
         return
-    talk.print(
+    say(
         f"{report.read} lines read, {report.written} events written, "
         f"{report.dropped_outside} outside the window, "
-        f"{sum(report.malformed.values())} malformed {report.malformed or ''}",
-        markup=False,
+        f"{sum(report.malformed.values())} malformed {report.malformed or ''}"
     )
 
 
@@ -268,10 +267,9 @@ def produce(
     if as_json:
         print_json({"topic": name, "sent": report.sent, "without_key": report.without_key})
         return
-    talk.print(
+    say(
         f"{report.sent} records written to {name}, {report.without_key} of them without a key, "
-        f"in {report.seconds:.1f} s",
-        markup=False,
+        f"in {report.seconds:.1f} s"
     )
 
 
@@ -325,7 +323,7 @@ def schemas_write(folder: Annotated[Path, typer.Argument()] = PUBLISHED) -> None
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in published().items():
         (folder / name).write_text(text)
-        talk.print(str(folder / name), markup=False)
+        say(str(folder / name))
 
 
 @schemas_app.command("check")
@@ -339,7 +337,7 @@ def schemas_check(folder: Annotated[Path, typer.Argument()] = PUBLISHED) -> None
         if not (folder / name).is_file() or (folder / name).read_text() != text
     ]
     for name in stale:
-        talk.print(f"stale: {folder / name} (nudge schemas write)", style="red", markup=False)
+        say(f"stale: {folder / name} (nudge schemas write)", style="red")
     if stale:
         raise typer.Exit(ExitCode.FAILED_CHECK)
 
@@ -354,7 +352,7 @@ def config_show() -> None:
 def config_check() -> None:
     """End with 78 if the settings cannot be used."""
     _settings()
-    talk.print("the settings are valid", markup=False)
+    say("the settings are valid")
 
 
 def _topics(bootstrap: str | None, *, make: bool, as_json: bool) -> None:
@@ -375,9 +373,9 @@ def _topics(bootstrap: str | None, *, make: bool, as_json: bool) -> None:
         print_json([{"action": c.action, "topic": c.topic, "detail": c.detail} for c in changes])
     for change in changes:
         done = "created" if make and change.action == "create" else change.action
-        talk.print(f"{done:10} {change.topic}: {change.detail}", markup=False, soft_wrap=True)
+        say(f"{done:10} {change.topic}: {change.detail}")
     if not changes:
-        talk.print("the topics are as declared", markup=False)
+        say("the topics are as declared")
     # A setting that differs may be the operator's will; a partition count that differs cannot work.
     if any(change.action == "partitions" if make else True for change in changes):
         raise typer.Exit(ExitCode.FAILED_CHECK)

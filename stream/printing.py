@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from stream.terminal import talk
+from stream.terminal import say, talk
 
 __all__ = ["show_report", "show_validation"]
 
@@ -14,11 +14,10 @@ __all__ = ["show_report", "show_validation"]
 def show_report(report: dict[str, Any]) -> None:
     """Print what a replay counted: events, the funnel of each campaign, the quality of slates."""
     events = report["events"]
-    talk.print(
+    say(
         f"{events['read']} events read: {events['accepted']} accepted ({events['unknown']} of unknown name), "
         f"{events['duplicate']} duplicates, {sum(events['rejected'].values())} rejected "
-        f"{events['rejected'] or ''}; {report['throughput_events_per_s']:.0f} events/s",
-        markup=False,
+        f"{events['rejected'] or ''}; {report['throughput_events_per_s']:.0f} events/s"
     )
     table = Table("campaign", "armed", "cancelled", "pending", "eligible", "sent", "suppressed", box=None)
     for campaign_id, funnel in report["campaigns"].items():
@@ -29,22 +28,21 @@ def show_report(report: dict[str, Any]) -> None:
         talk.print(table)
     recommend = report["models"]["recommend"]
     if recommend["n"]:
-        talk.print(
+        say(
             f"recommendations: {report['outputs']['recommendations']} slates; test-then-train recall@10 "
-            f"{recommend['recall_at_10']:.4f} over {recommend['n']} events",
-            markup=False,
+            f"{recommend['recall_at_10']:.4f} over {recommend['n']} events"
         )
 
 
 def show_validation(report: dict[str, Any]) -> None:
     """Print what a file of events would lead to, with examples of what is wrong."""
-    talk.print(f"{report['read']} lines, {report['valid']} valid", markup=False)
+    say(f"{report['read']} lines, {report['valid']} valid")
     for code, n in report["rejected"].items():
-        talk.print(f"  {code}: {n}", style="red", markup=False)
+        say(f"  {code}: {n}", style="red")
         for example in report["examples"][code]:
-            talk.print(f"    line {example['line']} {example['path']}: {example['message']}", markup=False)
+            say(f"    line {example['line']} {example['path']}: {example['message']}")
     for name, seen in report["unknown"].items():
         hint = f" (did you mean {seen['nearest']!r}?)" if seen["nearest"] else ""
-        talk.print(f"  unknown event {name!r}: {seen['count']}{hint}", style="yellow", markup=False)
+        say(f"  unknown event {name!r}: {seen['count']}{hint}", style="yellow")
     if report["out_of_order"]:
-        talk.print(f"  {report['out_of_order']} lines are older than the line above them", style="yellow")
+        say(f"  {report['out_of_order']} lines are older than the line above them", style="yellow")

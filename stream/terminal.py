@@ -21,7 +21,7 @@ from rich.progress import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["ExitCode", "fail", "print_json", "progress_bar", "talk"]
+__all__ = ["ExitCode", "fail", "print_json", "progress_bar", "say", "talk"]
 
 talk = Console(stderr=True, highlight=False)
 
@@ -40,8 +40,13 @@ class ExitCode(IntEnum):
 
 def fail(code: ExitCode, message: str) -> NoReturn:
     """Say what is wrong on stderr and end with a code."""
-    talk.print(f"nudge: {message}", style="red", markup=False)
+    say(f"nudge: {message}", style="red")
     raise SystemExit(int(code))
+
+
+def say(text: str, style: str = "") -> None:
+    """Write a line to stderr as it is: no markup, no wrapping, so that programs may read it too."""
+    talk.print(text, style=style, markup=False, soft_wrap=True)
 
 
 def print_json(data: Any) -> None:
