@@ -2,7 +2,8 @@
 
 The order of the checks is the order of :class:`schemas.SuppressionReason`. The holdout comes after all
 that could have stopped the message, and a held-out message consumes caps and cooldown like a sent one,
-else the lift that it measures is biased. An offer is drawn last, so nothing drops it later.
+else the lift that it measures is biased. An offer is drawn last, so nothing drops it later; to choose
+"nothing" for somebody consumes like a message, too, for it is one of the treatments that are compared.
 """
 
 from __future__ import annotations
