@@ -10,6 +10,7 @@ import base64
 import math
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -184,6 +185,7 @@ def headers_of(output: Recommendation | Trigger | Decision, source: str = "nudge
     ]
 
 
+@lru_cache(maxsize=4096)  # one moment stands in several fields of several outputs
 def rfc3339(time: float) -> str:
     """Seconds since the epoch as RFC 3339 UTC with milliseconds.
 

@@ -88,23 +88,26 @@ def _records(path: Path, kind: type[T]) -> Iterator[T]:
             raise BadFileError(message) from error
 
 
-def _documents(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield (line, mapping) of each campaign in a file; YAML is a superset of JSON."""
+def _documents(path: Path) -> list[tuple[int, Any]]:
+    """Read (line, mapping) of each campaign in a file; YAML is a superset of JSON."""
     text = b"\n".join(open_lines(path)).decode(errors="replace")
     try:
-        for node in yaml.compose_all(text, Loader=yaml.SafeLoader):
-            data = yaml.SafeLoader("").construct_document(node)
-            nodes = node.value if isinstance(data, list) else [node]
-            for inner, value in zip(nodes, data if isinstance(data, list) else [data], strict=True):
-                yield inner.start_mark.line + 1, value
+        return list(_yaml_documents(text))
     except yaml.YAMLError as error:
-        lines = [line for line in text.splitlines() if line.strip()]
+        lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
         try:
-            rows = [msgspec.json.decode(line) for line in lines]
+            return [(number, msgspec.json.decode(line)) for number, line in lines]
         except msgspec.DecodeError:
             message = f"{path}: neither YAML nor JSON: {str(error).splitlines()[0]}"
             raise BadFileError(message) from error
-        yield from enumerate(rows, 1)
+
+
+def _yaml_documents(text: str) -> Iterator[tuple[int, Any]]:
+    for node in yaml.compose_all(text, Loader=yaml.SafeLoader):
+        data = yaml.SafeLoader("").construct_document(node)
+        nodes = node.value if isinstance(data, list) else [node]
+        for inner, value in zip(nodes, data if isinstance(data, list) else [data], strict=True):
+            yield inner.start_mark.line + 1, value
 
 
 def _campaign(path: Path, line: int, data: Any) -> Campaign:

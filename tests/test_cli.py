@@ -159,6 +159,18 @@ def test_campaigns_may_be_a_folder_of_files(tmp_path: Path) -> None:
     assert "defined twice" in twice.stderr.decode()
 
 
+def test_campaigns_may_be_json_lines(tmp_path: Path) -> None:
+    """One campaign a line, as the campaigns topic holds them; an error names its line."""
+    path = tmp_path / "campaigns.yaml"
+    second = CAMPAIGN | {"campaign_id": "second"}
+    path.write_text(json.dumps(CAMPAIGN) + "\n\n" + json.dumps(second) + "\n")
+    done = nudge("validate", path, "--json")
+    assert {"campaigns": ["cart", "second"]} == json.loads(done.stdout)
+
+    path.write_text(json.dumps(CAMPAIGN) + "\n\n" + json.dumps(second | {"delay_s": -1}) + "\n")
+    assert f"{path}:3" in nudge("validate", path).stderr.decode()
+
+
 def test_bad_configuration_is_78(tmp_path: Path) -> None:
     """A setting out of bounds, and a production profile that leaves consent open."""
     bad = nudge("config", "check", environment={"NUDGE_CAMPAIGNS__HOLDOUT_SHARE": "2"})

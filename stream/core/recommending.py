@@ -59,9 +59,10 @@ class Recommender:
         excluded = frozenset(profile.ring).union(profile.bought)
         factors = memory.factors if personal else b""
         slate = self._blend.propose(history, event.time, 0.0 if history else None, excluded, factors)
+        allowed = self._reference.may_show if self._reference.items else None
         shown = [
             RecommendedItem(item.item_id, round(item.score, 6), str(item.source), [*map(_text, item.reasons)])
-            for item in slate.top(self._config.n_items, self._reference.may_show)
+            for item in slate.top(self._config.n_items, allowed)
         ]
         if not shown:
             outputs.counts["recommendation", "empty"] += 1
