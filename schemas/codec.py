@@ -38,7 +38,6 @@ MAX_RECORD_BYTES = 65_536
 MAX_DEPTH = 8
 MAX_KEYS = 64
 MAX_ID_LENGTH = 128
-MAX_TEXT_LENGTH = 1024
 
 _TRACK = msgspec.json.Decoder(Track)
 _NO_PROPERTIES = Properties()

@@ -40,6 +40,7 @@ OutputKind = Literal["recommendations", "triggers", "decisions", "dead_letters"]
 
 def event(
     name: str,
+    /,
     *,
     user: str,
     at: float,

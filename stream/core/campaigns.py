@@ -37,6 +37,7 @@ CANCELLING: dict[str, frozenset[EventKind]] = {
     "browse_abandonment": frozenset({_K.ORDER, _K.CART_ADD}),
 }
 _SEPARATOR = "\x1f"
+MAX_TEXT = 256  # characters of a name that a timer keeps: 64 timers must fit into one record of the changelog
 
 
 class Campaigns:
@@ -112,7 +113,7 @@ class Campaigns:
             return
         due = event.time + campaign.delay_s
         context = {"product_id": item_id} | {
-            name: value
+            name: value[:MAX_TEXT] if isinstance(value, str) else value
             for name in ("name", "category", "brand", "price", "quantity")
             if (value := getattr(item, name)) is not None
         }

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 __all__ = ["OFFER_FEATURES", "click_features", "offer_context"]
 
 OFFER_FEATURES = ("bias", "orders", "views", "adds", "tenure_days", "cart_now", "message", "known")
-SESSION_LONG_S = 600.0
 
 
 def offer_context(profile: Profile, now: float, *, message: bool) -> list[float]:

@@ -16,6 +16,8 @@ __all__ = ["INTERACTIONS", "Moment", "update"]
 MAX_RING = 64  # algorithms.md 3.4: one ring of 64 serves both retrieval models
 MAX_BOUGHT = 256
 MAX_VIEWED = 64
+MAX_ANSWERS = 32  # purposes a user may have answered
+MAX_NAME = 64  # characters of a purpose or channel: a row must stay far below the broker's message limit
 SESSION_GAP_S = 1800.0
 
 _K = EventKind
@@ -59,7 +61,7 @@ def update(event: Event, profile: Profile, *, on_time: bool) -> Moment:
     if event.time_zone:
         profile.time_zone = event.time_zone
     if event.purposes:
-        profile.consent.update(sorted(event.purposes.items())[:16])
+        _note_answers(event.purposes, profile.consent)
     _count(event, profile)
     if event.kind in INTERACTIONS and _positive(event):
         _interact(event, moment)
@@ -81,9 +83,22 @@ def _count(event: Event, profile: Profile) -> None:
     elif kind in {_K.REFUND, _K.CANCEL}:
         _add_revenue(event, profile, -1.0)
     elif kind is _K.UNSUBSCRIBE:
-        channel = event.properties.channel or "email"
+        channel = (event.properties.channel or "email")[:MAX_NAME]
         if channel not in profile.unsubscribed and len(profile.unsubscribed) < 16:
             profile.unsubscribed.append(channel)
+
+
+def _note_answers(purposes: dict[str, bool], consent: dict[str, bool]) -> None:
+    """Take over answers, bounded: where there is no room a refusal displaces a consent, never the reverse."""
+    for purpose, answer in sorted(purposes.items()):
+        if len(purpose) > MAX_NAME:
+            continue
+        if purpose not in consent and len(consent) >= MAX_ANSWERS:
+            granted = next((name for name, given in consent.items() if given), None)
+            if answer or granted is None:
+                continue
+            del consent[granted]
+        consent[purpose] = answer
 
 
 def _positive(event: Event) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import orjson
@@ -245,6 +246,33 @@ def test_what_waits_is_bounded_by_the_users() -> None:
 
     assert 500 < len(stream.take("recommendations"))
     assert len(stream.engine.state._due) <= 6
+
+
+def test_the_row_of_a_hostile_user_stays_far_below_the_message_limit() -> None:
+    """Names, purposes and channels as long as a record allows, again and again: the row stays small."""
+    stream = drive(50)
+    long = "x" * 15_000
+    for n in range(100):
+        words: dict[str, Any] = {"name": f"{long}{n}", "category": long, "brand": long}
+        stream.pipe(event("Product Added", user="u1", at=10.0 * n, product_id=f"{n:0128d}", **words))
+        answers = {f"{n}-{k}": True for k in range(30)} | {f"{long}{n}": True}
+        stream.pipe(event("Consent Changed", user="u1", at=10.0 * n + 1, purposes=answers))
+        stream.pipe(event("Unsubscribed", user="u1", at=10.0 * n + 2, channel=f"{long}{n}"))
+    stream.flush()
+    rows, _ = memory_of(stream)
+
+    assert {} == {key: n for key, n in stream.counts.items() if key[0] == "rejected"}
+    assert 10_000 < len(rows["u1"]) < 200_000
+
+
+def test_a_refusal_finds_room_where_consents_have_taken_it_all() -> None:
+    """Forty consents fill the room; the refusal that comes then is kept."""
+    stream = drive(1)
+    stream.pipe(event("Consent Changed", user="u1", at=0, purposes={f"p{k}": True for k in range(40)}))
+    stream.pipe(event("Consent Changed", user="u1", at=1, purposes={"contact": False}))
+    consent = stream.engine.state.profile("u1").consent
+
+    assert (32, False) == (len(consent), consent["contact"])
 
 
 def test_the_flow_fits_on_one_screen() -> None:
