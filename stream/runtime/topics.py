@@ -141,7 +141,8 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
         "output",
         "Rejected records, byte for byte, with error headers.",
         partitioned=True,
-        config=_delete(14),
+        # A record as large as the input takes comes back with headers on top, and must still fit.
+        config=_delete(14, max_message_bytes=str(2 << 20)),
     ),
     TopicSpec(
         "user-state.v1",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -161,3 +162,16 @@ def test_hostile_lines_go_through_the_worker(embedded_broker: EmbeddedBroker, tm
 
     assert wanted == codes
     assert {case[1] for case in hostile if case[2] in wanted} == {letter.value or b"" for letter in letters}
+
+
+def test_the_largest_record_a_broker_takes_comes_back_whole(
+    kafka_broker: KafkaBroker, tmp_path: Path
+) -> None:
+    """A megabyte that does not compress, as large as producers may send, is a dead letter, no stop."""
+    largest = random.Random(1).randbytes(1_048_576 - 500)
+    after = GOOD.replace(b"h-0", b"after")
+    setup = run(kafka_broker, [GOOD, largest, after], {}, tmp_path / "largest.log")
+    [letter] = setup.read(setup.names.dead_letters)
+
+    assert largest == letter.value
+    assert b"too_large" == dict(letter.headers)["nudge.error.code"]
