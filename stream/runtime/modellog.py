@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_DELTA_BYTES", "ModelLog", "ModelLogError", "delta_headers"]
 
-MAX_DELTA_BYTES: Final = 1_000_000  # of the broker's default limit of 1 MiB, less the record's own overhead
+MAX_DELTA_BYTES: Final = 32_000_000  # of the 32 MiB that the topic takes, less the record's own overhead
 CATCH_UP_S: Final = 60.0
 _FIRST, _NEXT = "nudge.first_offset", "nudge.next_offset"
 

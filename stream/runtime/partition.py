@@ -310,6 +310,7 @@ class PartitionTask:
             enable_idempotence=True,
             compression_type="snappy",  # aiokafka's lz4 runs at level 9: 55 MB/s here, snappy 800 MB/s
             max_batch_size=BATCH_BYTES,
+            max_request_size=MAX_DELTA_BYTES + BATCH_BYTES,
             request_timeout_ms=max(kafka.transaction_timeout_ms, 1000),
             **options,
         )

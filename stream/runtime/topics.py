@@ -159,7 +159,10 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
         "log",
         "Additive model deltas; kept until a snapshot covers them.",
         partitioned=True,
-        config=MappingProxyType({"cleanup.policy": "delete", "retention.ms": "-1"}),
+        # A thousand orders of twenty lines teach some 13 MB; a delta is one record until deltas are chunked.
+        config=MappingProxyType(
+            {"cleanup.policy": "delete", "retention.ms": "-1", "max.message.bytes": str(32 << 20)}
+        ),
     ),
     TopicSpec("model-snapshots.v1", "block", "log", "Model base.", partitioned=False, config=_compact()),
 )

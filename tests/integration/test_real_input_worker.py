@@ -18,7 +18,7 @@ from schemas.codec import parse_time, rfc3339
 from stream.importing import import_events
 from stream.runtime.broker import EmbeddedBroker, KafkaBroker
 from stream.settings import KafkaSettings
-from stream.testing import cart_campaign
+from stream.testing import cart_campaign, event
 from tests.hostile import GOOD, HOSTILE
 from tests.oracles.abandoned_carts import abandoned_carts
 from tests.runtime.topic_setup import Setup
@@ -175,3 +175,27 @@ def test_the_largest_record_a_broker_takes_comes_back_whole(
 
     assert largest == letter.value
     assert b"too_large" == dict(letter.headers)["nudge.error.code"]
+
+
+def test_a_batch_of_large_orders_teaches_more_than_a_megabyte(
+    kafka_broker: KafkaBroker, tmp_path: Path
+) -> None:
+    """Forty orders of 150 products each are one delta of several megabytes, which a second life folds."""
+    orders = [
+        event(
+            "Order Completed",
+            user="u1",
+            at=60.0 * n,
+            order_id=f"o{n}",
+            products=[{"product_id": f"p{(150 * n + k) % 3000}"} for k in range(150)],
+        )
+        for n in range(40)
+    ]
+    setup = run(kafka_broker, orders, {}, tmp_path / "orders.log")
+    sizes = [len(record.value or b"") for record in setup.read(setup.names.model_deltas)]
+    assert max(sizes) > 2_000_000
+
+    with WorkerProcess(setup.environment | CONSENT, tmp_path / "again.log") as worker:
+        worker.start()
+        worker.wait_ready()
+        assert 0 == worker.terminate()[0]
