@@ -52,8 +52,9 @@ from benchmarks.jobs.given import Input, read_input
 from benchmarks.jobs.process import ROOT, Process, Watch, exposition, free_port, get
 from stream.runtime import topics
 from stream.runtime.broker import open_broker
-from stream.runtime.consuming import LogRecord, open_reader, read_topic
+from stream.runtime.consuming import open_reader, read_topic
 from stream.runtime.producing import KeyField, produce
+from stream.runtime.transport import LogRecord
 from stream.settings import KafkaSettings
 
 JOBS = ("faust_echo", "faust_echo_raw", "floor", "exactly_once", "at_least_once")

@@ -100,6 +100,10 @@ class KafkaSettings(_Section):
 
     bootstrap: str = Field("127.0.0.1:9092", description="host:port, comma separated.")
     group: str = Field("nudge", description="Consumer group, and prefix of the transactional ids.")
+    instance_id: str | None = Field(
+        None,
+        description="Static member of the group under this id: a restart within the session moves nothing.",
+    )
     topic_prefix: str = Field("marketing.", description="Prefix of all topic names.")
     partitions: int = Field(4, ge=1, le=1024, description="Partitions of a topic that is created.")
     replication: int = Field(1, ge=1, description="Replicas of a topic that is created; production needs 3.")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from stream.runtime.errors import BrokerUnreachableError, TopicMismatchError
@@ -15,9 +15,9 @@ from stream.runtime.topics import open_admin, partition_counts
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-__all__ = ["LogRecord", "open_reader", "read_to_end", "read_topic"]
+    from stream.runtime.transport import LogRecord, Reader
 
-LogRecord: TypeAlias = ConsumerRecord[bytes, bytes]
+__all__ = ["open_reader", "read_to_end", "read_topic"]
 
 STALL_S: Final = 30.0  # no record and no progress for so long: the broker has a problem we cannot wait out
 POLL_MS: Final = 200
@@ -51,7 +51,7 @@ async def open_reader(
         await consumer.stop()
 
 
-async def read_to_end(consumer: AIOKafkaConsumer) -> AsyncIterator[list[LogRecord]]:
+async def read_to_end(consumer: Reader) -> AsyncIterator[list[LogRecord]]:
     """Yield the records of all assigned partitions up to where they end at the call, chunk by chunk.
 
     Raises

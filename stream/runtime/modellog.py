@@ -18,7 +18,7 @@ from stream.runtime.errors import WorkerError
 
 if TYPE_CHECKING:
     from online_models.fold import ModelSet
-    from stream.runtime.consuming import LogRecord
+    from stream.runtime.transport import LogRecord
 
 __all__ = ["MAX_DELTA_BYTES", "ModelLog", "ModelLogError", "delta_headers"]
 

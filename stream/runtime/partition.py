@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer
 
     from stream.core.engine import Engine
-    from stream.runtime.consuming import LogRecord
     from stream.runtime.shared import Shared
+    from stream.runtime.transport import LogRecord
 
 __all__ = ["EngineFailedError", "PartitionTask"]
 

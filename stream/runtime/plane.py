@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine, Iterable
     from typing import Any
 
-    from stream.runtime.consuming import LogRecord
     from stream.runtime.metrics import Metrics
+    from stream.runtime.transport import LogRecord
     from stream.settings import Settings
 
 __all__ = ["DataPlane"]

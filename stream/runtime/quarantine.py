@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stream.runtime.consuming import LogRecord
+    from stream.runtime.transport import LogRecord
 
 __all__ = ["Suspects"]
 

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from schemas.outputs import DeadLetter
     from stream.core.records import Outputs
-    from stream.runtime.consuming import LogRecord
     from stream.runtime.outbox import Outbox
     from stream.runtime.topics import TopicNames
+    from stream.runtime.transport import LogRecord
 
 __all__ = ["add_outputs", "as_record"]
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from stream.core.reference import Reference
-    from stream.runtime.consuming import LogRecord
     from stream.runtime.topics import TopicNames
+    from stream.runtime.transport import LogRecord
 
 __all__ = ["ReferenceReader"]
 

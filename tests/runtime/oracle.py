@@ -15,9 +15,9 @@ from schemas.codec import encode
 from stream.assembly import build_engine, build_models
 from stream.core.records import Record
 from stream.core.reference import Reference
-from stream.runtime.consuming import LogRecord
 from stream.runtime.records import as_record
 from stream.runtime.statecodec import HEADER_KEY, encode_row, model_free, user_of
+from stream.runtime.transport import LogRecord
 from stream.settings import Settings
 from tests.runtime.shop_stream import campaigns
 from tests.runtime.topic_setup import Setup

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from aiokafka import ConsumerRecord
 
-from stream.runtime.consuming import LogRecord
 from stream.runtime.quarantine import Suspects
+from stream.runtime.transport import LogRecord
 
 
 def _records(first: int, last: int) -> list[LogRecord]:

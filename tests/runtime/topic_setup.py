@@ -10,9 +10,10 @@ import msgspec
 
 from schemas.catalogue import Campaign
 from stream.runtime import topics
-from stream.runtime.consuming import LogRecord, read_topic
+from stream.runtime.consuming import read_topic
 from stream.runtime.producing import produce
 from stream.runtime.statecodec import HEADER_KEY, decode_header
+from stream.runtime.transport import LogRecord
 from stream.settings import KafkaSettings
 
 
