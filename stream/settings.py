@@ -145,6 +145,9 @@ class Settings(BaseSettings):
     max_users: int = Field(1_000_000, ge=1, description="Users remembered per partition.")
     max_items: int = Field(131_072, ge=256, description="Items that the models remember.")
     click_slots: int = Field(2**18, ge=2**10, le=2**24, description="Slots of the hashed click model.")
+    metrics_host: str = Field(
+        "127.0.0.1", description="Address of /metrics, /livez and /readyz; 0.0.0.0 lets other machines ask."
+    )
     metrics_port: int = Field(
         9464, ge=0, le=65_535, description="Port of /metrics, /livez and /readyz; 0: any."
     )
