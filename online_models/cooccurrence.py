@@ -18,7 +18,7 @@ import numpy as np
 from online_models.delta import STEP, DeltaError
 from online_models.journal import Journal
 from online_models.kernels.cooccurrence import learn_and_record, learn_many, put_back_cells, worst_case
-from online_models.kernels.retrieval import loudest, neighbours
+from online_models.kernels.retrieval import HIT_COLUMNS, neighbours
 from online_models.popularity import check_event, check_events
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class SequentialCooccurrence:
     def top(self, history: Sequence[str], at: float, n: int) -> list[tuple[str, float]]:
         """The at most *n* items that go best with a history, and their retrieval scores, best first."""
         rows = np.array(self.vocabulary.rows(history[: self.ring]), np.int32)
-        hits = np.zeros((self.ring * self.refs.shape[1], 4))
+        hits = np.zeros((self.ring * self.refs.shape[1], HIT_COLUMNS))
         hit_rows = np.zeros(len(hits), np.int32)
         seen = np.zeros(self.vocabulary.max_rows, np.int64)
         found = neighbours(rows, len(rows), at, *self.read_arrays, 1, seen, hits, hit_rows)
@@ -178,23 +178,6 @@ class SequentialCooccurrence:
             key=lambda k: (-hits[k, 3], self.heads[hit_rows[k], 3], self.vocabulary.order[hit_rows[k]]),
         )
         return [(self.vocabulary.item_id(int(hit_rows[k])), float(hits[k, 3])) for k in ranked[:n]]
-
-    def causes(self, item_ids: Sequence[str], history: Sequence[str]) -> list[str | None]:
-        """For each item the history item that speaks loudest for it; None when none does."""
-        chosen = np.array(self.vocabulary.rows(item_ids), np.int64)
-        rows = np.array(self.vocabulary.rows(history[: self.ring]), np.int32)
-        known = chosen >= 0
-        ages = np.full(len(chosen), -1, np.int64)
-        ages[known] = loudest(
-            chosen[known],
-            rows,
-            self.ages,
-            self.vocabulary.generation,
-            self.refs,
-            self.cells,
-            self.heads,
-        )
-        return [None if age < 0 else history[age] for age in ages.tolist()]
 
     # Folding
 

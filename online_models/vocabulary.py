@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from hashlib import blake2b
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,7 @@ from online_models.journal import Journal
 from online_models.kernels.vocabulary import least_recent, refer, touch, touch_many
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -126,6 +127,14 @@ class Vocabulary:
         """Rows of items, −1 for the unknown."""
         get = self._rows.get
         return [get(item_id, -1) for item_id in item_ids]
+
+    def write_rows(self, item_ids: Sequence[str], rows: NDArray[np.int32]) -> int:
+        """Write the rows of the first items, −1 for the unknown, as many as there is room for; how many."""
+        n = min(len(item_ids), len(rows))
+        if n:
+            known = map(self._rows.get, item_ids, repeat(-1, n))
+            rows[:n] = np.fromiter(known, np.int32, n)
+        return n
 
     def item_id(self, row: int) -> str:
         """The item that has a row now."""
