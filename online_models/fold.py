@@ -97,15 +97,13 @@ class ModelSet:
             model.rollback()
         self.vocabulary.rollback()
 
-    def fold(self, delta: bytes, *, restoring: bool = False) -> None:
+    def fold(self, delta: bytes) -> None:
         """Learn what a committed batch taught, here or elsewhere. No batch may be open.
 
         Parameters
         ----------
         delta : bytes
             As :meth:`delta` gave it; ``b""`` does nothing.
-        restoring : bool
-            Whether this worker rebuilds its state: then it takes over what does not add up, too.
 
         Raises
         ------
@@ -114,7 +112,7 @@ class ModelSet:
         """
         if not delta:
             return
-        reader = DeltaReader(delta, self.spec, restoring=restoring)
+        reader = DeltaReader(delta, self.spec)
         self.begin()
         try:
             self._apply(reader)

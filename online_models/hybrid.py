@@ -325,9 +325,10 @@ class OnlineBlend:
         self._learned = False
 
     def write_delta(self, delta: DeltaWriter) -> None:
-        """Write all weights, when any was learned."""
+        """Write how far the batch moved weights and squared sums, when it did."""
         if self._learned:
-            delta.add(self.name, {"weights": self.weights, "squares": self.squares})
+            weights, squares = self._old
+            delta.add(self.name, {"weights": self.weights - weights, "squares": self.squares - squares})
 
     def keep(self) -> None:
         """Close the batch."""
@@ -339,11 +340,17 @@ class OnlineBlend:
         self._learned = False
 
     def fold(self, delta: DeltaReader) -> None:
-        """Take over weights when this worker rebuilds its state; otherwise its own are as good."""
+        """Move weights and squared sums as far as another batch moved them.
+
+        Its steps were computed from the weights it saw: this is AdaGrad with delayed gradients (McMahan &
+        Streeter, 2014). Squared sums add up, so many workers step shorter.
+        """
         columns = delta.columns(self.name)
-        if not columns or not delta.restoring:
+        if not columns:
             return
-        self._take(columns)
+        weights, squares = self._checked(columns)
+        self.weights += weights
+        self.squares += squares
 
     def snapshot(self) -> Snapshot:
         """Weights and squared sums."""
@@ -351,15 +358,19 @@ class OnlineBlend:
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Take over a snapshot."""
-        self._take(arrays)
+        self.weights[:], self.squares[:] = self._checked(arrays)
 
-    def _take(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        weights, squares = arrays["weights"], arrays["squares"]
+    def _checked(
+        self, arrays: Mapping[str, NDArray[np.generic]]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        weights, squares = arrays["weights"].astype(np.float64), arrays["squares"].astype(np.float64)
         if weights.shape != self.weights.shape or squares.shape != self.squares.shape:
             message = f"weights of shape {weights.shape} and {squares.shape}; expected {self.weights.shape}"
             raise DeltaError(message)
-        self.weights[:] = weights
-        self.squares[:] = squares
+        if not (np.isfinite(weights).all() and np.isfinite(squares).all()):
+            message = "weights that are no finite numbers"
+            raise DeltaError(message)
+        return weights, squares
 
 
 NO_ROWS: NDArray[np.int32] = np.zeros(0, np.int32)

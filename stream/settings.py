@@ -112,6 +112,12 @@ class KafkaSettings(_Section):
     )
     batch_records: int = Field(1000, ge=1, le=10_000, description="Most records of one transaction.")
     batch_ms: int = Field(50, ge=1, le=10_000, description="Longest wait for a batch to fill, ms.")
+    snapshot_bytes: int = Field(
+        64 << 20, ge=1024, description="Write a model snapshot after so many bytes of deltas, B."
+    )
+    accept_gap: bool = Field(
+        default=False, description="Go on where records that were never read are gone; logged as an error."
+    )
     session_timeout_ms: int = Field(
         10_000, ge=1000, description="A silent worker's partitions move after this."
     )

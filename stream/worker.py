@@ -18,6 +18,7 @@ from stream.runtime.plane import DataPlane
 
 if TYPE_CHECKING:
     from stream.core.reference import Reference
+    from stream.runtime.transport import Transport
     from stream.settings import Settings
 
 __all__ = ["run_worker"]
@@ -29,13 +30,18 @@ STOP_S: Final = 5.0
 logger = get_logger(__name__)
 
 
-def run_worker(settings: Settings, reference: Reference | None = None) -> int:
+def run_worker(
+    settings: Settings, reference: Reference | None = None, transport: Transport | None = None
+) -> int:
     """Run one worker until SIGTERM, SIGINT or an error it cannot go on from; return the exit code.
 
     Parameters
     ----------
     reference : Reference, optional
         Items, offers and campaigns to begin with; the reference topics are applied on top.
+
+    transport : Transport, optional
+        Clients to use instead of aiokafka's.
 
     Returns
     -------
@@ -47,16 +53,16 @@ def run_worker(settings: Settings, reference: Reference | None = None) -> int:
     logger.info("kernels_compile")  # half a minute on a new machine, a second with a warm cache
     warm_up()
     with asyncio.Runner() as runner:
-        return runner.run(_run(settings, reference))
+        return runner.run(_run(settings, reference, transport))
 
 
-async def _run(settings: Settings, reference: Reference | None) -> int:
+async def _run(settings: Settings, reference: Reference | None, transport: Transport | None) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     metrics = Metrics(_version())
-    plane = DataPlane(settings, metrics, reference)
+    plane = DataPlane(settings, metrics, reference, transport)
     health = HealthServer(plane, metrics, settings.metrics_port)
     app = build_app(settings, [health, plane])
     try:

@@ -26,6 +26,8 @@ COUNT_SCALE, COUNT_OFFSET = 0.3, 0.02
 TIME_SCALE = 0.2
 FACTOR_LOW, FACTOR_HIGH = -0.5, 1.5
 NEGLIGIBLE = 1e-5  # of a share: such candidates do not move the gradient
+# Steps are multiples of a power of two, so sums of them are exact in any order: below 2^13 and 2^23.
+WEIGHT_GRID, SQUARE_GRID = 2.0**40, 2.0**30
 
 
 @kernel
@@ -125,7 +127,10 @@ def softmax_step(
     weights: NDArray[np.float64],
     squares: NDArray[np.float64],
 ) -> float:
-    """One AdaGrad step on the softmax loss of a slate; returns the share the target had before."""
+    """One AdaGrad step on the softmax loss of a slate; returns the share the target had before.
+
+    What is added lies on a grid: steps of several workers sum up to the same bits in any order.
+    """
     n = features.shape[0]
     n_features = features.shape[1]
     w = np.empty(n_features)
@@ -156,8 +161,9 @@ def softmax_step(
             gradient[d] += residual * float(features[c, d])
     for k in (0, gap, length):
         for d in range(n_features):
-            squares[k, d] += gradient[d] * gradient[d]
-            weights[k, d] -= eta * gradient[d] / np.sqrt(squares[k, d])
+            squares[k, d] += np.rint(gradient[d] * gradient[d] * SQUARE_GRID) / SQUARE_GRID
+            step = eta * gradient[d] / np.sqrt(squares[k, d])
+            weights[k, d] -= np.rint(step * WEIGHT_GRID) / WEIGHT_GRID
     return float(shares[target] / total)
 
 

@@ -14,6 +14,7 @@ from online_models.delta import DeltaReader
 from schemas.outputs import Decision, Recommendation, Trigger
 from stream.assembly import build_models
 from stream.console import FeedView, OfferBelief
+from stream.runtime.chunks import PART, Joiner
 from stream.runtime.consuming import open_reader
 from stream.runtime.topics import TopicNames
 from stream.settings import Settings
@@ -36,10 +37,14 @@ class OfferLedger:
         models = build_models(settings)
         self._spec = models.fold.spec
         self._bandit = models.offers
+        self._joiners: dict[int, Joiner] = {}
 
-    def fold(self, delta: bytes) -> bool:
-        """Learn a delta; return whether it said anything about offers."""
-        reader = DeltaReader(delta, self._spec, restoring=False)
+    def fold(self, partition: int, part: bytes, value: bytes) -> bool:
+        """Learn a delta when its last part has come; return whether it said anything about offers."""
+        delta = self._joiners.setdefault(partition, Joiner()).add(value, part)
+        if delta is None:
+            return False
+        reader = DeltaReader(delta, self._spec)
         if not reader.columns(self._bandit.name):
             return False
         self._bandit.begin()
@@ -60,6 +65,8 @@ class _Record(Protocol):
 
     @property
     def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
     @property
     def value(self) -> Any: ...
     @property
@@ -129,7 +136,7 @@ class Follower:
                 code = dict(record.headers).get("nudge.error.code", b"?")
                 view.dead_letter(code.decode(errors="replace"))
             case _:
-                if self._ledger.fold(record.value):
+                if self._ledger.fold(record.partition, dict(record.headers)[PART], record.value):
                     view.believe(self._ledger.beliefs())
 
 

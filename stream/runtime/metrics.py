@@ -64,6 +64,7 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
     MetricSpec("offer_selections", "counter", "Offers chosen by the bandit.", ("offer",)),
     MetricSpec("transactions", "counter", "Batches by how their transaction ended.", ("outcome",)),
     MetricSpec("rebuilds", "counter", "Partitions dropped and restored after an error."),
+    MetricSpec("loop_lag_seconds", "histogram", "How late the event loop came back to a timer."),
     MetricSpec("state_users", "gauge", "Users remembered.", ("partition",)),
     MetricSpec("state_restore_seconds", "histogram", "From fencing a partition to its first batch."),
     MetricSpec(

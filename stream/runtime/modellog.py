@@ -1,7 +1,7 @@
 """The models of a worker as a fold of the committed delta log of all partitions.
 
-Deltas of partitions that this worker owns are in the models already when they are committed; the others are
-tailed. Two vectors tell where we are: what was folded (the model version), and how far the log was read.
+Deltas of partitions that this worker owns are in the models when they are committed; the others are tailed.
+Two vectors tell where we are: what was folded (the model version), and how far the log was read.
 """
 
 from __future__ import annotations
@@ -10,20 +10,27 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from online_models.delta import DeltaError
-from stream.runtime.consuming import POLL_MS, open_reader, read_to_end
+from stream.runtime.chunks import PART, Joiner, cut
+from stream.runtime.consuming import POLL_MS, read_to_end
 from stream.runtime.errors import WorkerError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from online_models.fold import ModelSet
-    from stream.runtime.transport import LogRecord
+    from stream.runtime.snapshots import SnapshotLog
+    from stream.runtime.transport import LogRecord, Reader, Transport
+    from stream.runtime.turns import ModelTurns
 
-__all__ = ["MAX_DELTA_BYTES", "ModelLog", "ModelLogError", "delta_headers"]
+__all__ = ["ModelLog", "ModelLogError", "delta_records"]
 
-MAX_DELTA_BYTES: Final = 32_000_000  # of the 32 MiB that the topic takes, less the record's own overhead
 CATCH_UP_S: Final = 60.0
+SNAPSHOT_CHECK_S: Final = 1.0
+SNAPSHOT_RETRY_S: Final = 30.0
 _FIRST, _NEXT = "nudge.first_offset", "nudge.next_offset"
 
 logger = structlog.get_logger(__name__)
@@ -35,31 +42,34 @@ class ModelLogError(WorkerError):
     exit_code = 78
 
 
-def delta_headers(first_offset: int, next_offset: int) -> list[tuple[str, bytes]]:
-    """Name the input records that a delta was learned from."""
-    return [(_FIRST, b"%d" % first_offset), (_NEXT, b"%d" % next_offset)]
+def delta_records(
+    delta: bytes, first_offset: int, next_offset: int
+) -> Iterator[tuple[bytes, list[tuple[str, bytes]]]]:
+    """Yield values and headers of a delta's records; they name the input records it was learned from."""
+    for value, part in cut(delta):
+        yield value, [(_FIRST, b"%d" % first_offset), (_NEXT, b"%d" % next_offset), (PART, part)]
 
 
 class ModelLog:
-    """Folds committed deltas into a worker's models.
+    """Folds committed deltas into a worker's models."""
 
-    Parameters
-    ----------
-    gate : asyncio.Lock
-        Held while a batch is open; folding waits for it.
-    """
-
-    def __init__(self, bootstrap: str, topic: str, models: ModelSet, gate: asyncio.Lock) -> None:
-        self._bootstrap = bootstrap
+    def __init__(
+        self, transport: Transport, topic: str, turns: ModelTurns, snapshots: SnapshotLog, n_partitions: int
+    ) -> None:
+        self._transport = transport
         self._topic = topic
-        self._models = models
-        self._gate = gate
+        self._turns = turns
+        self._snapshots = snapshots
         self._owned: set[int] = set()
-        self._folded: list[int] = []  # per partition: offset after the last delta that is in the models
-        self._read: list[int] = []  # per partition: how far the log was read
-        self._covered: list[int] = []  # per partition: the input offset up to which deltas exist
+        self._folded = [0] * n_partitions  # offset after the last delta that is in the models
+        self._read = [0] * n_partitions  # how far the log was read
+        self._covered = [0] * n_partitions  # the input offset up to which deltas exist
+        self._joiners = [Joiner() for _ in range(n_partitions)]
+        self._unsaved = 0  # bytes of deltas that came after the newest snapshot
+        self._saved = 0  # bytes of the newest snapshot
         self._moved = asyncio.Event()
         self._ready = asyncio.Event()
+        self._reader: Reader
 
     @property
     def version(self) -> str:
@@ -70,27 +80,25 @@ class ModelLog:
         """Return the input offset up to which a partition's records have been learned and published."""
         return self._covered[partition]
 
-    async def run(self, n_partitions: int) -> None:
-        """Fold the log up to its end, then tail it until cancelled."""
-        self._folded = [0] * n_partitions
-        self._read = [0] * n_partitions
-        self._covered = [0] * n_partitions
-        partitions = [TopicPartition(self._topic, p) for p in range(n_partitions)]
-        async with open_reader(self._bootstrap, partitions) as consumer:
-            starts = await consumer.beginning_offsets(partitions)
-            if any(starts.values()):
-                raise ModelLogError(
-                    f"{self._topic} begins at {list(starts.values())}, not at 0: deltas "
-                    "that no snapshot holds are gone; restore the topic, or start over under a new "
-                    "NUDGE_KAFKA__TOPIC_PREFIX"
-                )
-            async for records in read_to_end(consumer):
-                self._fold(records, restoring=True)
+    async def run(self) -> None:
+        """Restore the newest snapshot and what came after it, then tail the log until cancelled."""
+        partitions = [TopicPartition(self._topic, p) for p in range(len(self._folded))]
+        async with self._transport.reader(partitions) as reader:
+            await self._restore(reader, partitions)
+            async for records in read_to_end(reader):
+                async with self._turns.turn() as models:
+                    self._fold(models, records)
                 await asyncio.sleep(0)  # heartbeats and probes live while a long log is folded
-            await self._note_positions(consumer)
-            self._consumer = consumer
+            await self._note_positions(reader)
+            self._reader = reader
             self._ready.set()
-            await self._tail(consumer)
+            try:
+                await self._tail(reader)
+            except OffsetOutOfRangeError as error:
+                raise WorkerError(
+                    f"{self._topic} was trimmed behind a snapshot before this worker had read it ({error}); "
+                    "a new process begins at the snapshot"
+                ) from error
 
     async def restored(self) -> None:
         """Wait until the log was folded up to where it ended at the start."""
@@ -108,7 +116,7 @@ class ModelLog:
         tailed = [TopicPartition(self._topic, p) for p in range(len(self._read)) if p not in self._owned]
         if not tailed:
             return
-        ends = await self._consumer.end_offsets(tailed)
+        ends = await self._reader.end_offsets(tailed)
         async with asyncio.timeout(CATCH_UP_S):
             while any(
                 self._read[tp.partition] < end for tp, end in ends.items() if tp.partition not in self._owned
@@ -119,7 +127,7 @@ class ModelLog:
     def acquire(self, partition: int) -> None:
         """From here on this worker writes the partition's deltas and does not read them."""
         self._owned.add(partition)
-        self._consumer.pause(TopicPartition(self._topic, partition))
+        self._reader.pause(TopicPartition(self._topic, partition))
 
     def release(self, partition: int) -> None:
         """Somebody else may write the partition's deltas; those that are in the models are not read again."""
@@ -128,43 +136,103 @@ class ModelLog:
         self._owned.discard(partition)
         tp = TopicPartition(self._topic, partition)
         self._read[partition] = self._folded[partition]
-        self._consumer.seek(tp, self._folded[partition])
-        self._consumer.resume(tp)
+        self._joiners[partition] = Joiner()
+        self._reader.seek(tp, self._folded[partition])
+        self._reader.resume(tp)
 
-    def kept(self, partition: int, offset: int, next_input: int) -> None:
-        """Note that an own delta was committed at ``offset`` and is in the models."""
-        self._folded[partition] = offset + 1
+    def kept(self, partition: int, end: int, next_input: int, n_bytes: int) -> None:
+        """Note that an own delta is in the models and on the log, which goes on at ``end``."""
+        self._folded[partition] = end
         self._covered[partition] = max(self._covered[partition], next_input)
+        self._unsaved += n_bytes
 
-    async def _tail(self, consumer: AIOKafkaConsumer) -> None:
+    async def save_snapshots(self, after_bytes: int) -> None:
+        """Write a snapshot whenever so many bytes of deltas have come; the owner of partition 0 does.
+
+        A snapshot that is larger than that waits for as many bytes as it has itself, so writing them never
+        costs more than the deltas do. A failure is logged and tried again: the log holds all of it.
+        """
         while True:
-            chunks = await consumer.getmany(timeout_ms=POLL_MS)
-            for records in chunks.values():
-                async with self._gate:
-                    self._fold(records, restoring=False)
-            await self._note_positions(consumer)
+            await asyncio.sleep(SNAPSHOT_CHECK_S)
+            if 0 not in self._owned or self._unsaved < max(after_bytes, self._saved):
+                continue
+            try:
+                await self._save_snapshot()
+            except (KafkaError, TimeoutError, OSError) as error:
+                logger.warning("snapshot_failed", error=repr(error), retry_s=SNAPSHOT_RETRY_S)
+                await asyncio.sleep(SNAPSHOT_RETRY_S)
 
-    async def _note_positions(self, consumer: AIOKafkaConsumer) -> None:
+    async def _save_snapshot(self) -> None:
+        async with self._turns.turn() as models:
+            arrays = models.snapshot()
+            positions, covered, unsaved = list(self._folded), list(self._covered), self._unsaved
+        n_bytes, older = await self._snapshots.write(arrays, positions, covered)
+        self._saved, self._unsaved = n_bytes, self._unsaved - unsaved
+        logger.info("snapshot_written", bytes=n_bytes, positions=positions)
+        if older is not None:
+            trimmed = {TopicPartition(self._topic, p): end for p, end in enumerate(older.positions) if end}
+            await self._transport.delete_before(trimmed)
+            logger.info("model_log_trimmed", positions=older.positions)
+
+    async def _restore(self, reader: Reader, partitions: list[TopicPartition]) -> None:
+        starts = await reader.beginning_offsets(partitions)
+        snapshot = await self._snapshots.newest([starts[tp] for tp in partitions])
+        if snapshot is None:
+            if any(starts.values()):
+                raise ModelLogError(
+                    f"{self._topic} begins at {list(starts.values())}, not at 0, and no complete snapshot "
+                    "holds what is gone; restore the topics, or start over under a new "
+                    "NUDGE_KAFKA__TOPIC_PREFIX"
+                )
+            return
+        async with self._turns.turn() as models:
+            try:
+                models.restore(snapshot.arrays)
+            except ValueError as error:
+                raise ModelLogError(f"snapshot {snapshot.manifest.id}: {error}; {_OTHER_SETTINGS}") from error
+        self._folded = list(snapshot.manifest.positions)
+        self._covered = list(snapshot.manifest.covered)
+        self._saved = snapshot.n_bytes
+        for tp in partitions:
+            reader.seek(tp, self._folded[tp.partition])
+        logger.info("snapshot_restored", id=snapshot.manifest.id, bytes=snapshot.n_bytes)
+
+    async def _tail(self, reader: Reader) -> None:
+        while True:
+            chunks = await reader.getmany(timeout_ms=POLL_MS)
+            for records in chunks.values():
+                async with self._turns.turn() as models:
+                    self._fold(models, records)
+            await self._note_positions(reader)
+
+    async def _note_positions(self, reader: Reader) -> None:
         for p in range(len(self._read)):
             if p not in self._owned:
-                self._read[p] = await consumer.position(TopicPartition(self._topic, p))
+                self._read[p] = await reader.position(TopicPartition(self._topic, p))
         self._moved.set()
 
-    def _fold(self, records: list[LogRecord], *, restoring: bool) -> None:
+    def _fold(self, models: ModelSet, records: list[LogRecord]) -> None:
         for record in records:
             partition, headers = record.partition, dict(record.headers)
             if record.offset < self._folded[partition] or partition in self._owned:
                 continue
+            delta = self._joiners[partition].add(record.value or b"", headers[PART])
             # A repeated batch (at_least_once) has taught already what it begins with.
-            if int(headers.get(_FIRST, b"0")) < self._covered[partition]:
+            if delta is None or int(headers[_FIRST]) < self._covered[partition]:
                 continue
             try:
-                self._models.fold(record.value or b"", restoring=restoring)
+                models.fold(delta)
             except DeltaError as error:
                 raise ModelLogError(
                     f"{self._topic} partition {partition} offset {record.offset} cannot be folded: {error}; "
-                    "it was written under other model settings or is damaged: use those settings, or a new "
-                    "NUDGE_KAFKA__TOPIC_PREFIX to start over"
+                    f"{_OTHER_SETTINGS}"
                 ) from error
             self._folded[partition] = record.offset + 1
-            self._covered[partition] = max(self._covered[partition], int(headers.get(_NEXT, b"0")))
+            self._covered[partition] = max(self._covered[partition], int(headers[_NEXT]))
+            self._unsaved += len(delta)
+
+
+_OTHER_SETTINGS: Final = (
+    "it was written under other model settings or is damaged: use those settings, or a new "
+    "NUDGE_KAFKA__TOPIC_PREFIX to start over"
+)

@@ -6,10 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
-    from aiokafka import AIOKafkaProducer
-    from aiokafka.producer.message_accumulator import BatchBuilder
+    from stream.runtime.transport import Batch, Producer, Sent
 
 __all__ = ["Outbox"]
 
@@ -20,23 +19,26 @@ class Outbox:
     A future per batch instead of one per record: ``send`` for each record costs several times as much.
     """
 
-    def __init__(self, producer: AIOKafkaProducer, partition: int) -> None:
+    def __init__(self, producer: Producer, partition: int) -> None:
         self._producer = producer
         self._partition = partition
-        self._builders: dict[str, list[BatchBuilder]] = {}
+        self._batches: dict[str, list[Batch]] = {}
+        self._in_last: dict[str, int] = {}  # records in the last batch of each topic
 
     def add(
         self, topic: str, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
     ) -> None:
         """Append a record; order within a topic is kept."""
-        builders = self._builders.setdefault(topic, [])
-        fits = builders and builders[-1].append(timestamp=None, key=key, value=value, headers=list(headers))
-        if not fits:
-            builders.append(self._producer.create_batch())
-            builders[-1].append(timestamp=None, key=key, value=value, headers=list(headers))
+        batches, fields = self._batches.setdefault(topic, []), list(headers)
+        if batches and batches[-1].append(timestamp=None, key=key, value=value, headers=fields):
+            self._in_last[topic] += 1
+            return
+        batches.append(self._producer.create_batch())
+        batches[-1].append(timestamp=None, key=key, value=value, headers=fields)
+        self._in_last[topic] = 1
 
     async def send(self) -> dict[str, int]:
-        """Send all, wait until the broker has every batch, and return the first offset in each topic.
+        """Send all, wait until the broker has every batch; return the offset after the last record by topic.
 
         A commit succeeds although a record inside was refused: commit nothing before this returns.
 
@@ -45,19 +47,19 @@ class Outbox:
         KafkaError
             The first of the batches that were refused.
         """
-        builders, self._builders = self._builders, {}
-        sent: list[tuple[str, asyncio.Future[object]]] = []
+        batches, self._batches = self._batches, {}
+        sent: list[tuple[str, Awaitable[Sent]]] = []
         try:
-            for topic, batches in builders.items():
-                for batch in batches:
+            for topic, several in batches.items():
+                for batch in several:
                     batch.close()
                     future = await self._producer.send_batch(batch, topic, partition=self._partition)
                     sent.append((topic, future))
         finally:
             results = await asyncio.gather(*(future for _, future in sent), return_exceptions=True)
-        first: dict[str, int] = {}
+        ends: dict[str, int] = {}
         for (topic, _), result in zip(sent, results, strict=True):
             if isinstance(result, BaseException):
                 raise result
-            first.setdefault(topic, result.offset)  # type: ignore[attr-defined]  # aiokafka's RecordMetadata
-        return first
+            ends[topic] = result.offset + self._in_last[topic]
+        return ends

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import structlog
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from schemas.outputs import DeadLetter
@@ -21,30 +21,29 @@ from schemas.reasons import RejectCode
 from stream.assembly import build_engine
 from stream.core.records import Outputs
 from stream.runtime.errors import OffsetGapError, WorkerError
-from stream.runtime.modellog import MAX_DELTA_BYTES, delta_headers
+from stream.runtime.modellog import delta_records
 from stream.runtime.outbox import Outbox
 from stream.runtime.records import add_outputs, as_record
 from stream.runtime.restoring import restore
 from stream.runtime.statecodec import encode_header, encode_row
+from stream.runtime.turns import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aiokafka import AIOKafkaConsumer
-
     from stream.core.engine import Engine
     from stream.runtime.shared import Shared
-    from stream.runtime.transport import LogRecord
+    from stream.runtime.transport import GroupConsumer, LogRecord, Producer
+    from stream.runtime.turns import Lesson
 
 __all__ = ["EngineFailedError", "PartitionTask"]
 
-SLICE_RECORDS: Final = 100  # some 10 ms of work; between slices heartbeats and probes get their turn
-SLICE_ROWS: Final = 1000
+SLICE_RECORDS: Final = 25  # some milliseconds of work; between slices heartbeats and probes get their turn
+SLICE_ROWS: Final = 500
 IDLE_COMMIT_S: Final = 30.0  # how much idle time a crash may forget
 START_S: Final = 60.0
 CLOSE_S: Final = 2.0
-# A transaction's batches are encoded once more for the wire at this size; the broker's limit is 1 MiB.
-BATCH_BYTES: Final = 512 << 10
+MAX_DELTA_BYTES: Final = 64 << 20  # in memory until the commit; a thousand orders of 20 lines teach 13 MB
 
 logger = structlog.get_logger(__name__)
 
@@ -64,20 +63,31 @@ class _Batch:
 
 
 class PartitionTask:
-    """Owner of one input partition from its assignment to its revocation or first error."""
+    """Owner of one input partition from its assignment to its revocation or first error.
 
-    def __init__(self, shared: Shared, consumer: AIOKafkaConsumer, partition: int) -> None:
+    Attributes
+    ----------
+    position : int
+        Offset of the next record.
+    busy : asyncio.Lock
+        Held while a batch is in hand; who takes it away waits for that.
+    committed_at : float
+        The loop's time of the last commit.
+    """
+
+    def __init__(self, shared: Shared, consumer: GroupConsumer, partition: int) -> None:
         kafka = shared.settings.kafka
         self.source = TopicPartition(shared.names.events, partition)
         self.position = 0
-        self.committed_at = time.monotonic()
+        self.busy = asyncio.Lock()
+        self._clock = asyncio.get_running_loop().time
+        self.committed_at = self._ticked_at = self._clock()
         self._shared = shared
         self._consumer = consumer
         self._partition = partition
         self._exactly_once = kafka.guarantee == "exactly_once"
         self._commit_limit_s = kafka.transaction_timeout_ms / 1000
-        self._producer: AIOKafkaProducer | None = None
-        self._ticked_at = time.monotonic()
+        self._producer: Producer | None = None
         self._engine: Engine = build_engine(
             shared.settings,
             shared.models,
@@ -92,7 +102,7 @@ class PartitionTask:
 
     def idle_s(self) -> float:
         """Time since the last batch or tick."""
-        return time.monotonic() - self._ticked_at
+        return self._clock() - self._ticked_at
 
     async def open(self) -> None:
         """Fence, restore, catch up with the model log, find the position; the order is essential.
@@ -102,21 +112,20 @@ class PartitionTask:
         OffsetGapError
             The next record is gone from the input.
         """
-        started, kafka = time.monotonic(), self._shared.settings.kafka
+        started = self._clock()
         # Fence: an older owner's open transaction ends, and it can never commit again.
         self._producer = self._new_producer()
         async with asyncio.timeout(START_S):
             await self._producer.start()
-        restored = await restore(
-            kafka.bootstrap, TopicPartition(self._shared.names.user_state, self._partition)
-        )
+        changelog = TopicPartition(self._shared.names.user_state, self._partition)
+        restored = await restore(self._shared.transport, changelog)
         if restored is not None:
             lateness_s = self._shared.settings.campaigns.lateness_s
             self._engine.state.load(restored.header, restored.rows, lateness_s)
         await self._shared.model_log.catch_up()
         self._shared.model_log.acquire(self._partition)
         self.position = await self._find_position(restored.next_offset if restored is not None else None)
-        self.committed_at = self._ticked_at = time.monotonic()
+        self.committed_at = self._ticked_at = self._clock()
         elapsed = self.committed_at - started
         self._shared.metrics["state_restore_seconds"].observe(elapsed)
         logger.info(
@@ -139,7 +148,7 @@ class PartitionTask:
 
     async def tick(self) -> None:
         """Let the time pass that this partition has been idle."""
-        now = time.monotonic()
+        now = self._clock()
         elapsed, self._ticked_at = now - self._ticked_at, now
         header = self._engine.state.header
         if header.watermark == float("-inf"):
@@ -148,10 +157,7 @@ class PartitionTask:
         if due or now - self.committed_at > IDLE_COMMIT_S:
             await self._run([], elapsed_s=elapsed)
             return
-        async with self._shared.gate:
-            self._engine.tick(
-                elapsed
-            )  # nothing is due: only the watermark moves, and the next commit holds it
+        self._engine.tick(elapsed)  # nothing is due: the watermark alone moves, and the next commit holds it
 
     async def quarantine(self, record: LogRecord) -> None:
         """Pass a record by that the engine fails on: it becomes a dead letter, and its user's state stays."""
@@ -184,31 +190,40 @@ class PartitionTask:
     async def _run(
         self, records: Sequence[LogRecord], *, elapsed_s: float = 0.0, ready: Outputs | None = None
     ) -> None:
-        shared, models = self._shared, self._shared.models.fold
+        shared, started = self._shared, self._clock()
         next_offset = records[-1].offset + 1 if records else self.position
-        learned = next_offset <= shared.model_log.covered(self._partition) and bool(records)
-        async with shared.gate:
-            started = time.monotonic()
-            self._engine.model_version = shared.model_log.version
+        batch, lesson = await self._learn(records, elapsed_s, ready, next_offset)
+        try:
+            self._add_delta(batch, lesson.delta, records, next_offset)
+            await self._add_state(batch, next_offset)
+            commit = self._commit_exactly_once if self._exactly_once else self._commit_at_least_once
+            delta_end = await commit(batch, next_offset)
+        except BaseException:
+            shared.turns.abandon(lesson)
+            shared.metrics["transactions"].labels("aborted").inc()
+            raise
+        await shared.turns.settle(lesson)
+        if delta_end is not None:
+            shared.model_log.kept(self._partition, delta_end, next_offset, len(lesson.delta))
+        self._forget_batch(batch, next_offset, started, len(lesson.delta))
+
+    async def _learn(
+        self, records: Sequence[LogRecord], elapsed_s: float, ready: Outputs | None, next_offset: int
+    ) -> tuple[_Batch, Lesson]:
+        """Take a turn with the models; what the batch taught waits for its commit."""
+        async with self._shared.turns.turn() as models:
+            self._engine.model_version = self._shared.model_log.version
             models.begin()
             try:
                 batch = await self._process(records, elapsed_s, ready)
-                delta = b"" if learned else models.delta()
-                self._add_delta(batch, delta, records, next_offset)
-                await self._add_state(batch, next_offset)
-                commit = self._commit_exactly_once if self._exactly_once else self._commit_at_least_once
-                delta_offset = await commit(batch, next_offset)
             except BaseException:
                 models.rollback()
-                shared.metrics["transactions"].labels("aborted").inc()
                 raise
-            if learned:
-                models.rollback()  # the log has taught these records already
-            else:
-                models.keep()
-            if delta_offset is not None:
-                shared.model_log.kept(self._partition, delta_offset, next_offset)
-            self._forget_batch(batch, next_offset, started, len(delta))
+            lesson = self._shared.turns.leave()
+            if records and next_offset <= self._shared.model_log.covered(self._partition):
+                self._shared.turns.abandon(lesson)  # the log has taught these records already
+                return batch, NOTHING
+            return batch, lesson
 
     async def _process(self, records: Sequence[LogRecord], elapsed_s: float, ready: Outputs | None) -> _Batch:
         assert self._producer is not None  # noqa: S101  open() came first
@@ -241,8 +256,8 @@ class PartitionTask:
                 f"{MAX_DELTA_BYTES}: lower NUDGE_KAFKA__BATCH_RECORDS"
             )
         first = records[0].offset if records else self.position
-        key = b"%d" % self._partition
-        batch.state.add(self._shared.names.model_deltas, key, delta, delta_headers(first, next_offset))
+        for value, headers in delta_records(delta, first, next_offset):
+            batch.state.add(self._shared.names.model_deltas, b"%d" % self._partition, value, headers)
 
     async def _add_state(self, batch: _Batch, next_offset: int) -> None:
         state, topic = self._engine.state, self._shared.names.user_state
@@ -257,7 +272,7 @@ class PartitionTask:
         batch.state.add(topic, *encode_header(state.header, next_offset))
 
     async def _commit_exactly_once(self, batch: _Batch, next_offset: int) -> int | None:
-        """Commit; return the offset of the model delta, if there is one.
+        """Commit; return where the delta log goes on, if the batch taught anything.
 
         1. begin, 2. send everything, 3. wait until the broker has every batch of it, 4. send the offsets,
         5. commit. Without step 3 a commit would succeed although the broker refused a record.
@@ -273,7 +288,7 @@ class PartitionTask:
         return sent[1].get(self._shared.names.model_deltas)
 
     async def _commit_at_least_once(self, batch: _Batch, next_offset: int) -> int | None:
-        """Commit without a transaction; return the offset of the model delta, if there is one.
+        """Commit without a transaction; return where the delta log goes on, if the batch taught anything.
 
         1. outputs, 2. delta and state, whose header names the next offset, 3. the offset. A crash after 1
         repeats outputs with the same ids; after 2 nothing is repeated, for the header says where to go on.
@@ -289,7 +304,7 @@ class PartitionTask:
         self.position = next_offset
         self._engine.state.dirty.clear()
         self._engine.state.forgotten.clear()
-        self.committed_at = self._ticked_at = time.monotonic()
+        self.committed_at = self._ticked_at = self._clock()
         metrics, now = self._shared.metrics, time.time()
         metrics.count(batch.counts)
         metrics["transactions"].labels("committed").inc()
@@ -297,30 +312,19 @@ class PartitionTask:
         metrics["event_to_effect_seconds"].observe_many(now - ingested for ingested in batch.ingest_times)
         metrics["model_delta_bytes"].inc(delta_bytes)
 
-    def _new_producer(self) -> AIOKafkaProducer:
-        kafka = self._shared.settings.kafka
-        options: dict[str, object] = {}
-        if self._exactly_once:
-            options["transactional_id"] = f"{kafka.group}.{self.source.topic}.{self._partition}"
-            options["transaction_timeout_ms"] = kafka.transaction_timeout_ms
-        return AIOKafkaProducer(
-            bootstrap_servers=kafka.bootstrap,
-            client_id=f"{kafka.group}-{self._partition}",
-            acks="all",
-            enable_idempotence=True,
-            compression_type="snappy",  # aiokafka's lz4 runs at level 9: 55 MB/s here, snappy 800 MB/s
-            max_batch_size=BATCH_BYTES,
-            max_request_size=MAX_DELTA_BYTES + BATCH_BYTES,
-            request_timeout_ms=max(kafka.transaction_timeout_ms, 1000),
-            **options,
-        )
+    def _new_producer(self) -> Producer:
+        group = self._shared.settings.kafka.group
+        fence = f"{group}.{self.source.topic}.{self._partition}" if self._exactly_once else None
+        return self._shared.transport.producer(f"{group}-{self._partition}", fence)
 
     async def _find_position(self, state_offset: int | None) -> int:
         committed = await self._consumer.committed(self.source)
         first = (await self._consumer.beginning_offsets([self.source]))[self.source]
         end = (await self._consumer.end_offsets([self.source]))[self.source]
         if state_offset is None and committed is None:
-            return int(first)  # nobody has read this partition for our group: begin with what there is
+            # Nobody has read this partition for our group: begin with what there is.
+            logger.info("partition_begins", partition=self._partition, offset=first)
+            return first
         if state_offset is None or (committed is not None and committed > state_offset):
             raise OffsetGapError(
                 f"group {self._shared.settings.kafka.group} has committed {self.source.topic} partition "
@@ -328,10 +332,14 @@ class PartitionTask:
                 "the changelog was lost, or somebody moved the offsets; restore the changelog, or start over "
                 "under a new NUDGE_KAFKA__GROUP and NUDGE_KAFKA__TOPIC_PREFIX"
             )
-        if not first <= state_offset <= end:
+        if first <= state_offset <= end:
+            return state_offset
+        if not self._shared.settings.kafka.accept_gap:
             raise OffsetGapError(
                 f"the next record of {self.source.topic} partition {self._partition} is {state_offset}, "
                 f"but the log holds {first} to {end}: retention overran the worker, or the broker lost its "
-                "tail; nothing is skipped silently"
+                "tail; nothing is skipped silently (NUDGE_KAFKA__ACCEPT_GAP=true goes on with what there is)"
             )
-        return state_offset
+        position = min(max(state_offset, first), end)
+        logger.error("gap_accepted", partition=self._partition, expected=state_offset, position=position)
+        return position

@@ -10,14 +10,14 @@ import structlog
 from aiokafka import TopicPartition
 
 from schemas.catalogue import Campaign, Item, Offer
-from stream.runtime.consuming import POLL_MS, open_reader, read_to_end
+from stream.runtime.consuming import POLL_MS, read_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from stream.core.reference import Reference
     from stream.runtime.topics import TopicNames
-    from stream.runtime.transport import LogRecord
+    from stream.runtime.transport import LogRecord, Transport
 
 __all__ = ["ReferenceReader"]
 
@@ -33,13 +33,13 @@ class ReferenceReader:
 
     def __init__(
         self,
-        bootstrap: str,
+        transport: Transport,
         names: TopicNames,
         counts: Mapping[str, int],
         reference: Reference,
         on_bad: Callable[[str], None],
     ) -> None:
-        self._bootstrap = bootstrap
+        self._transport = transport
         self._partitions = [TopicPartition(name, p) for name in names.reference for p in range(counts[name])]
         self._on_bad = on_bad
         self._ready = asyncio.Event()
@@ -51,7 +51,7 @@ class ReferenceReader:
 
     async def run(self) -> None:
         """Read up to the end, then tail until cancelled."""
-        async with open_reader(self._bootstrap, self._partitions) as consumer:
+        async with self._transport.reader(self._partitions) as consumer:
             async for records in read_to_end(consumer):
                 self.apply(records)
                 await asyncio.sleep(0)

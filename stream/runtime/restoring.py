@@ -6,13 +6,14 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from stream.runtime.consuming import open_reader, read_to_end
+from stream.runtime.consuming import read_to_end
 from stream.runtime.statecodec import HEADER_KEY, decode_header, decode_row, user_of
 
 if TYPE_CHECKING:
     from aiokafka import TopicPartition
 
     from stream.core.state import Header, ModelMemory, Profile
+    from stream.runtime.transport import Transport
 
 __all__ = ["Restored", "restore"]
 
@@ -28,7 +29,7 @@ class Restored:
     next_offset: int
 
 
-async def restore(bootstrap: str, changelog: TopicPartition) -> Restored | None:
+async def restore(transport: Transport, changelog: TopicPartition) -> Restored | None:
     """Read the changelog to its end; ``None`` when nothing was ever committed.
 
     Rows count with the header that follows them. Without transactions a crash may leave rows after the last
@@ -42,7 +43,7 @@ async def restore(bootstrap: str, changelog: TopicPartition) -> Restored | None:
     rows: dict[bytes, bytes] = {}
     waiting: dict[bytes, bytes | None] = {}
     header_value: bytes | None = None
-    async with open_reader(bootstrap, [changelog]) as reader:
+    async with transport.reader([changelog]) as reader:
         async for records in read_to_end(reader):
             for record in records:
                 if record.key != HEADER_KEY:

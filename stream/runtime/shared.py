@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stream.assembly import build_models
 from stream.runtime.modellog import ModelLog
 from stream.runtime.reference import ReferenceReader
+from stream.runtime.snapshots import SnapshotLog
 from stream.runtime.topics import TopicNames
+from stream.runtime.turns import ModelTurns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from stream.core.learning import Models
     from stream.core.reference import Reference
     from stream.runtime.metrics import Metrics
+    from stream.runtime.transport import Transport
     from stream.settings import Settings
 
 __all__ = ["Shared", "restore_shared"]
@@ -25,24 +28,22 @@ __all__ = ["Shared", "restore_shared"]
 
 @dataclass(slots=True)
 class Shared:
-    """One of each per worker.
-
-    ``gate`` is held while a batch is open in the models: there is one open batch at a time.
-    """
+    """One of each per worker."""
 
     settings: Settings
     names: TopicNames
+    transport: Transport
     models: Models
+    turns: ModelTurns
     reference: Reference
     model_log: ModelLog
     metrics: Metrics
     n_partitions: int
-    gate: asyncio.Lock
-    tails: list[asyncio.Task[None]] = field(default_factory=list)
 
 
 async def restore_shared(
     settings: Settings,
+    transport: Transport,
     counts: Mapping[str, int],
     metrics: Metrics,
     reference: Reference,
@@ -56,15 +57,16 @@ async def restore_shared(
         Partitions of each topic.
     """
     kafka = settings.kafka
-    names, gate = TopicNames(kafka.topic_prefix), asyncio.Lock()
+    names = TopicNames(kafka.topic_prefix)
     n_partitions = counts[names.events]
     models = build_models(settings)
-    model_log = ModelLog(kafka.bootstrap, names.model_deltas, models.fold, gate)
+    turns = ModelTurns(models.fold)
+    snapshots = SnapshotLog(transport, names.model_snapshots)
+    model_log = ModelLog(transport, names.model_deltas, turns, snapshots, n_partitions)
     skipped = metrics["reference_records_skipped"]
-    reader = ReferenceReader(
-        kafka.bootstrap, names, counts, reference, lambda topic: skipped.labels(topic).inc()
-    )
-    shared = Shared(settings, names, models, reference, model_log, metrics, n_partitions, gate)
-    shared.tails += [spawn(model_log.run(n_partitions), "model log"), spawn(reader.run(), "reference reader")]
+    reader = ReferenceReader(transport, names, counts, reference, lambda topic: skipped.labels(topic).inc())
+    _ = spawn(model_log.run(), "model log")
+    _ = spawn(reader.run(), "reference reader")
     await asyncio.gather(model_log.restored(), reader.restored())
-    return shared
+    _ = spawn(model_log.save_snapshots(kafka.snapshot_bytes), "model snapshots")
+    return Shared(settings, names, transport, models, turns, reference, model_log, metrics, n_partitions)

@@ -159,10 +159,7 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
         "log",
         "Additive model deltas; kept until a snapshot covers them.",
         partitioned=True,
-        # A thousand orders of twenty lines teach some 13 MB; a delta is one record until deltas are chunked.
-        config=MappingProxyType(
-            {"cleanup.policy": "delete", "retention.ms": "-1", "max.message.bytes": str(32 << 20)}
-        ),
+        config=MappingProxyType({"cleanup.policy": "delete", "retention.ms": "-1"}),
     ),
     TopicSpec("model-snapshots.v1", "block", "log", "Model base.", partitioned=False, config=_compact()),
 )
@@ -183,6 +180,7 @@ class TopicNames:
         self.dead_letters = f"{prefix}events.v1.dlq"
         self.user_state = f"{prefix}user-state.v1"
         self.model_deltas = f"{prefix}model-deltas.v1"
+        self.model_snapshots = f"{prefix}model-snapshots.v1"
 
     @property
     def partitioned(self) -> tuple[str, ...]:
@@ -286,7 +284,7 @@ async def require_partitions(admin: AIOKafkaAdminClient, kafka: KafkaSettings) -
     """
     names = TopicNames(kafka.topic_prefix)
     counts = await partition_counts(admin)
-    needed = (*names.partitioned, *names.reference)
+    needed = (*names.partitioned, *names.reference, names.model_snapshots)
     if missing := [name for name in needed if name not in counts]:
         raise TopicMismatchError(f"topics are missing: {', '.join(missing)}; run `nudge topics apply`")
     wanted = counts[names.events]

@@ -19,12 +19,12 @@ def test_the_ledger_equals_the_model_that_wrote_the_deltas() -> None:
         models.fold.begin()
         for n in range(20):
             models.offers.learn_one(f"offer-{n % 3}", context, float((n + batch) % 4 == 0))
-        assert ledger.fold(models.fold.delta())
+        assert ledger.fold(0, b"0/1", models.fold.delta())
         models.fold.keep()
 
     models.fold.begin()
     models.blend.observe("p1", [], 1_767_225_600.0, 1.0, repeat=False, memory=b"")
-    assert not ledger.fold(models.fold.delta())
+    assert not ledger.fold(0, b"0/1", models.fold.delta())
     models.fold.keep()
 
     expected = [

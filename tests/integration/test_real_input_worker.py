@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from schemas.codec import parse_time, rfc3339
 from stream.importing import import_events
 from stream.runtime.broker import EmbeddedBroker, KafkaBroker
+from stream.runtime.chunks import CHUNK_BYTES, PART, Joiner
 from stream.settings import KafkaSettings
 from stream.testing import cart_campaign, event
 from tests.hostile import GOOD, HOSTILE
@@ -180,7 +181,7 @@ def test_the_largest_record_a_broker_takes_comes_back_whole(
 def test_a_batch_of_large_orders_teaches_more_than_a_megabyte(
     kafka_broker: KafkaBroker, tmp_path: Path
 ) -> None:
-    """Forty orders of 150 products each are one delta of several megabytes, which a second life folds."""
+    """Forty orders of 150 products teach several megabytes: chunks, which a second life folds."""
     orders = [
         event(
             "Order Completed",
@@ -192,8 +193,11 @@ def test_a_batch_of_large_orders_teaches_more_than_a_megabyte(
         for n in range(40)
     ]
     setup = run(kafka_broker, orders, {}, tmp_path / "orders.log")
-    sizes = [len(record.value or b"") for record in setup.read(setup.names.model_deltas)]
-    assert max(sizes) > 2_000_000
+    records = setup.read(setup.names.model_deltas)
+    assert max(len(record.value or b"") for record in records) <= CHUNK_BYTES
+    joiners: dict[int, Joiner] = defaultdict(Joiner)
+    deltas = [joiners[r.partition].add(r.value or b"", dict(r.headers)[PART]) for r in records]
+    assert max(len(delta) for delta in deltas if delta is not None) > 2_000_000
 
     with WorkerProcess(setup.environment | CONSENT, tmp_path / "again.log") as worker:
         worker.start()

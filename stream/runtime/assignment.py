@@ -1,0 +1,290 @@
+"""The partitions that are ours now: opened, fed by a pump each, rebuilt after errors, let go.
+
+Kafka's group protocol assigns; an epoch tells what belongs to which assignment, and whatever was begun under
+an older one ends without an effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from aiokafka import ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import (
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+    ProducerFenced,
+)
+
+from stream.runtime.errors import (
+    BrokerUnreachableError,
+    OffsetGapError,
+    TooManyRebuildsError,
+    TopicMismatchError,
+)
+from stream.runtime.partition import EngineFailedError, PartitionTask
+from stream.runtime.quarantine import Suspects
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+    from typing import Any
+
+    from stream.runtime.shared import Shared
+    from stream.runtime.transport import GroupConsumer, LogRecord
+
+__all__ = ["Assignment", "Listener"]
+
+MAX_REBUILDS: Final = 5
+REBUILD_WINDOW_S: Final = 600.0
+REBUILD_PAUSE_S: Final = 0.2
+MAX_PAUSE_S: Final = 3.0
+GIVE_UP_S: Final = 120.0  # a partition that cannot be opened for so long ends the worker
+TICK_S: Final = 1.0
+RETRY_S: Final = 0.05
+
+logger = structlog.get_logger(__name__)
+
+
+class Assignment:
+    """What the group gave us.
+
+    Attributes
+    ----------
+    tasks : dict of int to PartitionTask
+        Open partitions.
+    opening : dict of int to asyncio.Task
+        Partitions on their way to be open.
+    heard : bool
+        Whether the group has told us anything yet.
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        consumer: GroupConsumer,
+        spawn: Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]],
+    ) -> None:
+        self.tasks: dict[int, PartitionTask] = {}
+        self.opening: dict[int, asyncio.Task[None]] = {}
+        self.heard = False
+        self._shared = shared
+        self._consumer = consumer
+        self._spawn = spawn
+        self._clock = asyncio.get_running_loop().time
+        self._epoch = 0
+        self._pumps: dict[int, asyncio.Task[None]] = {}
+        self._suspects = Suspects()
+        self._rebuilds: deque[float] = deque()
+
+    @property
+    def revoke_limit_s(self) -> float:
+        """How long a rebalance may wait for the batches in hand: a fifth of a session."""
+        return self._shared.settings.kafka.session_timeout_ms / 5000
+
+    def take(self, partitions: Iterable[TopicPartition]) -> None:
+        """Start to open the partitions that are ours now."""
+        self._epoch += 1
+        self.heard = True
+        mine = sorted(partitions)
+        logger.info("assigned", partitions=[tp.partition for tp in mine], epoch=self._epoch)
+        if mine and mine[-1].partition >= self._shared.n_partitions:
+            raise TopicMismatchError(
+                f"{mine[-1].topic} has grown from {self._shared.n_partitions} partitions to at least "
+                f"{mine[-1].partition + 1}: users have moved away from their state; use a new "
+                "NUDGE_KAFKA__TOPIC_PREFIX and replay the events into it"
+            )
+        self._consumer.pause(*mine)
+        for tp in mine:
+            self._open(tp.partition, self._epoch)
+
+    async def let_go(self, limit_s: float) -> None:
+        """Finish the batches in hand, but not for long, and forget all partitions."""
+        self._epoch += 1
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                for task in list(self.tasks.values()):
+                    await task.busy.acquire()  # and keep it: this task takes no other batch
+        await self._drop([*self.tasks, *self.opening])
+
+    def lag(self, task: PartitionTask) -> int:
+        """Records between a partition's position and its end."""
+        known = task.source in self._consumer.assignment()
+        end = self._consumer.last_stable_offset(task.source) if known else None
+        return 1 if end is None else max(end - task.position, 0)  # not fetched yet: assume there is something
+
+    def stalled(self, limit_s: float) -> list[int]:
+        """Partitions that have lag and no commit for so long."""
+        oldest = self._clock() - limit_s
+        return [p for p, task in self.tasks.items() if task.committed_at < oldest and self.lag(task)]
+
+    async def _pump(self, task: PartitionTask) -> None:
+        """Feed a partition until it is dropped or has failed."""
+        kafka, epoch = self._shared.settings.kafka, self._epoch
+        partition = task.source.partition
+        while self._owns(task):
+            first = task.position
+            size = self._suspects.batch_size(partition, first, kafka.batch_records)
+            try:
+                fetched = await self._consumer.getmany(
+                    task.source, timeout_ms=round(TICK_S * 1000), max_records=size
+                )
+            except OffsetOutOfRangeError as error:
+                if kafka.accept_gap:
+                    await self._rebuild(task, [], error)  # which looks for a position anew
+                    continue
+                raise OffsetGapError(
+                    f"{task.source.topic} partition {partition}: the log no longer holds the next record "
+                    f"({error}); retention overran the worker, or the broker lost its tail; nothing is "
+                    "skipped silently (NUDGE_KAFKA__ACCEPT_GAP=true goes on at the first record there is)"
+                ) from error
+            except (NoOffsetForPartitionError, IllegalStateError):
+                await asyncio.sleep(RETRY_S)  # the assignment changed while we asked
+                continue
+            records = fetched.get(task.source, [])
+            try:
+                async with task.busy:
+                    if not self._is_next(task, records, epoch):
+                        continue
+                    await self._feed(task, records)
+            except (EngineFailedError, KafkaError, TimeoutError, OSError) as error:
+                if self._owns(task):  # else revoked: the new owner goes on from the last commit
+                    await self._rebuild(task, records, error)
+
+    def _owns(self, task: PartitionTask) -> bool:
+        return self.tasks.get(task.source.partition) is task
+
+    def _is_next(self, task: PartitionTask, records: list[LogRecord], epoch: int) -> bool:
+        """Whether records are the task's next ones: not fetched before a rebalance, or before a seek."""
+        if epoch != self._epoch or not self._owns(task):
+            return False
+        if records and records[0].offset < task.position:
+            self._consumer.seek(task.source, task.position)
+            return False
+        return True
+
+    async def _feed(self, task: PartitionTask, records: list[LogRecord]) -> None:
+        """Process one batch, or let time pass where there is none."""
+        partition = task.source.partition
+        if not records:
+            if self.lag(task) == 0 and task.idle_s() >= TICK_S:
+                await task.tick()
+            return
+        if self._suspects.is_culprit(partition, records):
+            logger.error("record_quarantined", partition=partition, offset=records[0].offset)
+            await task.quarantine(records[0])
+        else:
+            await task.run(records)
+        self._suspects.passed(partition, records)
+
+    async def _rebuild(self, task: PartitionTask, records: list[LogRecord], error: Exception) -> None:
+        """Throw a partition's task away and restore it from the log, a bounded number of times."""
+        now, epoch, partition = self._clock(), self._epoch, task.source.partition
+        if isinstance(error, EngineFailedError) and records:
+            self._suspects.failed(partition, records)
+        self._rebuilds.append(now)
+        while self._rebuilds[0] < now - REBUILD_WINDOW_S:
+            self._rebuilds.popleft()
+        fenced = isinstance(error, ProducerFenced)
+        logger.warning(
+            "partition_rebuild", partition=partition, error=repr(error), cause=repr(error.__cause__)
+        )
+        if len(self._rebuilds) > MAX_REBUILDS and not fenced:
+            raise TooManyRebuildsError(
+                f"{len(self._rebuilds)} rebuilds within {REBUILD_WINDOW_S:.0f} s, the last for {error!r}; a "
+                "new process may help, and the broker's log says more"
+            ) from error
+        self._shared.metrics["rebuilds"].inc()
+        await self._drop([partition])
+        if epoch != self._epoch:
+            return  # a rebalance came meanwhile: whoever has the partition now opens it
+        # Fenced means that somebody else owns the partition, and the group will tell us within a session. If
+        # it says nothing by then, the partition is still ours and the broker merely ended a slow transaction.
+        pause = self._shared.settings.kafka.session_timeout_ms / 1000 if fenced else REBUILD_PAUSE_S
+        self._open(partition, epoch, pause)
+
+    def _open(self, partition: int, epoch: int, pause_s: float = 0.0) -> None:
+        self.opening[partition] = self._spawn(self._open_task(partition, epoch, pause_s), f"open {partition}")
+
+    async def _open_task(self, partition: int, epoch: int, pause_s: float) -> None:
+        """Open a partition, as often as it takes while the broker is away, and start its pump."""
+        deadline = self._clock() + GIVE_UP_S
+        while True:
+            await asyncio.sleep(pause_s)
+            if not self._still_opens(partition, epoch):
+                return  # to open it now would fence its new owner
+            task = PartitionTask(self._shared, self._consumer, partition)
+            try:
+                await task.open()
+                break
+            except (KafkaError, TimeoutError, OSError) as error:
+                await task.close()
+                if self._clock() > deadline:
+                    raise BrokerUnreachableError(
+                        f"partition {partition} could not be opened for {GIVE_UP_S:.0f} s: {error!r}"
+                    ) from error
+                pause_s = min(max(2 * pause_s, REBUILD_PAUSE_S), MAX_PAUSE_S)
+                logger.warning(
+                    "partition_open_failed", partition=partition, error=repr(error), retry_s=pause_s
+                )
+            except BaseException:
+                await task.close()
+                raise
+        if not self._still_opens(partition, epoch):
+            await task.close()
+            return
+        del self.opening[partition]
+        self.tasks[partition] = task
+        self._consumer.seek(task.source, task.position)
+        self._consumer.resume(task.source)
+        self._pumps[partition] = self._spawn(self._pump(task), f"partition {partition}")
+
+    def _still_opens(self, partition: int, epoch: int) -> bool:
+        """Whether the task that asks is the one to open a partition; a rebalance may have come meanwhile."""
+        mine = self.opening.get(partition) is asyncio.current_task()
+        if mine and epoch != self._epoch:
+            del self.opening[partition]
+        return mine and epoch == self._epoch
+
+    async def _drop(self, partitions: Iterable[int]) -> None:
+        """Forget partitions: what works on them, their state in memory, their producers."""
+        ending: list[asyncio.Task[None]] = []
+        closing: list[Coroutine[Any, Any, None]] = []
+        for partition in partitions:
+            for work in (self.opening.pop(partition, None), self._pumps.pop(partition, None)):
+                if work is not None and work is not asyncio.current_task():
+                    work.cancel()
+                    ending.append(work)  # it lets go of the partition before somebody else takes it
+            task = self.tasks.pop(partition, None)
+            if task is not None:
+                with suppress(IllegalStateError):
+                    self._consumer.pause(task.source)
+                closing.append(task.close())
+        await asyncio.gather(*ending, return_exceptions=True)
+        await asyncio.gather(*closing, return_exceptions=True)
+
+
+class Listener(ConsumerRebalanceListener):
+    """Tells the assignment; what it raises would be swallowed by aiokafka, so it ends the worker instead."""
+
+    def __init__(self, assignment: Assignment, fail: Callable[[BaseException], None]) -> None:
+        self._assignment = assignment
+        self._fail = fail
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:  # noqa: ARG002  its name
+        """All partitions may go elsewhere."""
+        try:
+            await self._assignment.let_go(self._assignment.revoke_limit_s)
+        except Exception as error:  # noqa: BLE001  aiokafka logs it and goes on with half a state
+            self._fail(error)
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """These are ours until the next revocation."""
+        try:
+            self._assignment.take(assigned)
+        except Exception as error:  # noqa: BLE001  as above
+            self._fail(error)

@@ -1,0 +1,68 @@
+"""The models of one worker, lent to one batch at a time, while the commits of several are under way."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from online_models.fold import ModelSet
+
+__all__ = ["NOTHING", "Lesson", "ModelTurns"]
+
+
+class Lesson:
+    """What a batch taught, from its last record to the end of its commit."""
+
+    __slots__ = ("delta",)
+
+    def __init__(self, delta: bytes) -> None:
+        self.delta = delta
+
+
+NOTHING = Lesson(b"")
+
+
+class ModelTurns:
+    """Who has the models.
+
+    A batch that waits for its commit stays in the models until somebody else takes a turn; then it is rolled
+    back, and folded from its delta after the commit. No batch reads what another has not committed.
+    """
+
+    def __init__(self, models: ModelSet) -> None:
+        self._models = models
+        self._lock = asyncio.Lock()
+        self._waiting: Lesson | None = None  # its batch is still open in the models
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[ModelSet]:
+        """Lend the models: they hold committed deltas only, and are nobody else's inside the block."""
+        async with self._lock:
+            if self._waiting is not None:
+                self._models.rollback()
+                self._waiting = None
+            yield self._models
+
+    def leave(self) -> Lesson:
+        """End a turn with the open batch in the models: it waits for its commit."""
+        self._waiting = Lesson(self._models.delta())
+        return self._waiting
+
+    def abandon(self, lesson: Lesson) -> None:
+        """Forget a lesson whose commit failed, or whose result only the log knows."""
+        if lesson is self._waiting:
+            self._models.rollback()
+            self._waiting = None
+
+    async def settle(self, lesson: Lesson) -> None:
+        """Keep a lesson that is committed. What the caller does next, before it awaits, happens at once."""
+        if lesson is self._waiting:
+            self._models.keep()
+            self._waiting = None
+        elif lesson.delta:
+            async with self.turn() as models:
+                models.fold(lesson.delta)
