@@ -256,7 +256,7 @@ class KafkaBroker(_LocalBroker):
     overrides
         Lines of ``server.properties`` that replace ours.
     ports
-        Of clients and of the controller, where others must know them before the start; free ones if not given.
+        Of clients and of the controller, where others must know them before the start; else free ones.
     heap_mib
         Most memory of its Java heap, MiB.
     """
