@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, ProducerFenced
 
 from schemas.outputs import DeadLetter
 from schemas.reasons import RejectCode
@@ -281,11 +281,17 @@ class PartitionTask:
         assert producer is not None  # noqa: S101  open() came first
         async with asyncio.timeout(self._commit_limit_s):
             await producer.begin_transaction()  # 1.
-            sent = await asyncio.gather(batch.outbox.send(), batch.state.send())  # 2. and 3.
+            outputs, state = await asyncio.gather(
+                batch.outbox.send(), batch.state.send(), return_exceptions=True
+            )  # 2. and 3.
+            if isinstance(outputs, BaseException) and not isinstance(state, ProducerFenced):
+                raise outputs
+            if isinstance(state, BaseException):
+                raise state  # having been fenced explains what the outputs met
             offsets = {self.source: next_offset}
             await producer.send_offsets_to_transaction(offsets, self._shared.settings.kafka.group)  # 4.
             await producer.commit_transaction()  # 5.
-        return sent[1].get(self._shared.names.model_deltas)
+        return state.get(self._shared.names.model_deltas)
 
     async def _commit_at_least_once(self, batch: _Batch, next_offset: int) -> int | None:
         """Commit without a transaction; return where the delta log goes on, if the batch taught anything.
