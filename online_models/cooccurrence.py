@@ -132,26 +132,26 @@ class SequentialCooccurrence:
         """Learn that a user chose an item after a history (newest first; unknown items count as gaps)."""
         check_event(at, weight)
         row = self.vocabulary.touch(item_id, at)
-        rows = self.vocabulary.rows(history[: self.ring])
-        self.learn_row(row, rows, at, weight)
+        n_history = self.vocabulary.write_rows(history, self._history)
+        self.learn_row(row, self._history, n_history, at, weight)
 
-    def learn_row(self, row: int, history: list[int], at: float, weight: float) -> None:
+    def learn_row(
+        self, row: int, history: NDArray[np.int32], n_history: int, at: float, weight: float
+    ) -> None:
         """As :meth:`learn_one`, for a checked event whose item the vocabulary has just touched.
 
-        ``history`` holds rows, at most ``ring`` of them, −1 for the unknown.
+        The first ``n_history`` of ``history`` are rows, −1 for the unknown.
         """
         if self._n_logged + self._worst >= len(self._log):
             self._grow_log()
         n_operations = len(self._steps)
         if n_operations == len(self._operations):
             self._operations = np.resize(self._operations, (2 * n_operations, 1 + self.ring))
-        n = len(history)
-        self._history[:n] = history
         vocabulary = self.vocabulary
         self._n_logged = learn_and_record(
             row,
-            self._history,
-            n,
+            history,
+            n_history,
             at,
             weight,
             *self._learned,

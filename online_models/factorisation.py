@@ -238,13 +238,17 @@ class StreamingIALS:
             self._read(memory),
             self._decay,
             self._settings,
-            (vocabulary.order, vocabulary.generation, vocabulary.indices, vocabulary.table),
+            vocabulary.order,
+            vocabulary.generation,
+            vocabulary.indices,
+            vocabulary.table,
             self._table,
-            self._undo,
+            *self._undo,
             self._gram,
             self._columns,
-            self._op_items[n],
-            self._op_numbers[n],
+            n,
+            self._op_items,
+            self._op_numbers,
             self._words,
         )
         self._steps.append(vocabulary.step)
@@ -252,14 +256,12 @@ class StreamingIALS:
         return self._words[:n_words].tobytes()
 
     def _read(self, memory: bytes) -> NDArray[np.uint32]:
-        """Words of a memory; none when its version, size or vector cannot be ours."""
+        """Words of a memory; none when its version or size cannot be ours."""
         if len(memory) < 4 or memory[0] != _VERSION or memory[1] != self.n_factors:
             return _NO_MEMORY
         if len(memory) != 4 + 4 * self.n_factors + 8 * memory[2] or memory[3]:
             return _NO_MEMORY
-        words = np.frombuffer(memory, np.uint32)
-        p = words[1 : 1 + self.n_factors].view(np.float32)
-        return words if factor_scores.plausible(p) else _NO_MEMORY
+        return np.frombuffer(memory, np.uint32)
 
     # One batch
 

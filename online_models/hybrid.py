@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import sys
+from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -271,13 +272,10 @@ class OnlineBlend:
         self.popularity.learn_row(row, at, weight)
         if repeat:
             return memory
-        if self.factors is None:
-            rows = self.vocabulary.rows(history[: self.cooccurrence.ring])
-            self.cooccurrence.learn_row(row, rows, at, weight)
-            return memory
-        rows = self.vocabulary.rows(history[:MAX_HISTORY])
-        self.cooccurrence.learn_row(row, rows[: self.cooccurrence.ring], at, weight)
-        return self.factors.learn_one(row, np.array(rows, np.int32), at, weight, memory)
+        rows = self._history
+        n = self.vocabulary.write_rows(history, rows)
+        self.cooccurrence.learn_row(row, rows, n, at, weight)
+        return memory if self.factors is None else self.factors.learn_one(row, rows[:n], at, weight, memory)
 
     # The ranker as a model
 
@@ -355,7 +353,7 @@ def gap_class(gap_s: float | None) -> int:
     """
     if gap_s is None:
         return 1
-    return 2 + sum(gap_s >= limit for limit in GAP_LIMITS_S)
+    return 2 + bisect_right(GAP_LIMITS_S, gap_s)
 
 
 def length_class(n_items: int) -> int:
@@ -364,7 +362,7 @@ def length_class(n_items: int) -> int:
     >>> [length_class(n) for n in (0, 1, 2, 3, 5, 6, 30, 31)]
     [7, 8, 9, 10, 10, 11, 12, 13]
     """
-    return 7 + sum(n_items > limit for limit in LENGTH_LIMITS)
+    return 7 + bisect_left(LENGTH_LIMITS, n_items)
 
 
 def default_start(half_lives_s: Sequence[float]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -136,19 +137,17 @@ class Slate:
 
         Ties go to the more popular item, then to the lower hash of its id.
         """
-        best = self._chosen(n, allowed)
-        lifts, reasons = self._explained(best)
-        scores, causes = self._numbers[0, best].tolist(), self._causes(best)
-        explained = zip(self._named(best), scores, reasons.tolist(), lifts.tolist(), causes, strict=True)
-        return [
-            Ranked(
-                item_id,
-                score,
-                SOURCES[source],
-                tuple(Reason(CODES[k], lift[k], self._named_cause(k, cause)) for k in codes if k >= 0),
-            )
-            for item_id, score, (source, *codes), lift, cause in explained
-        ]
+        scores, lifts, reasons = self._explained(self._chosen(n, allowed))
+        ids, history = self._blend.vocabulary.ids, self._history
+        last = history[0] if history else None
+        ranked = []
+        for score, lift, (*codes, source, row, age) in zip(
+            scores[0].tolist(), lifts.tolist(), reasons, strict=True
+        ):
+            named = {FOLLOWS_HISTORY: history[age] if age >= 0 else None, FOLLOWS_LAST_ITEM: last}
+            why = tuple(Reason(CODES[code], lift[code], named.get(code)) for code in codes if code >= 0)
+            ranked.append(Ranked(ids[row], score, SOURCES[source], why))
+        return ranked
 
     def rows(
         self, n: int, allowed: Callable[[str], bool] | None = None
@@ -156,21 +155,20 @@ class Slate:
         """As :meth:`top`, as text: item, score to six digits, source, and reasons.
 
         A reason is ``follows_history:p17`` where a history item is the reason, else the code alone.
+        Lists of reasons are shared: they are for reading.
         """
-        best = self._chosen(n, allowed)
-        _, reasons = self._explained(best)
-        scores, causes = self._numbers[0, best].round(6).tolist(), self._causes(best)
-        last = self._history[0] if self._history else None
+        scores, _, reasons = self._explained(self._chosen(n, allowed))
+        ids, history = self._blend.vocabulary.ids, self._history
         shown = []
-        for item_id, score, (source, a, b, c), cause in zip(
-            self._named(best), scores, reasons.tolist(), causes, strict=True
-        ):
-            texts = [TEXTS[a], TEXTS[b], TEXTS[c]] if c >= 0 else [TEXTS[k] for k in (a, b) if k >= 0]
-            if cause is not None and FOLLOWS_HISTORY in (a, b, c):
-                texts[(a, b, c).index(FOLLOWS_HISTORY)] += f":{cause}"
-            if last is not None and FOLLOWS_LAST_ITEM in (a, b, c):
-                texts[(a, b, c).index(FOLLOWS_LAST_ITEM)] += f":{last}"
-            shown.append((item_id, score, SOURCE_TEXTS[source], texts))
+        for score, (a, b, c, source, row, age) in zip(scores[1].tolist(), reasons, strict=True):
+            texts, at_history, at_last = SPELLED[a, b, c]
+            if at_history >= 0 and age >= 0:
+                texts = texts.copy()
+                texts[at_history] += f":{history[age]}"
+            if at_last >= 0 and history:
+                texts = texts.copy()
+                texts[at_last] += f":{history[0]}"
+            shown.append((ids[row], score, SOURCE_TEXTS[source], texts))
         return shown
 
     def rank_of(self, item_id: str) -> int | None:
@@ -202,29 +200,39 @@ class Slate:
             kept = [k for k, item_id in enumerate(self._named(best)) if allowed(item_id)]
         return best[kept[:n]]
 
-    def _explained(self, places: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Lift of each code above the slate's mean, and of each one its source and three codes or −1."""
+    def _explained(
+        self, places: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[list[int]]]:
+        """Scores, lift of each code above the slate's mean, and what :func:`explain` says of each."""
         blend, m = self._blend, len(places)
-        lifts, reasons = np.empty((m, len(CODES))), np.empty((m, 4), np.int64)
-        gap, length = self.context
-        groups, sources = blend.groups, NUMBER_OF_SOURCE
-        explain(places, self._n, gap, length, self.columns, blend.weights, groups, sources, lifts, reasons)
-        return lifts, reasons
+        scores, lifts = np.empty((2, m)), np.empty((m, len(CODES)))
+        reasons = np.empty((m, 6), np.int64)
+        explain(
+            places,
+            self._n,
+            *self.context,
+            self.columns,
+            self._numbers,
+            self._names,
+            blend.weights,
+            blend.groups,
+            NUMBER_OF_SOURCE,
+            scores,
+            lifts,
+            reasons,
+        )
+        return scores, lifts, reasons.tolist()
 
     def _named(self, places: NDArray[np.int64]) -> list[str]:
         return self._blend.vocabulary.item_ids((self._names[0, places] & 0xFFFFFFFF).tolist())
 
-    def _causes(self, places: NDArray[np.int64]) -> list[str | None]:
-        """The history item that speaks loudest for each candidate."""
-        history = self._history
-        return [history[age] if age >= 0 else None for age in self._names[2, places].tolist()]
 
-    def _named_cause(self, code: int, cause: str | None) -> str | None:
-        if code == FOLLOWS_HISTORY:
-            return cause
-        if code == FOLLOWS_LAST_ITEM and self._history:
-            return self._history[0]
-        return None
+def _spelled(codes: tuple[int, ...]) -> tuple[list[str], int, int]:
+    """Texts of codes, and where among them a history item and the last are to be named, −1 for nowhere."""
+    kept = [code for code in codes if code >= 0]
+    places = [kept.index(code) if code in kept else -1 for code in (FOLLOWS_HISTORY, FOLLOWS_LAST_ITEM)]
+    return [TEXTS[code] for code in kept], places[0], places[1]
 
 
+SPELLED = {codes: _spelled(codes) for codes in product(range(-1, len(CODES)), repeat=3)}
 NO_PLACES: NDArray[np.int64] = np.zeros(0, np.int64)

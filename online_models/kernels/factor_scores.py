@@ -117,7 +117,7 @@ def terms(
         out[at] = (decay[at] + w0) * dot
 
 
-@kernel
+@part
 def plausible(p: NDArray[np.float32]) -> bool:
     """Whether a vector can have come from a solve: finite and within the bound of factors."""
     largest = 0.0
@@ -247,6 +247,18 @@ def _insert(
 
 
 @part
+def _eligible(
+    row: int,
+    scores: NDArray[np.float32],
+    excluded: int,
+    seen: NDArray[np.int64],
+    solved: NDArray[np.float32],
+) -> bool:
+    """Whether a row is not excluded and has a solved vector: without one its score is 0."""
+    return seen[row] != excluded and bool(scores[row] != 0.0 or solved[row] != 0.0)
+
+
+@part
 def _reaching(
     bound: float,
     groups: NDArray[np.float32],
@@ -266,10 +278,10 @@ def _reaching(
             if groups[block, lane] < bound:
                 continue
             for row in range(block * _BLOCK + lane, (block + 1) * _BLOCK, _LANES):
-                if scores[row] >= bound and seen[row] != excluded and solved[row] != 0.0:
+                if scores[row] >= bound and _eligible(row, scores, excluded, seen, solved):
                     found = _insert(row, scores[row], found, order, rows, best)
     for row in range(groups.shape[0] * _BLOCK, n_rows):
-        if scores[row] >= bound and seen[row] != excluded and solved[row] != 0.0:
+        if scores[row] >= bound and _eligible(row, scores, excluded, seen, solved):
             found = _insert(row, scores[row], found, order, rows, best)
     return found
 

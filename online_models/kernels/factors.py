@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from online_models.kernels._jit import kernel, part
 from online_models.kernels.cholesky import solve_in_place
-from online_models.kernels.factor_scores import MAX_FACTOR, user_system
+from online_models.kernels.factor_scores import MAX_FACTOR, plausible, user_system
 from online_models.kernels.journal import remember
 from online_models.kernels.vocabulary import refer
 
@@ -197,13 +197,19 @@ def learn(
     memory: NDArray[np.uint32],
     decay: NDArray[np.float64],
     settings: NDArray[np.float64],
-    vocabulary: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
+    order: NDArray[np.int64],
+    generation: NDArray[np.int64],
+    indices: NDArray[np.int64],
+    strings: NDArray[np.int64],
     table: NDArray[np.float32],
-    journal: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]],
+    stamps: NDArray[np.int64],
+    book: NDArray[np.int64],
+    kept: NDArray[np.float32],
     gram: NDArray[np.float64],
     columns: NDArray[np.float32],
-    op_items: NDArray[np.int32],
-    op_numbers: NDArray[np.float32],
+    n_operations: int,
+    all_items: NDArray[np.int32],
+    all_numbers: NDArray[np.float32],
     memory_out: NDArray[np.uint32],
 ) -> int:
     """Learn one event in place and record its operation; return the number of words of the new memory.
@@ -215,31 +221,31 @@ def learn(
     weight_code : int
         Weight of the event in sixteenths, 1 to 255.
     memory : uint32
-        Words ``[head, p..., tags..., counts...]`` of the user, or none; already checked.
+        Words ``[head, p..., tags..., counts...]`` of the user, or none; header and size are checked.
     settings : float64[5]
         w0, λ, γ, refresh, resolve.
-    vocabulary : tuple
-        Hashes of ids, generations, batch-local indices and the batch's table of strings.
-    op_items : int32[1 + refresh + 1 + resolve]
-        Receives indices: the item, the refreshed, the solved; -1 where there is none.
-    op_numbers : float32[1 + 2K + refresh + (1 + resolve)·K]
-        Receives the weight, p', p, the weights of the refreshed, the solved vectors.
+    order, generation, indices, strings
+        Of the vocabulary: hashes of ids, generations, batch-local indices and the batch's table of strings.
+    all_items : int32[n, 1 + refresh + 1 + resolve]
+        Receives at ``n_operations`` indices: the item, the refreshed, the solved; -1 where there is none.
+    all_numbers : float32[n, 1 + 2K + refresh + (1 + resolve)·K]
+        Receives there the weight, p', p, the weights of the refreshed, the solved vectors.
     """
     w0, lambda_, gamma = settings[0], settings[1], settings[2]
     refresh, resolve = int(settings[3]), int(settings[4])
-    order, generation, indices, strings = vocabulary
-    stamps, book, kept = journal
     n = gram.shape[1]
     triangle = n * (n + 1) // 2
     at_q = triangle + n
     at_count = table.shape[1] - 2
+    op_items = all_items[n_operations]
+    op_numbers = all_numbers[n_operations]
     op_items[:] = -1
     op_numbers[:] = 0.0
     p_new = op_numbers[1 : 1 + n]
     p_old = op_numbers[1 + n : 1 + 2 * n]
     weights = op_numbers[1 + 2 * n : 1 + 2 * n + refresh]
     known_entries = 0
-    if memory.shape[0]:
+    if memory.shape[0] > 0 and plausible(memory[1 : 1 + n].view(np.float32)):
         known_entries = int(np.int64(memory[0]) >> 16)
         p_old[:] = memory[1 : 1 + n].view(np.float32)
 

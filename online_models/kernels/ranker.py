@@ -32,6 +32,7 @@ NEGLIGIBLE = 1e-5  # of a share: such candidates do not move the gradient
 N_REASONS = 3
 # Steps are multiples of a power of two, so sums of them are exact in any order: below 2^13 and 2^23.
 WEIGHT_GRID, SQUARE_GRID = 2.0**40, 2.0**30
+SOURCE, ROW, CAUSE = 3, 4, 5
 
 
 @part
@@ -197,13 +198,16 @@ def explain(
     gap: int,
     length: int,
     features: NDArray[np.float32],
+    numbers: NDArray[np.float64],
+    names: NDArray[np.int64],
     weights: NDArray[np.float64],
     groups: NDArray[np.int64],
     sources: NDArray[np.int64],
+    scores: NDArray[np.float64],
     lifts: NDArray[np.float64],
     reasons: NDArray[np.int64],
 ) -> None:
-    """What lifts candidates above the slate's mean, summed over groups of features.
+    """Why candidates stand where they do: what lifts them above the slate's mean, by group of features.
 
     Parameters
     ----------
@@ -211,11 +215,13 @@ def explain(
         Places of candidates.
     groups, sources : int64[n_features], int64[n_groups]
         Group of each feature, and source of each group.
+    scores : float64[2, m]
+        Takes the scores, and the same to six digits.
     lifts : float64[m, n_groups]
         Takes the sums.
-    reasons : int64[m, 4]
-        Takes the source that lifts most, then the groups that do, best first, −1 behind the last that
-        lifts at all.
+    reasons : int64[m, 6]
+        Takes the groups that lift most, best first, −1 behind the last that lifts at all; then the source
+        that does, the row, and the place of the loudest history item, −1 for none.
     """
     n_chosen = chosen.shape[0]
     n_groups = lifts.shape[1]
@@ -232,20 +238,25 @@ def explain(
     of_source = np.empty(n_sources)
     for m in range(n_chosen):
         of_source[:] = 0.0
-        reasons[m, :] = -1
+        reasons[m, :N_REASONS] = -1
         for group in range(n_groups):
             lift = lifts[m, group]
             of_source[sources[group]] += lift
             if not lift > 0.0:
                 continue
             place = N_REASONS
-            while place > 0 and (reasons[m, place] < 0 or lift > lifts[m, reasons[m, place]]):
+            while place > 0 and (reasons[m, place - 1] < 0 or lift > lifts[m, reasons[m, place - 1]]):
                 if place < N_REASONS:
-                    reasons[m, place + 1] = reasons[m, place]
+                    reasons[m, place] = reasons[m, place - 1]
                 place -= 1
             if place < N_REASONS:
-                reasons[m, place + 1] = group
-        reasons[m, 0] = 0
+                reasons[m, place] = group
+        scores[0, m] = numbers[0, chosen[m]]
+        scores[1, m] = np.rint(scores[0, m] * 1e6) / 1e6
+        best = 0
         for source in range(1, n_sources):
-            if of_source[source] > of_source[reasons[m, 0]]:
-                reasons[m, 0] = source
+            if of_source[source] > of_source[best]:
+                best = source
+        reasons[m, SOURCE] = best
+        reasons[m, ROW] = names[0, chosen[m]] & 0xFFFFFFFF
+        reasons[m, CAUSE] = names[2, chosen[m]]
