@@ -102,7 +102,7 @@ class Engine:
     def _fire_due(self, outputs: Outputs) -> None:
         watermark = self.state.header.watermark
         for due in self.state.pop_due(watermark):
-            if due.user not in self.state.profiles:
+            if due.user not in self.state:
                 continue
             if due.kind == "campaign":
                 self.campaigns.fire(due, self.model_version, outputs)
