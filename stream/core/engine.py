@@ -104,7 +104,7 @@ class Engine:
         if self.state.next_due() > watermark:
             return
         for due in self.state.pop_due(watermark):
-            if due.user not in self.state.profiles:
+            if due.user not in self.state:
                 continue
             if due.kind == "campaign":
                 self.campaigns.fire(due, self.model_version, outputs)
