@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from online_models.delta import DeltaError
+from online_models.history import HistoryRows
 from online_models.kernels.proposing import propose
 from online_models.kernels.ranker import softmax_step
 from online_models.kernels.retrieval import HIT_COLUMNS
@@ -133,7 +134,7 @@ class OnlineBlend:
         rank_values = 1.0 - np.log(1.0 + np.arange(self.n_each + 1)) / math.log(1.0 + self.n_each)
         # Work space of one call; marks of other calls are void, so nothing is cleared.
         self._call = 0
-        self._history = np.full(MAX_HISTORY, -1, np.int32)
+        self._history = HistoryRows(vocabulary, MAX_HISTORY)
         n_hits = cooccurrence.ring * cooccurrence.refs.shape[1]
         self._n_places = n_sources * self.n_each
         self._read: tuple[Any, ...] = (
@@ -209,8 +210,8 @@ class OnlineBlend:
         numbers = np.empty((2, self._n_places))
         names = np.empty((3, self._n_places), np.int64)
         n = propose(
-            self._history,
-            vocabulary.write_rows(history, self._history),
+            self._history.rows,
+            self._history.read(history),
             new_only,
             np.array(vocabulary.rows(exclude), np.int32) if exclude else NO_ROWS,
             at,
@@ -272,8 +273,7 @@ class OnlineBlend:
         self.popularity.learn_row(row, at, weight)
         if repeat:
             return memory
-        rows = self._history
-        n = self.vocabulary.write_rows(history, rows)
+        rows, n = self._history.rows, self._history.read(history)
         self.cooccurrence.learn_row(row, rows, n, at, weight)
         return memory if self.factors is None else self.factors.learn_one(row, rows[:n], at, weight, memory)
 
