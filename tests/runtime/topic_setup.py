@@ -34,7 +34,8 @@ class Setup:
     @property
     def environment(self) -> dict[str, str]:
         """The settings as a worker takes them."""
-        return {f"KAFKA__{key.upper()}": str(value) for key, value in self.kafka.model_dump().items()}
+        values = self.kafka.model_dump().items()
+        return {f"KAFKA__{key.upper()}": "null" if value is None else str(value) for key, value in values}
 
     def create(self) -> None:
         """Create all topics."""
