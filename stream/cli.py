@@ -377,7 +377,7 @@ def _topics(bootstrap: str | None, *, make: bool, as_json: bool) -> None:
     if not changes:
         say("the topics are as declared")
     # A setting that differs may be the operator's will; a partition count that differs cannot work.
-    if any(change.action == "partitions" if make else True for change in changes):
+    if any(change.action in {"partitions", "replicas"} if make else True for change in changes):
         raise typer.Exit(ExitCode.FAILED_CHECK)
 
 

@@ -26,6 +26,7 @@ import numpy as np
 from online_models.kernels._jit import kernel
 from online_models.kernels.decay import epoch_of, growth, rebase
 from online_models.kernels.journal import remember
+from online_models.kernels.top_n import smallest
 from online_models.kernels.vocabulary import refer
 
 if TYPE_CHECKING:
@@ -81,34 +82,6 @@ def put_back_cells(
 
 
 @kernel
-def _smallest(k: int, values: NDArray[np.float64]) -> float:
-    """Return the k-th smallest value, k from 0; reorders the values.
-
-    Hoare's selection by hand: numpy's costs 8 s of compiling.
-    """
-    low, high = 0, len(values) - 1
-    while low < high:
-        pivot = values[(low + high) // 2]
-        i, j = low, high
-        while i <= j:
-            while values[i] < pivot:
-                i += 1
-            while values[j] > pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if k <= j:
-            high = j
-        elif k >= i:
-            low = i
-        else:
-            break
-    return float(values[k])
-
-
-@kernel
 def prune(
     row: int,
     pruned: int,
@@ -126,7 +99,7 @@ def prune(
         strength[slot] = 0.0  # a void neighbour goes first
         if cells[row, slot, GENERATION] == generation[refs[row, slot]]:
             strength[slot] = -(float(cells[row, slot, C]) + BACKWARD * float(cells[row, slot, D]))
-    limit = _smallest(pruned - 1, strength.copy()) if length > pruned else 0.0
+    limit = smallest(pruned - 1, strength.copy()) if length > pruned else 0.0
     room = pruned  # for equals of the weakest that stays
     for slot in range(length):
         if strength[slot] < limit:

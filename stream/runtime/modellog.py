@@ -19,7 +19,7 @@ from stream.runtime.consuming import POLL_MS, read_to_end
 from stream.runtime.errors import WorkerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from online_models.fold import ModelSet
     from stream.runtime.snapshots import SnapshotLog
@@ -146,11 +146,16 @@ class ModelLog:
         self._covered[partition] = max(self._covered[partition], next_input)
         self._unsaved += n_bytes
 
-    async def save_snapshots(self, after_bytes: int) -> None:
+    async def save_snapshots(self, after_bytes: int, count: Callable[[str], None]) -> None:
         """Write a snapshot whenever so many bytes of deltas have come; the owner of partition 0 does.
 
         A snapshot that is larger than that waits for as many bytes as it has itself, so writing them never
         costs more than the deltas do. A failure is logged and tried again: the log holds all of it.
+
+        Parameters
+        ----------
+        count : callable
+            Told ``written`` or ``failed``.
         """
         while True:
             await asyncio.sleep(SNAPSHOT_CHECK_S)
@@ -158,7 +163,9 @@ class ModelLog:
                 continue
             try:
                 await self._save_snapshot()
+                count("written")
             except (KafkaError, TimeoutError, OSError) as error:
+                count("failed")
                 logger.warning("snapshot_failed", error=repr(error), retry_s=SNAPSHOT_RETRY_S)
                 await asyncio.sleep(SNAPSHOT_RETRY_S)
 

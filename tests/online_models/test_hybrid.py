@@ -49,9 +49,10 @@ def shop(*, factors: bool = False, n_each: int = 50) -> tuple[OnlineBlend, Model
 
 def bits(slate: Slate) -> tuple[bytes, ...]:
     """Everything a slate holds."""
+    n = len(slate)
     return tuple(
         array.tobytes()
-        for array in (slate.features, slate.scores, slate.popularity, slate.orders, slate.refs)
+        for array in (slate.features, slate.scores, slate._numbers[1, :n], slate._names[:, :n])
     )
 
 

@@ -35,7 +35,7 @@ class Setup:
     def environment(self) -> dict[str, str]:
         """The settings as a worker takes them."""
         values = self.kafka.model_dump().items()
-        return {f"KAFKA__{key.upper()}": "null" if value is None else str(value) for key, value in values}
+        return {f"KAFKA__{key.upper()}": str(value) for key, value in values if value is not None}
 
     def create(self) -> None:
         """Create all topics."""
