@@ -116,8 +116,11 @@ class PartitionTask:
         started = self._clock()
         # Fence: an older owner's open transaction ends, and it can never commit again.
         self._producer = self._new_producer()
-        async with asyncio.timeout(START_S):
-            await self._producer.start()
+        try:
+            async with asyncio.timeout(START_S):
+                await self._producer.start()
+        except AssertionError as error:  # aiokafka's: a broker that has just come back may list no brokers
+            raise KafkaError(f"no broker known: {error}") from error
         changelog = TopicPartition(self._shared.names.user_state, self._partition)
         restored = await restore(self._shared.transport, changelog)
         if restored is not None:

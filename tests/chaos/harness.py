@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
@@ -19,20 +19,21 @@ from stream.runtime.consuming import open_reader
 from stream.runtime.errors import BrokerUnreachableError
 from stream.runtime.transport import LogRecord
 from stream.settings import KafkaSettings, Settings
+from tests.chaos.feed import Feed
 from tests.chaos.report import SEED
-from tests.runtime.shop_stream import campaigns, shop_stream
+from tests.runtime.shop_stream import campaigns, last_events, shop_stream
 from tests.runtime.topic_setup import Setup
 from tests.runtime.worker_process import READY_S, WorkerProcess
 
 SMALL: Final = {"MAX_ITEMS": "1024", "CLICK_SLOTS": "4096", "CAMPAIGNS__HOLDOUT_SHARE": "0.1"}
 SETTINGS: Final = Settings(max_items=1024, click_slots=4096, campaigns={"holdout_share": 0.1})
 POLL_S: Final = 0.05
+RATE: Final = 150.0  # events a second: far below what one worker takes, also on a busy machine
+MOST_EVENTS: Final = 2_000_000
 
 
-def load(
-    bootstrap: str, name: str, n_events: int, lines: Iterable[bytes] | None = None, **kafka: object
-) -> Setup:
-    """Create the topics of a test and write its campaigns and events, by default the seeded shop's."""
+def topics_for(bootstrap: str, name: str, **kafka: object) -> Setup:
+    """Create the topics of a test and write its campaigns."""
     defaults: dict[str, object] = {
         "partitions": 4,
         "batch_records": 40,  # many transactions
@@ -45,27 +46,41 @@ def load(
     )
     setup.create()
     setup.produce_campaigns(campaigns())
-    setup.produce_events(shop_stream(n_events, SEED) if lines is None else lines)
     return setup
 
 
 class Fleet:
-    """Workers of one group, and the progress that their group has committed.
+    """Workers of one group, events that keep coming, and the progress that the group has committed.
 
     Parameters
     ----------
+    rate : float
+        Events a second, from the start until all that is left to do is to finish; 0: none.
+    lines : iterable of bytes, optional
+        The events; of the seeded shop unless given.
     run : str, optional
         Python that a worker's process runs, where it is not the production worker.
     """
 
     def __init__(
-        self, setup: Setup, folder: Path, n: int = 1, *, run: str | None = None, **settings: str
+        self,
+        setup: Setup,
+        folder: Path,
+        n: int = 1,
+        *,
+        rate: float = RATE,
+        lines: Iterable[bytes] | None = None,
+        run: str | None = None,
+        **settings: str,
     ) -> None:
         self.setup = setup
-        self._environment: Mapping[str, str] = setup.environment | SMALL | settings
+        self._environment: dict[str, str] = setup.environment | SMALL | settings
         self._folder = folder
         self._run = {} if run is None else {"run": run}
-        self.total = sum(setup.ends(setup.names.events).values())
+        self.total = 0
+        last = last_events(MOST_EVENTS) if lines is None and rate else ()
+        self._feed = Feed(setup, shop_stream(MOST_EVENTS, SEED) if lines is None else lines, last, rate)
+        self._fed = not rate
         self._committed = 0
         self.workers: list[WorkerProcess] = []
         for _ in range(n):
@@ -77,6 +92,8 @@ class Fleet:
     def __exit__(self, *_error: object) -> None:
         for worker in self.workers:
             worker.kill()
+        with suppress(BrokerUnreachableError):
+            self._feed.stop()
 
     def add(self, **settings: str) -> WorkerProcess:
         """One more worker, not started."""
@@ -84,9 +101,12 @@ class Fleet:
         self.workers.append(WorkerProcess(self._environment | settings, log, **self._run))
         return self.workers[-1]
 
-    def start(self) -> Self:
-        """Start all that do not run."""
-        for worker in self.workers:
+    def start(self, members: int | None = None) -> Self:
+        """Start the events, and all workers that do not run or the first so many."""
+        if not self._fed:
+            self._feed.start()
+            self._fed = True
+        for worker in self.workers[:members]:
             if not worker.runs():
                 worker.start()
         return self
@@ -99,9 +119,11 @@ class Fleet:
 
     def wait_committed(self, at_least: int, limit_s: float = READY_S) -> float:
         """Wait for progress, fail when a worker ends by itself, and return how long it took in seconds."""
-        return self.wait_until(
-            f"{at_least} of {self.total} committed", lambda: self.committed() >= at_least, limit_s
-        )
+        return self.wait_until(f"{at_least} committed", lambda: self.committed() >= at_least, limit_s)
+
+    def advance(self, records: int, limit_s: float = READY_S) -> float:
+        """Wait until so many more records are committed; return the seconds it took."""
+        return round(self.wait_committed(self.committed() + records, limit_s), 2)
 
     def wait_until(self, what: str, holds: Callable[[], bool], limit_s: float = READY_S) -> float:
         """Poll until something holds while all workers that were started live; return the seconds it took."""
@@ -119,8 +141,8 @@ class Fleet:
             assert worker.lives_as_asked(), f"ended with {worker.code()}: {worker.tail()}"
 
     def finish(self, limit_s: float = READY_S) -> list[float]:
-        """Wait until all input is committed, end all workers cleanly, and return the seconds each took."""
-        self.wait_committed(self.total, limit_s)
+        """End the events, wait until all are committed, end all workers, and return the seconds each took."""
+        self.drain(limit_s)
         taken = []
         for worker in self.workers:
             if worker.runs():
@@ -128,6 +150,12 @@ class Fleet:
                 assert (0, True) == (code, seconds <= 5.0), f"{code} after {seconds:.1f} s: {worker.tail()}"
                 taken.append(round(seconds, 2))
         return taken
+
+    def drain(self, limit_s: float = READY_S) -> None:
+        """End the events and wait until all are committed."""
+        self._feed.stop()
+        self.total = sum(self.setup.ends(self.setup.names.events).values())
+        self.wait_committed(self.total, limit_s)
 
     def events(self, name: str) -> list[dict[str, object]]:
         """Log lines of one event, of all workers."""
@@ -149,10 +177,10 @@ def aborted(setup: Setup) -> int:
     return sum((partition, offset - 1) not in lost for partition, offset in lost)
 
 
-def open_transaction(setup: Setup, limit_s: float = 5.0) -> int | None:
-    """Wait until user state is on the log whose commit must follow; return its partition, ``None`` if none comes."""
+def open_transaction(setup: Setup, limit_s: float = 5.0) -> int:
+    """Wait until user state is on the log whose commit must follow; return its partition, -1 if none came."""
 
-    async def sighting() -> int | None:
+    async def sighting() -> int:
         partitions = [TopicPartition(setup.names.user_state, p) for p in range(setup.kafka.partitions)]
         opened = open_reader(setup.kafka.bootstrap, partitions, read_committed=False)
         async with opened as reader:
@@ -164,7 +192,7 @@ def open_transaction(setup: Setup, limit_s: float = 5.0) -> int | None:
                     while not (fetched := await reader.getmany(timeout_ms=20)):
                         pass
                     return next(iter(fetched)).partition
-            return None
+            return -1
 
     return asyncio.run(sighting())
 

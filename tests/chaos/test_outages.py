@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 
-from stream.runtime.broker import KafkaBroker
+from stream.runtime.broker import BrokerUnavailable, KafkaBroker
+from stream.runtime.kafka_cluster import KafkaCluster
 from tests.chaos.conftest import Line
-from tests.chaos.harness import SETTINGS, Fleet, load
+from tests.chaos.harness import SETTINGS, Fleet, topics_for
 from tests.chaos.report import report, size
+from tests.conftest import missing
 from tests.runtime.oracle import assert_as_without_faults
 
-HEAL_S = 60.0
+HEAL_S = 15.0  # within which there must be progress again
 FREEZE_S = 10.0
 CUT_S = 30.0
+BETWEEN = 300  # events of progress between two faults
 
 
 def test_a_restarted_broker_is_waited_for(kafka_broker: KafkaBroker, tmp_path: Path, name: str) -> None:
-    """The workers live through restarts of the broker, and their effects are those without them."""
+    """The worker lives through restarts of the broker, and its effects are those without them."""
     restarts = size(2, 20)
-    setup = load(kafka_broker.bootstrap, name, restarts * 3000)
-    with Fleet(setup, tmp_path).start() as fleet:
+    setup = topics_for(kafka_broker.bootstrap, name)
+    with Fleet(setup, tmp_path) as fleet:
+        fleet.start()
         recovered = []
-        for done in range(restarts):
-            fleet.wait_committed(fleet.total * (1 + 2 * done) // (2 * restarts + 2))
+        for _ in range(restarts):
+            fleet.advance(BETWEEN)
             kafka_broker.restart()
-            recovered.append(_progress_again(fleet))
+            recovered.append(fleet.advance(1, HEAL_S))
         fleet.finish()
         report(name, events=fleet.total, restarts=restarts, recovery_s=recovered)
     assert_as_without_faults(setup, SETTINGS)
@@ -35,15 +40,15 @@ def test_a_restarted_broker_is_waited_for(kafka_broker: KafkaBroker, tmp_path: P
 
 def test_a_frozen_broker_is_waited_for(kafka_broker: KafkaBroker, tmp_path: Path, name: str) -> None:
     """The broker stops for 10 s with connections open, longer than sessions and transactions last."""
-    setup = load(kafka_broker.bootstrap, name, 6000)
-    with Fleet(setup, tmp_path, 2).start() as fleet:
-        fleet.wait_committed(fleet.total // 5)
+    setup = topics_for(kafka_broker.bootstrap, name)
+    with Fleet(setup, tmp_path, 2) as fleet:
+        fleet.start().advance(BETWEEN)
         kafka_broker.pause()
         try:
             time.sleep(FREEZE_S)
         finally:
             kafka_broker.resume()
-        recovered = _progress_again(fleet)
+        recovered = fleet.advance(1, HEAL_S)
         fleet.finish()
         report(
             name, events=fleet.total, recovery_s=recovered, rebuilds=len(fleet.events("partition_rebuild"))
@@ -51,49 +56,68 @@ def test_a_frozen_broker_is_waited_for(kafka_broker: KafkaBroker, tmp_path: Path
     assert_as_without_faults(setup, SETTINGS)
 
 
-def _reset(line: Line) -> None:
-    line.proxy.reset()
-
-
-def _half_open(line: Line) -> None:
-    line.proxy.half_open()
-
-
-def _delay(line: Line) -> None:
-    line.proxy.delay(0.2, 0.1)
-    time.sleep(FREEZE_S)
-    line.proxy.heal()
-
-
-def _cut(line: Line) -> None:
-    line.proxy.cut()
-    time.sleep(CUT_S)
-    line.proxy.heal()
-
-
 def test_a_bad_line_costs_time_and_nothing_else(line: Line, tmp_path: Path, name: str) -> None:
     """Connections reset, half open, 200 ms ± 100 late, and dead for 30 s: one after the other, then exact."""
-    faults: list[Callable[[Line], None]] = [_reset, _half_open, _delay, _cut] * size(1, 10)
-    setup = load(line.bootstrap, name, 2000 * len(faults))
-    with Fleet(setup, tmp_path, 2).start() as fleet:
-        recovered = {}
-        for n, fault in enumerate(faults):
-            fleet.wait_committed(fleet.total * n // len(faults) + 200)  # and a phase without faults
-            fault(line)
-            recovered[f"{fault.__name__.strip('_')}_{n}_s"] = _progress_again(fleet)
+    setup = topics_for(line.bootstrap, name)
+    figures: dict[str, list[float]] = {"reset": [], "half_open": [], "late": [], "dead": []}
+    with Fleet(setup, tmp_path, 2) as fleet:
+        fleet.start()
+        for _ in range(size(1, 10)):
+            fleet.advance(BETWEEN)
+            line.proxy.reset()
+            figures["reset"].append(fleet.advance(1, HEAL_S))
+
+            fleet.advance(BETWEEN)
+            line.proxy.half_open()
+            figures["half_open"].append(fleet.advance(BETWEEN, HEAL_S))
+
+            line.proxy.delay(0.2, 0.1)
+            figures["late"].append(fleet.advance(1, HEAL_S))  # progress also during this fault
+            time.sleep(FREEZE_S)
+            line.proxy.heal()
+
+            fleet.advance(BETWEEN)
+            line.proxy.cut()
+            time.sleep(CUT_S)
+            line.proxy.heal()
+            figures["dead"].append(fleet.advance(1, HEAL_S))
         fleet.finish()
-        report(
-            name,
-            events=fleet.total,
-            connections=line.proxy.connections,
-            rebuilds=len(fleet.events("partition_rebuild")),
-            **recovered,
-        )
+        rebuilds = len(fleet.events("partition_rebuild"))
+        report(name, events=fleet.total, connections=line.proxy.connections, rebuilds=rebuilds, **figures)
     assert_as_without_faults(setup, SETTINGS)
 
 
-def _progress_again(fleet: Fleet) -> float:
-    """Seconds until something more is committed; fails after the limit."""
-    before = fleet.committed()
-    assert before < fleet.total, "void: the fault came after the end of the work"
-    return round(fleet.wait_committed(before + 1, HEAL_S), 2)
+@pytest.fixture
+def cluster(kafka_broker: KafkaBroker) -> Iterator[KafkaCluster]:
+    """Three brokers of the test's own; asks for the shared one to know that it can start."""
+    assert kafka_broker.pid
+    three = KafkaCluster(3)
+    try:
+        three.start()
+    except BrokerUnavailable as error:
+        three.close()
+        missing(str(error))
+    yield three
+    three.close()
+
+
+def test_brokers_of_three_go_one_after_the_other(cluster: KafkaCluster, tmp_path: Path, name: str) -> None:
+    """Each is killed or ended cleanly under load and comes back; acknowledged means on two of three."""
+    setup = topics_for(cluster.bootstrap, name, replication=3, session_timeout_ms=6000)
+    during, after = [], []
+    with Fleet(setup, tmp_path, 2) as fleet:
+        fleet.start()
+        for n in range(size(3, 30)):
+            fleet.advance(BETWEEN)
+            node = cluster.nodes[n % 3]
+            if n % 2:
+                node.stop()
+            else:
+                node.kill()
+            during.append(fleet.advance(BETWEEN, 60.0))  # the other two take over
+            node.start()
+            after.append(fleet.advance(BETWEEN, HEAL_S))
+        fleet.finish()
+        rebuilds = len(fleet.events("partition_rebuild"))
+        report(name, events=fleet.total, progress_without_s=during, recovery_s=after, rebuilds=rebuilds)
+    assert_as_without_faults(setup, SETTINGS)

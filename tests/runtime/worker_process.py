@@ -61,13 +61,17 @@ class WorkerProcess:
         assert self._process is not None
         return self._process.pid
 
-    def start(self) -> None:
-        """Start it; does not wait."""
+    def start(self, **settings: str) -> None:
+        """Start it, with more settings for this life if given; does not wait."""
         assert self._process is None or self._process.poll() is not None, "it runs already"
         self._asked_to_end = False
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", self._run], cwd=ROOT, env=self._environment, stdout=log, stderr=log
+                [sys.executable, "-c", self._run],
+                cwd=ROOT,
+                env=self._environment | {f"NUDGE_{name}": value for name, value in settings.items()},
+                stdout=log,
+                stderr=log,
             )
 
     def wait_ready(self) -> None:
@@ -121,8 +125,9 @@ class WorkerProcess:
         return self._process.poll()
 
     def wait(self, limit_s: float = READY_S) -> int:
-        """Wait for its end and return the exit code."""
+        """Wait for its end, which is what the test expects, and return the exit code."""
         assert self._process is not None
+        self._asked_to_end = True
         return self._process.wait(limit_s)
 
     def terminate(self) -> tuple[int, float]:
