@@ -82,6 +82,8 @@ class Cluster:
         What happened, with times: the part of the history that no log holds.
     crashed : list
         Errors that no fault excuses.
+    healed : bool
+        Whether whoever stops has to come again.
     """
 
     loop: SimulatedLoop
@@ -91,7 +93,7 @@ class Cluster:
     events: list[str] = field(default_factory=list)
     crashed: list[BaseException] = field(default_factory=list)
     workers: list[Worker] = field(default_factory=list)
-    dead: list[Machine] = field(default_factory=list)
+    healed: bool = False
     broker: Broker = field(init=False)
     network: Network = field(init=False)
 
@@ -145,15 +147,20 @@ class Cluster:
         worker.task.add_done_callback(lambda task: self._ended(worker, task))
         self.note(f"start {worker.machine.name}")
 
-    def crash(self, worker: Worker) -> None:
-        """Kill a worker between two of its steps; what it has sent may still arrive."""
+    def place_of(self, machine: Machine) -> Worker | None:
+        """Find the worker whose present life a machine is."""
+        return next((worker for worker in self.workers if worker.machine is machine), None)
+
+    def crash(self, worker: Worker, *, unsent: bool = False) -> None:
+        """Kill a worker between two of its steps; what it has sent arrives unless it is ``unsent``."""
         machine = worker.machine
         if machine is None:
             return
         self.note(f"crash {machine.name}")
         self.loop.kill(machine)
         self.network.cut.discard(machine)
-        self.dead.append(machine)
+        if unsent:
+            self.network.reset(machine)
         worker.machine = worker.plane = worker.task = None
 
     def stop(self, worker: Worker) -> None:
@@ -161,12 +168,6 @@ class Cluster:
         if worker.stopping is not None and worker.machine is not None:
             self.note(f"stop {worker.machine.name}")
             worker.stopping.set()
-
-    def bury(self) -> None:
-        """Unwind what the dead have left, unheard, after everything has been looked at."""
-        for machine in self.dead:
-            self.loop.bury(machine)
-        self.dead.clear()
 
     async def _live(self, worker: Worker) -> BaseException | None:
         """What the composition root does, without signals and probes."""
@@ -197,9 +198,8 @@ class Cluster:
         # The process is gone, and with it whatever its tasks still wanted to do.
         self.loop.kill(machine)
         self.network.reset(machine)
-        self.dead.append(machine)
-        if error is None:
+        if error is None and not self.healed:
             return
-        if not isinstance(error, EXCUSED):
+        if error is not None and not isinstance(error, EXCUSED):
             self.crashed.append(error)
         self.loop.call_later(RESTART_S, self.start, worker)

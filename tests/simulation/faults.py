@@ -9,7 +9,9 @@ from typing import Final
 from aiokafka.protocol.api import Request
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
+from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
+from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import (
     AddOffsetsToTxnRequest,
@@ -20,7 +22,23 @@ from aiokafka.protocol.transaction import (
 )
 
 from tests.simulation.cluster import Cluster, Worker
-from tests.simulation.network import Loss
+from tests.simulation.loop import Machine
+from tests.simulation.network import Loss, Trap
+
+# Where a worker may be caught, the transactional requests before all.
+_CAUGHT_AT: Final = (
+    *(ProduceRequest,) * 3,
+    *(EndTxnRequest,) * 4,
+    *(TxnOffsetCommitRequest,) * 2,
+    AddPartitionsToTxnRequest,
+    AddOffsetsToTxnRequest,
+    InitProducerIdRequest,
+    FetchRequest,
+    OffsetRequest,
+    OffsetFetchRequest,
+    JoinGroupRequest,
+    SyncGroupRequest,
+)
 
 MIN_FAULTS, MAX_FAULTS = 12, 24
 
@@ -49,10 +67,11 @@ class Schedule:
         self._cluster = cluster
         self._random = random_
         self._kinds: tuple[Callable[[], str], ...] = (
-            *(self._crash,) * 3,
-            *(self._freeze,) * 2,
+            self._crash,
+            self._freeze,
             self._stop,
-            *(self._cut,) * 2,
+            self._cut,
+            *(self._catch,) * 7,
             self._pause,
             self._slow,
             self._reset,
@@ -84,6 +103,7 @@ class Schedule:
         cluster = self._cluster
         network = cluster.network
         network.losses.clear()
+        network.traps.clear()
         cluster.broker.refusals.clear()
         cluster.broker.transactions.marker_delay_s = 0.003
         network.delay_s, network.paused = 0.0, False
@@ -101,13 +121,36 @@ class Schedule:
         up = [worker for worker in self._cluster.workers if worker.up]
         return self._random.choice(up) if up else None
 
+    def _catch(self) -> str:
+        """Crash, freeze or cut off whoever sends the next request of a kind."""
+        request = self._random.choice(_CAUGHT_AT)
+        name, act = self._random.choice(
+            (
+                ("crash", lambda worker: self._crash_one(worker)),
+                ("freeze", lambda worker: self._freeze_one(worker)),
+                ("cut", lambda worker: self._cut_one(worker)),
+            )
+        )
+
+        def spring(machine: Machine) -> None:
+            worker = self._cluster.place_of(machine)
+            if worker is not None:
+                self._cluster.note(f"caught {machine.name} at {request.__name__}")
+                act(worker)
+
+        self._cluster.network.traps.append(Trap(request.API_KEY, spring))
+        return f"{name} at the next {request.__name__}"
+
     def _crash(self) -> str:
         worker = self._up()
         if worker is None:
             return self._start_all()
-        self._cluster.crash(worker)
-        self._later(0.1, 5.0, lambda: self._cluster.start(worker))
+        self._crash_one(worker)
         return f"crash {worker.name}"
+
+    def _crash_one(self, worker: Worker) -> None:
+        self._cluster.crash(worker, unsent=self._random.random() < 0.5)
+        self._later(0.1, 5.0, lambda: self._cluster.start(worker))
 
     def _stop(self) -> str:
         worker = self._up()
@@ -122,7 +165,12 @@ class Schedule:
         worker = self._up()
         if worker is None or worker.machine is None or worker.machine.frozen:
             return self._crash()
+        self._freeze_one(worker)
+        return f"freeze {worker.name}"
+
+    def _freeze_one(self, worker: Worker) -> None:
         machine = worker.machine
+        assert machine is not None
         self._cluster.loop.freeze(machine)
 
         def thaw() -> None:
@@ -131,13 +179,17 @@ class Schedule:
                 self._cluster.loop.thaw(machine)
 
         self._later(0.2, 9.0, thaw)
-        return f"freeze {machine.name}"
 
     def _cut(self) -> str:
         worker = self._up()
         if worker is None or worker.machine is None:
             return self._start_all()
+        self._cut_one(worker)
+        return f"cut {worker.name}"
+
+    def _cut_one(self, worker: Worker) -> None:
         machine, network = worker.machine, self._cluster.network
+        assert machine is not None
         network.cut.add(machine)
 
         def mend() -> None:
@@ -147,7 +199,6 @@ class Schedule:
             network.release()
 
         self._later(0.2, 8.0, mend)
-        return f"cut {machine.name}"
 
     def _pause(self) -> str:
         network = self._cluster.network

@@ -17,6 +17,8 @@ from contextvars import Context, ContextVar, copy_context
 from typing import Any, Final
 
 TICK_S: Final = 1e-6  # a clock that stood still would never end a wait that rounding left a little short
+UNWIND_S: Final = 60.0
+UNWIND_ROUNDS: Final = 5
 STALL_STEPS: Final = 200_000  # callbacks without the clock moving: something spins
 
 
@@ -117,6 +119,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._world = Machine.__new__(Machine)
         self._world.name, self._world.frozen, self._world.dead = "world", False, False
         self._world.ready = deque()
+        self._machines: list[Machine] = []
         self._runnable: list[Machine] = []
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._steps = 0
@@ -148,6 +151,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def freeze(self, machine: Machine) -> None:
         """Let a machine do nothing until :meth:`thaw`."""
         machine.frozen = True
+        self._machines.append(machine)
         self._unlist(machine)
 
     def thaw(self, machine: Machine) -> None:
@@ -158,19 +162,24 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def kill(self, machine: Machine) -> None:
         """Stop a machine between two of its steps, for ever."""
         machine.dead = True
+        self._machines.append(machine)
         self._unlist(machine)
 
-    def bury(self, machine: Machine) -> None:
-        """Unwind the tasks of a dead machine, so that nothing of it is left to the garbage collector.
+    def unwind(self) -> None:
+        """End all tasks, those of the dead included, so that nothing is left to the garbage collector.
 
-        Nobody may hear it any more: its network has to be gone.
+        Nobody may hear them any more: their network has to be gone.
         """
-        machine.dead = machine.frozen = False
-        machine.ready.clear()
-        for task in asyncio.all_tasks(self):
-            if isinstance(task, _Task) and task.machine is machine:
+        for machine in self._machines:
+            machine.dead = machine.frozen = False
+            self._list(machine)
+        for _ in range(UNWIND_ROUNDS):
+            tasks = asyncio.all_tasks(self)
+            if not tasks:
+                return
+            for task in tasks:
                 task.cancel()
-        self._list(machine)
+            self.run_until_complete(asyncio.wait(tasks, timeout=UNWIND_S))
 
     def run_in_executor(  # type: ignore[override]  # typeshed spells the arguments with a TypeVarTuple
         self, executor: object, func: Callable[..., Any], *args: Any
@@ -237,15 +246,3 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def _write_to_self(self) -> None:
         """There is no other thread to wake us from."""
-
-
-def run(main: Coroutine[Any, Any, Any], seed: Hashable = 0) -> Any:
-    """Run a coroutine to its end on a fresh loop."""
-    loop = SimulatedLoop(seed)
-    try:
-        return loop.run_until_complete(main)
-    finally:
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
-        loop.close()

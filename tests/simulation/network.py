@@ -33,8 +33,6 @@ from aiokafka.util import wait_for
 from tests.simulation.broker import EPOCH_S, VERSIONS, Broker
 from tests.simulation.loop import Machine, SimulatedLoop, current_machine
 
-LATENCY_S: Final = 0.0008  # one way, at least; as much again on average on top of it
-
 _CLOCKS: Final = (
     aiokafka.client,
     aiokafka.cluster,
@@ -64,43 +62,64 @@ class Loss:
 
 
 @dataclass(slots=True)
+class Trap:
+    """Does something to the next machine that sends a request of a kind.
+
+    Attributes
+    ----------
+    spring : callable
+        What is done, while the request leaves; a machine that is dead after it has not sent it.
+    """
+
+    api_key: int
+    spring: Callable[[Machine], None]
+
+
+@dataclass(slots=True)
 class Network:
     """Carries requests and answers.
 
     Attributes
     ----------
+    latency_s : float
+        What every message takes at least, one way, and as much again on average.
     delay_s : float
         What every message takes on top of the usual.
     paused : bool
         The broker does nothing; messages wait.
+    down : bool
+        There is no network: the run is over.
     cut : set
         Machines whose messages wait, in both directions.
     losses : list
         What will break.
+    traps : list
+        What waits for a request.
     """
 
     broker: Broker
     loop: SimulatedLoop
     random: random.Random
+    latency_s: float = 0.001
     delay_s: float = 0.0
     paused: bool = False
+    down: bool = False
     cut: set[Machine] = field(default_factory=set)
     losses: list[Loss] = field(default_factory=list)
+    traps: list[Trap] = field(default_factory=list)
     connections: list[Connection] = field(default_factory=list)
     _held: list[tuple[Machine | None, Callable[[], None]]] = field(default_factory=list)
 
     def latency(self) -> float:
         """Draw how long a message is on its way, s."""
-        return LATENCY_S + self.random.expovariate(1 / LATENCY_S) + self.delay_s
+        return self.latency_s + self.random.expovariate(1 / self.latency_s) + self.delay_s
 
     def holds(self, machine: Machine | None) -> bool:
         """Whether messages from and to a machine wait now."""
         return self.paused or machine in self.cut
 
     def deliver(self, machine: Machine | None, step: Callable[[], None]) -> None:
-        """Let a message arrive, now or when the way is free again."""
-        if machine is not None and machine.dead:
-            return
+        """Let a message from or to a machine arrive, now or when the way is free again."""
         if self.holds(machine):
             self._held.append((machine, step))
             return
@@ -122,6 +141,14 @@ class Network:
                 return loss
         return None
 
+    def spring(self, api_key: int, machine: Machine | None) -> None:
+        """Let the first trap for a request close."""
+        for trap in self.traps:
+            if trap.api_key == api_key and machine is not None:
+                self.traps.remove(trap)
+                trap.spring(machine)
+                return
+
     def reset(self, machine: Machine | None = None) -> None:
         """Break the connections of a machine, or all: what is on its way is lost."""
         for connection in list(self.connections):
@@ -139,6 +166,8 @@ class Network:
         **_security: object,
     ) -> Connection:
         """Open a connection, as ``aiokafka.conn.create_conn`` does."""
+        if self.down:
+            raise ConnectionRefusedError
         connection = Connection(self, host, port, client_id, request_timeout_ms / 1000, on_close)
         there = self.loop.create_future()
         self.loop.call_later(
@@ -184,7 +213,7 @@ class Connection:
 
     def send(self, request: Any, expect_response: bool = True) -> Any:  # noqa: FBT002  aiokafka's signature
         """Send a request; what comes back is awaited for the response."""
-        if not self._open:
+        if not self._open or self._network.down:
             raise KafkaConnectionError(f"No connection to broker at {self.host}:{self.port}")
         struct = request.prepare(VERSIONS)
         if struct.API_KEY == ProduceRequest.API_KEY:  # its buffers are used again
@@ -192,6 +221,9 @@ class Connection:
             struct = type(struct)(struct.transactional_id, struct.required_acks, struct.timeout, topics)
         loop, network = self._network.loop, self._network
         answer = loop.create_future()
+        network.spring(struct.API_KEY, self.machine)
+        if self.machine is not None and self.machine.dead:
+            return answer  # it died before the request was on its way
         self._waiting.append(answer)
         loss = network.lost(struct.API_KEY, self.machine)
         if loss is not None:
@@ -269,7 +301,7 @@ class Connection:
         self._network.deliver(self.machine, lambda: self._hand_over(answer, response))
 
     def _hand_over(self, answer: asyncio.Future[Any], response: Any) -> None:
-        if self._broken:
+        if self._broken or (self.machine is not None and self.machine.dead):
             return
         if answer in self._waiting:
             self._waiting.remove(answer)
