@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 
 from schemas.outputs import DeadLetter
 from schemas.reasons import RejectCode
@@ -279,12 +279,16 @@ class PartitionTask:
         """
         producer = self._producer
         assert producer is not None  # noqa: S101  open() came first
-        async with asyncio.timeout(self._commit_limit_s):
-            await producer.begin_transaction()  # 1.
-            sent = await asyncio.gather(batch.outbox.send(), batch.state.send())  # 2. and 3.
-            offsets = {self.source: next_offset}
-            await producer.send_offsets_to_transaction(offsets, self._shared.settings.kafka.group)  # 4.
-            await producer.commit_transaction()  # 5.
+        try:
+            async with asyncio.timeout(self._commit_limit_s):
+                await producer.begin_transaction()  # 1.
+                sent = await asyncio.gather(batch.outbox.send(), batch.state.send())  # 2. and 3.
+                offsets = {self.source: next_offset}
+                await producer.send_offsets_to_transaction(offsets, self._shared.settings.kafka.group)  # 4.
+                await producer.commit_transaction()  # 5.
+        except (IllegalOperation, AssertionError) as error:
+            # How aiokafka refuses the next step after its sender has ended, which it mostly does when fenced.
+            raise ProducerFenced(f"the producer has failed: {error!r}") from error
         return sent[1].get(self._shared.names.model_deltas)
 
     async def _commit_at_least_once(self, batch: _Batch, next_offset: int) -> int | None:
