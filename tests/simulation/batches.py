@@ -63,7 +63,11 @@ class Batch:
         batch = DefaultRecordBatch(self.raw)
         for record in batch:
             yield KeyedRecord(
-                record.offset, record.timestamp, record.key, record.value, tuple(record.headers)
+                record.offset,
+                record.timestamp,
+                record.key,
+                record.value,
+                tuple((name, value or b"") for name, value in record.headers),
             )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from aiokafka import TopicPartition
@@ -141,7 +142,9 @@ class Broker:
         return 0
 
     def write(
-        self, partition: TopicPartition, records: Sequence[tuple[bytes | None, bytes | None, Sequence[Header]]]
+        self,
+        partition: TopicPartition,
+        records: Sequence[tuple[bytes | None, bytes | None, Sequence[Header]]],
     ) -> None:
         """Append records without a client."""
         log = self.log_of(partition)
@@ -166,9 +169,7 @@ class Broker:
                 elif not code:
                     try:
                         offset, stamp = log.append(
-                            data,
-                            now_ms,
-                            lambda pid, epoch, tp=partition: self.transactions.has_open(pid, epoch, tp),
+                            data, now_ms, partial(self.transactions.has_open, partition)
                         )
                     except RefusedError as refused:
                         code = refused.code
@@ -275,7 +276,7 @@ class Broker:
         described = []
         for name in names:
             logs = self.topics.get(name)
-            partitions = [(0, n, 0, [0], [0], []) for n in range(len(logs or ()))]
+            partitions: list[Any] = [(0, n, 0, [0], [0], []) for n in range(len(logs or ()))]
             described.append((0 if logs is not None else UNKNOWN_TOPIC, name, False, partitions))
         return 0, [(0, HOST, PORT, None)], "simulated", 0, described
 
@@ -360,7 +361,7 @@ class Broker:
         return 0, answers
 
     def _describe_configs(self, request: Any) -> Answer:
-        answers = []
+        answers: list[Any] = []
         for kind, name, _ in request.resources:
             logs = self.topics.get(name)
             entries = [] if logs is None else sorted(logs[0].config.items())
@@ -376,10 +377,10 @@ class Broker:
         return 0, answers
 
     def _delete_records(self, request: Any) -> Answer:
-        topics = []
-        for topic, partitions, *_ in request.topics:
-            answers = []
-            for number, offset, *_ in partitions:
+        topics: list[Any] = []
+        for topic, partitions, _ in request.topics:
+            answers: list[Any] = []
+            for number, offset, *_tags in partitions:
                 log, code, low = self.log_of(TopicPartition(topic, number)), UNKNOWN_TOPIC, -1
                 if log is not None:
                     try:
@@ -439,5 +440,11 @@ def _later(answer: Any, shape: Callable[[Any], tuple[Any, ...]]) -> Answer:
     if not isinstance(answer, asyncio.Future):
         return shape(answer)
     shaped = asyncio.get_running_loop().create_future()
-    answer.add_done_callback(lambda done: shaped.done() or shaped.set_result(shape(done.result())))
+    answer.add_done_callback(lambda done: resolve(shaped, shape(done.result())))
     return shaped
+
+
+def resolve(future: asyncio.Future[Any], result: object) -> None:
+    """Give a result to whoever still waits for it."""
+    if not future.done():
+        future.set_result(result)

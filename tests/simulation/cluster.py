@@ -7,7 +7,7 @@ import random
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from aiokafka import TopicPartition
@@ -21,12 +21,13 @@ from stream.runtime.producing import key_of
 from stream.runtime.topics import TOPICS, TopicNames
 from stream.settings import Settings
 from tests.simulation.broker import HOST, PORT, Broker
-from tests.simulation.loop import Machine, SimulatedLoop
+from tests.simulation.loop import WORLD, Machine, SimulatedLoop
 from tests.simulation.network import Network
 
 STOP_S: Final = 5.0  # as the worker's composition root
 RESTART_S: Final = 1.0  # what a supervisor waits before it starts a worker again
 # A worker may end with these while there are faults; its supervisor starts another one.
+TRIMMED: Final = "was trimmed behind a snapshot before this worker had read it"
 EXCUSED: Final = (BrokerUnreachableError, TooManyRebuildsError)
 
 
@@ -37,8 +38,8 @@ def settings_of(
     return Settings(
         max_items=1024,
         click_slots=4096,
-        campaigns={"holdout_share": 0.1},  # type: ignore[arg-type]  # pydantic builds the section
-        kafka={  # type: ignore[arg-type]  # as above
+        campaigns={"holdout_share": 0.1},
+        kafka={
             "bootstrap": f"{HOST}:{PORT}",
             "group": "sim",
             "instance_id": static,
@@ -144,7 +145,7 @@ class Cluster:
         worker.machine = Machine(f"{worker.name}.{worker.life}")
         worker.stopping = asyncio.Event()
         worker.task = worker.machine.start(self._live(worker), worker.machine.name)
-        worker.task.add_done_callback(lambda task: self._ended(worker, task))
+        worker.task.add_done_callback(lambda task: self._ended(worker, task), context=WORLD)
         self.note(f"start {worker.machine.name}")
 
     def place_of(self, machine: Machine) -> Worker | None:
@@ -178,7 +179,8 @@ class Cluster:
         stopping = asyncio.create_task(worker.stopping.wait())
         try:
             await plane.start()
-            await asyncio.wait({plane.finished, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            waiting: set[asyncio.Future[Any]] = {plane.finished, stopping}
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             return plane.finished.exception() if plane.finished.done() else None
         finally:
             stopping.cancel()
@@ -200,6 +202,6 @@ class Cluster:
         self.network.reset(machine)
         if error is None and not self.healed:
             return
-        if error is not None and not isinstance(error, EXCUSED):
+        if error is not None and not (isinstance(error, EXCUSED) or TRIMMED in str(error)):
             self.crashed.append(error)
-        self.loop.call_later(RESTART_S, self.start, worker)
+        self.loop.call_later(RESTART_S, self.start, worker, context=WORLD)

@@ -22,7 +22,7 @@ from aiokafka.protocol.transaction import (
 )
 
 from tests.simulation.cluster import Cluster, Worker
-from tests.simulation.loop import Machine
+from tests.simulation.loop import WORLD, Machine
 from tests.simulation.network import Loss, Trap
 
 # Where a worker may be caught, the transactional requests before all.
@@ -86,9 +86,8 @@ class Schedule:
     def draw(self, first_s: float, last_s: float) -> list[float]:
         """Draw when faults come: in bursts, with quiet phases between them."""
         random_ = self._random
-        times: list[float] = []
-        for _ in range(random_.randint(MIN_FAULTS, MAX_FAULTS)):
-            times.append(random_.uniform(first_s, last_s))
+        n_faults = random_.randint(MIN_FAULTS, MAX_FAULTS)
+        times = [random_.uniform(first_s, last_s) for _ in range(n_faults)]
         quiet = [random_.uniform(first_s, last_s) for _ in range(2)]
         return sorted(
             time + 3.0 if any(start < time < start + 3.0 for start in quiet) else time for time in times
@@ -115,7 +114,7 @@ class Schedule:
             cluster.start(worker)
 
     def _later(self, low_s: float, high_s: float, end: Callable[[], None]) -> None:
-        self._cluster.loop.call_later(self._random.uniform(low_s, high_s), end)
+        self._cluster.loop.call_later(self._random.uniform(low_s, high_s), end, context=WORLD)
 
     def _up(self) -> Worker | None:
         up = [worker for worker in self._cluster.workers if worker.up]
@@ -124,13 +123,8 @@ class Schedule:
     def _catch(self) -> str:
         """Crash, freeze or cut off whoever sends the next request of a kind."""
         request = self._random.choice(_CAUGHT_AT)
-        name, act = self._random.choice(
-            (
-                ("crash", lambda worker: self._crash_one(worker)),
-                ("freeze", lambda worker: self._freeze_one(worker)),
-                ("cut", lambda worker: self._cut_one(worker)),
-            )
-        )
+        acts = (("crash", self._crash_one), ("freeze", self._freeze_one), ("cut", self._cut_one))
+        name, act = self._random.choice(acts)
 
         def spring(machine: Machine) -> None:
             worker = self._cluster.place_of(machine)
@@ -265,8 +259,12 @@ class Schedule:
         return "slow markers"
 
     def _compact(self) -> str:
-        for name, logs in self._cluster.broker.topics.items():
-            if "compact" in logs[0].config.get("cleanup.policy", ""):
+        patient = self._cluster.settings.kafka.guarantee != "exactly_once"
+        for logs in self._cluster.broker.topics.values():
+            config = logs[0].config
+            if patient and "min.compaction.lag.ms" in config:
+                continue  # it protects what counts only once its header is there, for longer than a run
+            if "compact" in config.get("cleanup.policy", ""):
                 for log in logs:
                     log.compact()
         return "compact"
@@ -275,4 +273,3 @@ class Schedule:
         for worker in self._cluster.workers:
             self._cluster.start(worker)
         return "start all"
-

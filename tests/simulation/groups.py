@@ -1,7 +1,7 @@
 """The group coordinator: members, generations, eager rebalances, sessions, offsets.
 
-As Apache Kafka's classic group protocol is, for what aiokafka sends: JoinGroup v5, SyncGroup v3, Heartbeat v1,
-LeaveGroup v1. The assignment is the work of the leader among the members, as there.
+As Apache Kafka's classic group protocol is, for what aiokafka sends: JoinGroup v5, SyncGroup v3, Heartbeat
+v1, LeaveGroup v1. The assignment is the work of the leader among the members, as there.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from aiokafka import TopicPartition
 
@@ -173,7 +173,7 @@ class GroupCoordinator:
         """Keep offsets until their transaction ends."""
         self.group(name).pending.setdefault(producer_id, {}).update(offsets)
 
-    def end_transaction(self, name: str, producer_id: int, commit: bool) -> None:  # noqa: FBT001  a callback
+    def end_transaction(self, name: str, producer_id: int, commit: bool) -> None:
         """Let pending offsets count, or forget them."""
         group = self.group(name)
         offsets = group.pending.pop(producer_id, {})
@@ -293,6 +293,6 @@ class GroupCoordinator:
         asyncio.get_running_loop().call_later(member.session_s, look)
 
 
-def _answer(future: asyncio.Future[object] | asyncio.Future[Joined] | None, answer: object) -> None:
+def _answer(future: asyncio.Future[Any] | None, answer: object) -> None:
     if future is not None and not future.done():
-        future.set_result(answer)  # type: ignore[arg-type]  # each kind of future gets its own kind
+        future.set_result(answer)

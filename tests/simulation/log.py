@@ -1,4 +1,4 @@
-"""One partition's log: offsets, transactions on it, what each kind of reader may see, compaction, retention."""
+"""One partition's log: offsets, transactions, what each kind of reader may see, compaction, retention."""
 
 from __future__ import annotations
 
@@ -33,9 +33,7 @@ class RefusedError(Exception):
 class _Producer:
     epoch: int
     next_sequence: int = 0
-    recent: deque[tuple[int, int, int, int]] = field(
-        default_factory=lambda: deque(maxlen=REMEMBERED_BATCHES)
-    )
+    recent: deque[tuple[int, int, int]] = field(default_factory=lambda: deque(maxlen=REMEMBERED_BATCHES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,21 +198,21 @@ class PartitionLog:
         producer = self._producers.get(pid)
         if producer is not None and epoch < producer.epoch:
             raise RefusedError(BAD_EPOCH)
-        if producer is None or epoch > producer.epoch:
-            if batch.transactional and not may_write(pid, epoch):
-                raise RefusedError(BAD_TXN_STATE)
-            if producer is not None and batch.base_sequence != 0:
-                raise RefusedError(OUT_OF_ORDER)
-            producer = self._producers[pid] = _Producer(epoch, batch.base_sequence)
-        for first, last, offset, known_epoch in producer.recent:
-            if (first, last, known_epoch) == (batch.base_sequence, batch.last_sequence, epoch):
+        if producer is None:
+            producer = _Producer(epoch, batch.base_sequence)
+        elif epoch > producer.epoch:
+            producer = _Producer(epoch)
+        span = (batch.base_sequence, batch.last_sequence)
+        for first, last, offset in producer.recent:
+            if (first, last) == span:
                 return offset
         if batch.transactional and pid not in self._open and not may_write(pid, epoch):
             raise RefusedError(BAD_TXN_STATE)
         if batch.base_sequence != producer.next_sequence:
             raise RefusedError(OUT_OF_ORDER)
         producer.next_sequence = batch.last_sequence + 1
-        producer.recent.append((batch.base_sequence, batch.last_sequence, self.end, epoch))
+        producer.recent.append((*span, self.end))
+        self._producers[pid] = producer
         if batch.transactional:
             self._open.setdefault(pid, self.end)
         return None

@@ -1,8 +1,8 @@
 """An asyncio event loop on a virtual clock, and the machines whose work it runs.
 
-Nothing sleeps: when nothing is ready, the clock jumps to the next timer. Which machine goes on next is drawn from
-the seed, so one seed is one order of events. A machine stands for a process: it can be frozen, so that its work
-waits, and it can be killed, so that its work never goes on, `finally` included.
+Nothing sleeps: when nothing is ready, the clock jumps to the next timer. Which machine goes on next is drawn
+from the seed, so one seed is one order of events. A machine stands for a process: it can be frozen, so that
+its work waits, and it can be killed, so that its work never goes on, `finally` included.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class Machine:
 
 
 _MACHINE: ContextVar[Machine] = ContextVar("machine")
+WORLD: Final = Context()  # of what no machine does: broker, network, faults
 
 
 def current_machine() -> Machine | None:
@@ -224,7 +225,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         if not machine.ready:
             runnable.remove(machine)
         if not handle.cancelled():
-            handle._run()  # type: ignore[attr-defined]  # as BaseEventLoop does
+            handle._run()
 
     def _pass_time(self) -> None:
         timers = self._timers

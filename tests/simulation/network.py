@@ -1,7 +1,7 @@
 """The wire between aiokafka's clients and the simulated broker, with everything that may happen on it.
 
-aiokafka runs as it is: its fetcher, sender, coordinator and metadata code, with their traps. Only its connections
-are ours, and its clocks: :func:`installed` puts both in their places.
+aiokafka runs as it is: its fetcher, sender, coordinator and metadata code, with their traps. Only its
+connections are ours, and its clocks: :func:`installed` puts both in their places.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, Final
 from unittest import mock
@@ -30,8 +31,8 @@ from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.util import wait_for
 
-from tests.simulation.broker import EPOCH_S, VERSIONS, Broker
-from tests.simulation.loop import Machine, SimulatedLoop, current_machine
+from tests.simulation.broker import EPOCH_S, VERSIONS, Broker, resolve
+from tests.simulation.loop import WORLD, Machine, SimulatedLoop, current_machine
 
 _CLOCKS: Final = (
     aiokafka.client,
@@ -174,8 +175,8 @@ class Network:
             2 * self.latency(),
             self.deliver,
             connection.machine,
-            lambda: there.done() or there.set_result(None),
-            context=_WORLD,
+            partial(resolve, there, None),
+            context=WORLD,
         )
         await wait_for(there, connection.timeout_s)
         self.connections.append(connection)
@@ -211,7 +212,7 @@ class Connection:
         """Whether it can be used."""
         return self._open
 
-    def send(self, request: Any, expect_response: bool = True) -> Any:  # noqa: FBT002  aiokafka's signature
+    def send(self, request: Any, expect_response: bool = True) -> Any:
         """Send a request; what comes back is awaited for the response."""
         if not self._open or self._network.down:
             raise KafkaConnectionError(f"No connection to broker at {self.host}:{self.port}")
@@ -228,10 +229,10 @@ class Connection:
         loss = network.lost(struct.API_KEY, self.machine)
         if loss is not None:
             applied = loss.applied
-            loop.call_later(network.latency(), self._lose, struct, applied, context=_WORLD)
+            loop.call_later(network.latency(), self._lose, struct, applied, context=WORLD)
         else:
             self._arrives = max(self._arrives, loop.time() + network.latency())
-            loop.call_at(self._arrives, self._arrive, struct, answer, context=_WORLD)
+            loop.call_at(self._arrives, self._arrive, struct, answer, context=WORLD)
         return wait_for(answer, self.timeout_s)
 
     def close(self, reason: CloseReason | None = None, exc: BaseException | None = None) -> Any:
@@ -258,10 +259,10 @@ class Connection:
         self._broken = True
         if self.machine is not None and self.machine.dead:
             return
-        context = _WORLD if self.machine is None else self.machine.context
+        context = WORLD if self.machine is None else self.machine.context
         self._network.loop.call_soon(self.close, CloseReason.CONNECTION_BROKEN, context=context)
 
-    def _lose(self, struct: Any, applied: bool) -> None:  # noqa: FBT001  a callback
+    def _lose(self, struct: Any, applied: bool) -> None:
         if applied:
             self._network.deliver(self.machine, lambda: self._apply_unheard(struct))
         self._network.deliver(self.machine, self.break_off)
@@ -294,7 +295,7 @@ class Connection:
     def _reply(self, struct: Any, answer: asyncio.Future[Any], fields: tuple[Any, ...]) -> None:
         loop, response = self._network.loop, struct.RESPONSE_TYPE(*fields)
         self._returns = max(self._returns, loop.time() + self._network.latency())
-        loop.call_at(self._returns, self._return, answer, response, context=_WORLD)
+        loop.call_at(self._returns, self._return, answer, response, context=WORLD)
         self._next()
 
     def _return(self, answer: asyncio.Future[Any], response: Any) -> None:
@@ -307,15 +308,6 @@ class Connection:
             self._waiting.remove(answer)
         if not answer.done():
             answer.set_result(response)
-
-
-def _world_context() -> Any:
-    import contextvars
-
-    return contextvars.Context()
-
-
-_WORLD: Final = _world_context()
 
 
 @contextmanager
@@ -338,7 +330,7 @@ def installed(seed: int) -> Iterator[None]:
     logger.setLevel(logging.CRITICAL + 1)
     try:
         with mock.patch.object(aiokafka.client, "create_conn", create_conn):
-            patches = [mock.patch.object(module, "time", clock) for module in _CLOCKS]
+            patches: list[Any] = [mock.patch.object(module, "time", clock) for module in _CLOCKS]
             patches += [mock.patch.object(module, "random", dice) for module in _DICE]
             for patch in patches:
                 patch.start()

@@ -8,14 +8,10 @@ runs seed 17 and prints what happened.
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Final
-
-import structlog
 
 from stream.runtime.plane import DataPlane
 from stream.testing import event
@@ -24,9 +20,10 @@ from tests.simulation.checks import check, committed_lessons
 from tests.simulation.cluster import Cluster, Worker, settings_of
 from tests.simulation.faults import Schedule
 from tests.simulation.history import History, digest_of
-from tests.simulation.loop import SimulatedLoop
 from tests.simulation.lessons import RecordedModels, recorded
+from tests.simulation.loop import SimulatedLoop
 from tests.simulation.network import installed
+from tests.simulation.quiet import quiet
 
 N_EVENTS: Final = 400
 TAIL: Final = 400  # what `shop_stream` itself ends with
@@ -50,7 +47,7 @@ def simulate(seed: int, plane_class: PlaneClass = DataPlane) -> History:
         The data plane to run; mutations bring their own.
     """
     loop = SimulatedLoop(seed)
-    with installed(seed), recorded(), _quiet(), _without_collector():
+    with installed(seed), recorded(), quiet():
         try:
             return loop.run_until_complete(_run(loop, seed, plane_class))
         finally:
@@ -128,12 +125,8 @@ async def _finish(cluster: Cluster, history: History) -> bool:
 def _progress(cluster: Cluster) -> tuple[int, int]:
     """Records committed, and records left."""
     group = cluster.broker.groups.group(cluster.settings.kafka.group)
-    done = left = 0
-    for partition, (offset, _) in group.offsets.items():
-        done += offset
-    for log in cluster.broker.topics[cluster.names.events]:
-        left += log.end
-    return done, left - done
+    done = sum(offset for offset, _ in group.offsets.values())
+    return done, sum(log.end for log in cluster.broker.topics[cluster.names.events]) - done
 
 
 async def _check_models(cluster: Cluster, history: History) -> None:
@@ -157,31 +150,6 @@ def _has_learned(cluster: Cluster, worker: Worker) -> bool:
     shared = worker.plane._shared if worker.plane is not None else None
     models = None if shared is None else shared.models.fold
     return isinstance(models, RecordedModels) and models.lessons == committed_lessons(cluster)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the workers' logs off the terminal."""
-    before = structlog.get_config()
-    structlog.configure(processors=[_drop])
-    try:
-        yield
-    finally:
-        structlog.configure(**before)
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Collect garbage after the run only: what it finds early or late would be chance."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
-def _drop(_logger: object, _name: str, _event: object) -> str:
-    raise structlog.DropEvent
 
 
 def main() -> None:

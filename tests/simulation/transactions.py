@@ -1,7 +1,8 @@
 """The transaction coordinator: producer ids, epochs, fencing, and the two phases of an end.
 
-As Apache Kafka does for clients of the first protocol version (KIP-98), which aiokafka is: an end is acknowledged
-when it is decided, and the markers follow; whoever asks meanwhile hears `CONCURRENT_TRANSACTIONS` and tries again.
+As Apache Kafka does for clients of the first protocol version (KIP-98), which aiokafka is: an end is
+acknowledged when it is decided, and the markers follow; whoever asks meanwhile hears
+`CONCURRENT_TRANSACTIONS` and tries again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Literal
 
 from aiokafka import TopicPartition
@@ -105,7 +107,7 @@ class TransactionCoordinator:
         partitions: set[TopicPartition],
         groups: set[str],
     ) -> int:
-        """Take partitions or groups into the transaction, which begins with the first; return an error code."""
+        """Take partitions or groups into the transaction, which begins with the first; return a code."""
         found = self._find(transactional_id, producer_id, epoch)
         if isinstance(found, int):
             return found
@@ -134,7 +136,7 @@ class TransactionCoordinator:
             return BAD_TXN_STATE
         return 0 if found.state == "complete" else CONCURRENT
 
-    def has_open(self, producer_id: int, epoch: int, partition: TopicPartition) -> bool:
+    def has_open(self, partition: TopicPartition, producer_id: int, epoch: int) -> bool:
         """Whether a producer may write to a partition in its transaction."""
         found = self._by_producer.get(producer_id)
         return (
@@ -165,13 +167,13 @@ class TransactionCoordinator:
 
     def _prepare(self, transaction: Transaction, *, commit: bool) -> None:
         transaction.state, transaction.commit = "preparing", commit
-        steps: list[Callable[[], None]] = []
-        for partition in sorted(transaction.partitions):
-            steps.append(lambda partition=partition: self._mark(transaction, partition))
-        for group in sorted(transaction.groups):
-            steps.append(
-                lambda group=group: self._end_offsets(group, transaction.producer_id, transaction.commit)
-            )
+        steps: list[Callable[[], None]] = [
+            partial(self._mark, transaction, partition) for partition in sorted(transaction.partitions)
+        ]
+        steps += [
+            partial(self._end_offsets, group, transaction.producer_id, commit)
+            for group in sorted(transaction.groups)
+        ]
         self._random.shuffle(steps)
         waiting = len(steps)
 
