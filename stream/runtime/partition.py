@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 
 from schemas.outputs import DeadLetter
 from schemas.reasons import RejectCode
@@ -283,18 +283,18 @@ class PartitionTask:
         """
         producer = self._producer
         assert producer is not None  # noqa: S101  open() came first
-        async with asyncio.timeout(self._commit_limit_s):
-            await producer.begin_transaction()  # 1.
-            outputs, state = await asyncio.gather(
-                batch.outbox.send(), batch.state.send(), return_exceptions=True
-            )  # 2. and 3.
-            if isinstance(outputs, BaseException) and not isinstance(state, ProducerFenced):
-                raise outputs
-            if isinstance(state, BaseException):
-                raise state  # having been fenced explains what the outputs met
-            offsets = {self.source: next_offset}
-            await producer.send_offsets_to_transaction(offsets, self._shared.settings.kafka.group)  # 4.
-            await producer.commit_transaction()  # 5.
+        try:
+            async with asyncio.timeout(self._commit_limit_s):
+                await producer.begin_transaction()  # 1.
+                sends = (batch.outbox.send(), batch.state.send())
+                sent = await asyncio.gather(*sends, return_exceptions=True)  # 2. and 3.
+                _, state = _without_errors(sent)
+                offsets = {self.source: next_offset}
+                await producer.send_offsets_to_transaction(offsets, self._shared.settings.kafka.group)  # 4.
+                await producer.commit_transaction()  # 5.
+        except (IllegalOperation, AssertionError) as error:
+            # How aiokafka refuses the next step after its sender has ended, which it mostly does when fenced.
+            raise ProducerFenced(f"the producer has failed: {error!r}") from error
         return state.get(self._shared.names.model_deltas)
 
     async def _commit_at_least_once(self, batch: _Batch, next_offset: int) -> int | None:
@@ -352,3 +352,11 @@ class PartitionTask:
         position = min(max(state_offset, first), end)
         logger.error("gap_accepted", partition=self._partition, expected=state_offset, position=position)
         return position
+
+
+def _without_errors(sent: Sequence[dict[str, int] | BaseException]) -> list[dict[str, int]]:
+    """Raise what went wrong; to have been fenced explains whatever else did."""
+    errors = [result for result in sent if isinstance(result, BaseException)]
+    if errors:
+        raise next((error for error in errors if isinstance(error, ProducerFenced)), errors[0])
+    return [result for result in sent if not isinstance(result, BaseException)]

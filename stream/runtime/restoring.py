@@ -33,7 +33,8 @@ async def restore(transport: Transport, changelog: TopicPartition) -> Restored |
     """Read the changelog to its end; ``None`` when nothing was ever committed.
 
     Rows count with the header that follows them. Without transactions a crash may leave rows after the last
-    header; their batch will be repeated, so they are left out.
+    header; their batch will be repeated, so they are left out. So are rows and header of a former owner that
+    wrote after its successor had gone further: without transactions nobody fences it.
 
     Raises
     ------
@@ -42,14 +43,19 @@ async def restore(transport: Transport, changelog: TopicPartition) -> Restored |
     """
     rows: dict[str, bytes] = {}
     waiting: dict[str, bytes | None] = {}
-    header_value: bytes | None = None
+    header: Header | None = None
+    next_offset = 0
     async with transport.reader([changelog]) as reader:
         async for records in read_to_end(reader):
             for record in records:
                 if record.key != HEADER_KEY:
                     waiting[user_of(record.key or b"")] = record.value
                     continue
-                header_value = record.value
+                written, written_next = decode_header(record.value or b"")
+                if header is not None and written_next < next_offset:
+                    waiting.clear()
+                    continue
+                header, next_offset = written, written_next
                 for user, value in waiting.items():
                     if value is None:
                         rows.pop(user, None)
@@ -57,9 +63,8 @@ async def restore(transport: Transport, changelog: TopicPartition) -> Restored |
                         rows[user] = value
                 waiting.clear()
             await asyncio.sleep(0)
-    if header_value is None:
+    if header is None:
         return None
-    header, next_offset = decode_header(header_value)
     await asyncio.to_thread(_check, rows.values())
     return Restored(header, rows, next_offset)
 
