@@ -65,6 +65,9 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
     MetricSpec("transactions", "counter", "Batches by how their transaction ended.", ("outcome",)),
     MetricSpec("rebuilds", "counter", "Partitions dropped and restored after an error."),
     MetricSpec("state_users", "gauge", "Users remembered.", ("partition",)),
+    MetricSpec(
+        "state_cache_writes", "counter", "Copies of user state on disk, by how it ended.", ("outcome",)
+    ),
     MetricSpec("state_restore_seconds", "histogram", "From fencing a partition to its first batch."),
     MetricSpec(
         "model_quality",

@@ -24,7 +24,8 @@ from stream.runtime.errors import OffsetGapError, WorkerError
 from stream.runtime.modellog import MAX_DELTA_BYTES, delta_headers
 from stream.runtime.outbox import Outbox
 from stream.runtime.records import add_outputs, as_record
-from stream.runtime.restoring import restore
+from stream.runtime.restoring import paused_collection, restore
+from stream.runtime.statecache import Mark, StateCache, open_cache
 from stream.runtime.statecodec import ROWS, encode_header, key_of
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class _Batch:
 
     outbox: Outbox
     state: Outbox  # the same, apart, because at_least_once sends it after the outputs
+    header: bytes = b""  # the record of the partition's header
+    n_state: int = 0  # records of user state, the header's included
     counts: Counter[tuple[str, ...]] = field(default_factory=Counter)
     ingest_times: list[float] = field(default_factory=list)
 
@@ -77,7 +80,10 @@ class PartitionTask:
         self._exactly_once = kafka.guarantee == "exactly_once"
         self._commit_limit_s = kafka.transaction_timeout_ms / 1000
         self._producer: AIOKafkaProducer | None = None
-        self._ticked_at = time.monotonic()
+        self._ticked_at = self._saved_at = time.monotonic()
+        self._cache: StateCache | None = None
+        self._mark: Mark | None = None
+        self._saving: asyncio.Task[None] | None = None
         self._engine: Engine = build_engine(
             shared.settings,
             shared.models,
@@ -108,13 +114,15 @@ class PartitionTask:
         self._producer = self._new_producer()
         async with asyncio.timeout(START_S):
             await self._producer.start()
-        restored = await restore(
-            kafka.bootstrap, TopicPartition(self._shared.names.user_state, self._partition)
-        )
-        if restored is not None:
-            lateness_s = self._shared.settings.campaigns.lateness_s
-            # In a thread: a million rows take seconds, and other partitions have batches and heartbeats due.
-            await asyncio.to_thread(self._engine.state.load, restored.header, restored.rows, lateness_s)
+        changelog = TopicPartition(self._shared.names.user_state, self._partition)
+        self._cache = await open_cache(self._shared.settings, changelog)
+        with paused_collection():
+            restored = await restore(kafka.bootstrap, changelog, self._cache)
+            if restored is not None:
+                self._mark = restored.mark
+                lateness_s = self._shared.settings.campaigns.lateness_s
+                # In a thread: a million rows take seconds, and other partitions have heartbeats due.
+                await asyncio.to_thread(self._engine.state.load, restored.header, restored.rows, lateness_s)
         await self._shared.model_log.catch_up()
         self._shared.model_log.acquire(self._partition)
         self.position = await self._find_position(restored.next_offset if restored is not None else None)
@@ -126,6 +134,7 @@ class PartitionTask:
             partition=self._partition,
             position=self.position,
             users=self.n_users,
+            cached=restored.n_cached if restored is not None else 0,
             seconds=round(elapsed, 3),
         )
 
@@ -176,12 +185,30 @@ class PartitionTask:
 
     async def close(self) -> None:
         """Stop the producer and let go of the model log. An open transaction is left to the next fence."""
+        if self._saving is not None:
+            self._saving.cancel()
+            await asyncio.gather(self._saving, return_exceptions=True)
         self._shared.model_log.release(self._partition)
         producer, self._producer = self._producer, None
         if producer is not None:
             with suppress(TimeoutError, KafkaError, OSError):
                 async with asyncio.timeout(CLOSE_S):
                     await producer.stop()
+
+    async def save(self) -> None:
+        """Write the state as committed to the cache, where there is one."""
+        self._saved_at = time.monotonic()
+        if self._cache is None:
+            return
+        done = await self._cache.save(self._engine.state, lambda: self._mark, self._shared.gate)
+        self._shared.metrics["state_cache_writes"].labels("written" if done else "failed").inc()
+
+    def _save_in_time(self) -> None:
+        """Begin to write the cache in the background, if the last copy is old enough."""
+        busy = self._saving is not None and not self._saving.done()
+        old = time.monotonic() - self._saved_at > self._shared.settings.cache_interval_s
+        if self._cache is not None and old and not busy:
+            self._saving = asyncio.create_task(self.save(), name=f"save {self._partition}")
 
     async def _run(
         self, records: Sequence[LogRecord], *, elapsed_s: float = 0.0, ready: Outputs | None = None
@@ -199,7 +226,7 @@ class PartitionTask:
                 self._add_delta(batch, delta, records, next_offset)
                 await self._add_state(batch, next_offset)
                 commit = self._commit_exactly_once if self._exactly_once else self._commit_at_least_once
-                delta_offset = await commit(batch, next_offset)
+                sent = await commit(batch, next_offset)
             except BaseException:
                 models.rollback()
                 shared.metrics["transactions"].labels("aborted").inc()
@@ -208,9 +235,13 @@ class PartitionTask:
                 models.rollback()  # the log has taught these records already
             else:
                 models.keep()
+            delta_offset = sent.get(shared.names.model_deltas)
             if delta_offset is not None:
                 shared.model_log.kept(self._partition, delta_offset, next_offset)
+            first = sent[shared.names.user_state]
+            self._mark = Mark(batch.header, first, first + batch.n_state)
             self._forget_batch(batch, next_offset, started, len(delta))
+        self._save_in_time()
 
     async def _process(self, records: Sequence[LogRecord], elapsed_s: float, ready: Outputs | None) -> _Batch:
         assert self._producer is not None  # noqa: S101  open() came first
@@ -255,10 +286,12 @@ class PartitionTask:
         for user in sorted(state.forgotten):
             batch.state.add(topic, key_of(user), None)
         # The header comes last: in at_least_once it is what makes the rows before it count.
-        batch.state.add(topic, *encode_header(state.header, next_offset))
+        key, batch.header = encode_header(state.header, next_offset)
+        batch.n_state = len(state.dirty) + len(state.forgotten) + 1
+        batch.state.add(topic, key, batch.header)
 
-    async def _commit_exactly_once(self, batch: _Batch, next_offset: int) -> int | None:
-        """Commit; return the offset of the model delta, if there is one.
+    async def _commit_exactly_once(self, batch: _Batch, next_offset: int) -> dict[str, int]:
+        """Commit; return the first offset of user state, and of the model delta if there is one.
 
         1. begin, 2. send everything, 3. wait until the broker has every batch of it, 4. send the offsets,
         5. commit. Without step 3 a commit would succeed although the broker refused a record.
@@ -271,10 +304,10 @@ class PartitionTask:
             offsets = {self.source: next_offset}
             await producer.send_offsets_to_transaction(offsets, self._shared.settings.kafka.group)  # 4.
             await producer.commit_transaction()  # 5.
-        return sent[1].get(self._shared.names.model_deltas)
+        return sent[1]
 
-    async def _commit_at_least_once(self, batch: _Batch, next_offset: int) -> int | None:
-        """Commit without a transaction; return the offset of the model delta, if there is one.
+    async def _commit_at_least_once(self, batch: _Batch, next_offset: int) -> dict[str, int]:
+        """Commit without a transaction; return the same.
 
         1. outputs, 2. delta and state, whose header names the next offset, 3. the offset. A crash after 1
         repeats outputs with the same ids; after 2 nothing is repeated, for the header says where to go on.
@@ -283,7 +316,7 @@ class PartitionTask:
             await batch.outbox.send()  # 1.
             sent = await batch.state.send()  # 2.
             await self._consumer.commit({self.source: next_offset})  # 3.
-        return sent.get(self._shared.names.model_deltas)
+        return sent
 
     def _forget_batch(self, batch: _Batch, next_offset: int, started: float, delta_bytes: int) -> None:
         """Book what is committed now."""

@@ -56,6 +56,7 @@ STALLED_S: Final = 30.0  # lag without a commit: not ready
 DEAD_S: Final = 120.0  # the same: give up, and let the supervisor start afresh
 TICK_S: Final = 1.0
 STOP_S: Final = 3.0
+SAVE_S: Final = 10.0  # to write the caches of user state; what is not done by then is left out
 FETCH_BYTES: Final = 1 << 20
 
 logger = structlog.get_logger(__name__)
@@ -98,7 +99,8 @@ class DataPlane(mode.Service):
         """Finish the batch in hand, then leave the group."""
         self._stopping.set()
         if self._loop_task is not None and not self._restoring:
-            await asyncio.wait({self._loop_task}, timeout=STOP_S)
+            limit_s = STOP_S + (SAVE_S if self._settings.cache_dir is not None else 0.0)
+            await asyncio.wait({self._loop_task}, timeout=limit_s)
         for task in (*self._background, *self._opening.values()):
             task.cancel()
         await asyncio.gather(*self._background, *self._opening.values(), return_exceptions=True)
@@ -166,6 +168,7 @@ class DataPlane(mode.Service):
             self._consumer.subscribe([self._names.events], listener=listener)
             while not self._stopping.is_set():
                 await self._turn()
+            await asyncio.gather(*(task.save() for task in self._owned.values()))
         finally:
             await self._drop(list(self._owned))
             with suppress(TimeoutError, KafkaError, OSError):
