@@ -185,9 +185,7 @@ class PartitionTask:
 
     async def close(self) -> None:
         """Stop the producer and let go of the model log. An open transaction is left to the next fence."""
-        if self._saving is not None:
-            self._saving.cancel()
-            await asyncio.gather(self._saving, return_exceptions=True)
+        await self._stop_saving()
         self._shared.model_log.release(self._partition)
         producer, self._producer = self._producer, None
         if producer is not None:
@@ -195,10 +193,20 @@ class PartitionTask:
                 async with asyncio.timeout(CLOSE_S):
                     await producer.stop()
 
-    async def save(self) -> None:
+    async def save_last(self) -> None:
+        """Write the cache once more, before a clean stop; a copy that is being made is older and given up."""
+        await self._stop_saving()
+        await self._save()
+
+    async def _stop_saving(self) -> None:
+        if self._saving is not None:
+            self._saving.cancel()
+            await asyncio.gather(self._saving, return_exceptions=True)
+
+    async def _save(self) -> None:
         """Write the state as committed to the cache, where there is one."""
         self._saved_at = time.monotonic()
-        if self._cache is None:
+        if self._cache is None or self._mark is None:
             return
         done = await self._cache.save(self._engine.state, lambda: self._mark, self._shared.gate)
         self._shared.metrics["state_cache_writes"].labels("written" if done else "failed").inc()
@@ -208,7 +216,7 @@ class PartitionTask:
         busy = self._saving is not None and not self._saving.done()
         old = time.monotonic() - self._saved_at > self._shared.settings.cache_interval_s
         if self._cache is not None and old and not busy:
-            self._saving = asyncio.create_task(self.save(), name=f"save {self._partition}")
+            self._saving = asyncio.create_task(self._save(), name=f"save {self._partition}")
 
     async def _run(
         self, records: Sequence[LogRecord], *, elapsed_s: float = 0.0, ready: Outputs | None = None

@@ -168,7 +168,7 @@ class DataPlane(mode.Service):
             self._consumer.subscribe([self._names.events], listener=listener)
             while not self._stopping.is_set():
                 await self._turn()
-            await asyncio.gather(*(task.save() for task in self._owned.values()))
+            await asyncio.gather(*(task.save_last() for task in self._owned.values()))
         finally:
             await self._drop(list(self._owned))
             with suppress(TimeoutError, KafkaError, OSError):

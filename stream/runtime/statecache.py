@@ -163,7 +163,7 @@ class StateCache:
 
     async def _write_rows(self, file: BinaryIO, state: PartitionState) -> tuple[int, int]:
         chunk = _MAGIC + _LENGTH.pack(len(self._preface)) + self._preface
-        checksum, n_rows, users = 0, 0, list(state)
+        checksum, n_rows, users = 0, 0, state.users()
         for start in range(0, len(users) + 1, SLICE_ROWS):
             pieces = [chunk]
             for user in users[start : start + SLICE_ROWS]:
