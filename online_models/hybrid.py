@@ -286,10 +286,9 @@ class OnlineBlend:
         self._learned = False
 
     def write_delta(self, delta: DeltaWriter) -> None:
-        """Write how far the batch moved weights and squared sums, when it did."""
+        """Write all weights, when any was learned."""
         if self._learned:
-            weights, squares = self._old
-            delta.add(self.name, {"weights": self.weights - weights, "squares": self.squares - squares})
+            delta.add(self.name, {"weights": self.weights, "squares": self.squares})
 
     def keep(self) -> None:
         """Close the batch."""
@@ -301,15 +300,19 @@ class OnlineBlend:
         self._learned = False
 
     def fold(self, delta: DeltaReader) -> None:
-        """Move weights and squared sums as far as another batch moved them.
-
-        Its steps were computed from the weights it saw: this is AdaGrad with delayed gradients (McMahan &
-        Streeter, 2014). Squared sums add up, so many workers step shorter.
-        """
+        """Take over weights when this worker rebuilds its state; otherwise its own are better."""
         columns = delta.columns(self.name)
-        if not columns:
-            return
-        weights, squares = self._checked(columns)
+        if columns and delta.restoring:
+            self.weights[:], self.squares[:] = self._checked(columns)
+
+    def moves(self) -> Snapshot:
+        """How far the open batch has moved weights and squared sums: exact, for steps lie on a grid."""
+        weights, squares = self._old
+        return {"weights": self.weights - weights, "squares": self.squares - squares}
+
+    def move(self, moves: Snapshot) -> None:
+        """Add the moves of an own batch that was set aside."""
+        weights, squares = self._checked(moves)
         self.weights += weights
         self.squares += squares
 

@@ -39,7 +39,7 @@ def warm_up() -> None:
         _play(blend, click_rate, offers)
         delta = models.delta()
         models.rollback()
-        models.fold(delta)
+        models.fold(delta, restoring=True)
         models.restore(models.snapshot())
         models.digest()
 

@@ -185,7 +185,7 @@ class ModelLog:
         await self._begin(reader)
         async for records in read_to_end(reader):
             async with self._turns.turn() as models:
-                self._fold(models, records)
+                self._fold(models, records, restoring=True)
             await asyncio.sleep(0)  # heartbeats and probes live while a long log is folded
         await self._note_positions(reader)
 
@@ -218,7 +218,7 @@ class ModelLog:
             chunks = await reader.getmany(timeout_ms=POLL_MS)
             for records in chunks.values():
                 async with self._turns.turn() as models:
-                    self._fold(models, records)
+                    self._fold(models, records, restoring=False)
             await self._note_positions(reader)
 
     async def _note_positions(self, reader: Reader) -> None:
@@ -227,7 +227,7 @@ class ModelLog:
                 self._read[p] = await reader.position(TopicPartition(self._topic, p))
         self._moved.set()
 
-    def _fold(self, models: ModelSet, records: list[LogRecord]) -> None:
+    def _fold(self, models: ModelSet, records: list[LogRecord], *, restoring: bool) -> None:
         for record in records:
             partition, headers = record.partition, dict(record.headers)
             if record.offset < self._folded[partition] or partition in self._owned:
@@ -237,7 +237,7 @@ class ModelLog:
             if delta is None or int(headers[_FIRST]) < self._covered[partition]:
                 continue
             try:
-                models.fold(delta)
+                models.fold(delta, restoring=restoring)
             except DeltaError as error:
                 raise ModelLogError(
                     f"{self._topic} partition {partition} offset {record.offset} cannot be folded: {error}; "
