@@ -117,6 +117,8 @@ class PartitionTask:
         self._producer = self._new_producer()
         async with asyncio.timeout(START_S):
             await self._producer.start()
+        # The offset before the state that it follows: without a fence a former owner may still move both.
+        committed = await self._consumer.committed(self.source)
         changelog = TopicPartition(self._shared.names.user_state, self._partition)
         restored = await restore(self._shared.transport, changelog)
         if restored is not None:
@@ -124,7 +126,8 @@ class PartitionTask:
             self._engine.state.load(restored.header, restored.rows, lateness_s)
         await self._shared.model_log.catch_up()
         self._shared.model_log.acquire(self._partition)
-        self.position = await self._find_position(restored.next_offset if restored is not None else None)
+        state_offset = restored.next_offset if restored is not None else None
+        self.position = await self._find_position(committed, state_offset)
         self.committed_at = self._ticked_at = self._clock()
         elapsed = self.committed_at - started
         self._shared.metrics["state_restore_seconds"].observe(elapsed)
@@ -321,8 +324,7 @@ class PartitionTask:
         fence = f"{group}.{self.source.topic}.{self._partition}" if self._exactly_once else None
         return self._shared.transport.producer(f"{group}-{self._partition}", fence)
 
-    async def _find_position(self, state_offset: int | None) -> int:
-        committed = await self._consumer.committed(self.source)
+    async def _find_position(self, committed: int | None, state_offset: int | None) -> int:
         first = (await self._consumer.beginning_offsets([self.source]))[self.source]
         end = (await self._consumer.end_offsets([self.source]))[self.source]
         if state_offset is None and committed is None:
