@@ -7,7 +7,7 @@ an older one ends without an effect.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -79,7 +79,7 @@ class Assignment:
         self._epoch = 0
         self._pumps: dict[int, asyncio.Task[None]] = {}
         self._suspects = Suspects()
-        self._rebuilds: deque[float] = deque()
+        self._rebuilds: defaultdict[int, deque[float]] = defaultdict(deque)  # times, by partition
 
     @property
     def revoke_limit_s(self) -> float:
@@ -95,8 +95,8 @@ class Assignment:
         if mine and mine[-1].partition >= self._shared.n_partitions:
             raise TopicMismatchError(
                 f"{mine[-1].topic} has grown from {self._shared.n_partitions} partitions to at least "
-                f"{mine[-1].partition + 1}: users have moved away from their state; use a new "
-                "NUDGE_KAFKA__TOPIC_PREFIX and replay the events into it"
+                f"{mine[-1].partition + 1}: users have moved away from their state; `nudge topics grow` "
+                "moves both to topics under a new prefix"
             )
         self._consumer.pause(*mine)
         for tp in mine:
@@ -186,17 +186,18 @@ class Assignment:
         now, epoch, partition = self._clock(), self._epoch, task.source.partition
         if isinstance(error, EngineFailedError) and records:
             self._suspects.failed(partition, records)
-        self._rebuilds.append(now)
-        while self._rebuilds[0] < now - REBUILD_WINDOW_S:
-            self._rebuilds.popleft()
+        rebuilds = self._rebuilds[partition]  # of this one: an outage of the broker costs each partition one
+        rebuilds.append(now)
+        while rebuilds[0] < now - REBUILD_WINDOW_S:
+            rebuilds.popleft()
         fenced = isinstance(error, ProducerFenced)
         logger.warning(
             "partition_rebuild", partition=partition, error=repr(error), cause=repr(error.__cause__)
         )
-        if len(self._rebuilds) > MAX_REBUILDS and not fenced:
+        if len(rebuilds) > MAX_REBUILDS and not fenced:
             raise TooManyRebuildsError(
-                f"{len(self._rebuilds)} rebuilds within {REBUILD_WINDOW_S:.0f} s, the last for {error!r}; a "
-                "new process may help, and the broker's log says more"
+                f"{len(rebuilds)} rebuilds of partition {partition} within {REBUILD_WINDOW_S:.0f} s, the "
+                f"last for {error!r}; a new process may help, and the broker's log says more"
             ) from error
         self._shared.metrics["rebuilds"].inc()
         await self._drop([partition])

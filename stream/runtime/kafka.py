@@ -27,6 +27,7 @@ FETCH_BYTES: Final = 1 << 20  # per partition; with the records in hand it bound
 # A transaction's batches are encoded once more for the wire at this size; the broker's limit is 1 MiB.
 BATCH_BYTES: Final = 512 << 10
 MAX_RECORD_BYTES: Final = 2 << 20  # a dead letter: the largest input record and its error headers
+ANSWER_MS: Final = 5000  # within which a broker that is there answers
 
 logger = structlog.get_logger(__name__)
 
@@ -66,7 +67,7 @@ class KafkaTransport:
 
     def reader(self, partitions: Sequence[TopicPartition]) -> AbstractAsyncContextManager[Reader]:
         """A reader without a group."""
-        return open_reader(self._kafka.bootstrap, partitions)
+        return open_reader(self._kafka.bootstrap, partitions, request_timeout_ms=ANSWER_MS)
 
     def group_consumer(self) -> GroupConsumer:
         """A member of the group; static where it has an instance id."""
@@ -79,6 +80,9 @@ class KafkaTransport:
             auto_offset_reset="none",
             isolation_level="read_committed",
             session_timeout_ms=kafka.session_timeout_ms,
+            # A connection that is dead without saying so is given up after this; the default is 40 s. It must
+            # outlast a rebalance, which waits a session for members that died.
+            request_timeout_ms=kafka.session_timeout_ms + ANSWER_MS,
             heartbeat_interval_ms=kafka.session_timeout_ms // 5,
             partition_assignment_strategy=(RangePartitionAssignor,),
             fetch_max_wait_ms=kafka.batch_ms,

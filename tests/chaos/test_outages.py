@@ -1,83 +1,123 @@
-"""A broker that goes away, and a worker that wakes up after its partitions have gone elsewhere."""
+"""A broker that goes away or stops answering, and a line to it that delays, breaks or goes dead."""
 
 from __future__ import annotations
 
-import os
-import signal
-from functools import partial
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from stream.runtime.broker import KafkaBroker
-from stream.settings import KafkaSettings, Settings
+from stream.runtime.broker import BrokerUnavailable, KafkaBroker
+from stream.runtime.kafka_cluster import KafkaCluster
+from tests.chaos.conftest import Line
+from tests.chaos.harness import SETTINGS, Fleet, topics_for
+from tests.chaos.report import report, size
+from tests.conftest import missing
 from tests.runtime.oracle import assert_as_without_faults
-from tests.runtime.shop_stream import campaigns, shop_stream
-from tests.runtime.topic_setup import Setup
-from tests.runtime.worker_process import WorkerProcess, wait_until
 
-N_EVENTS = 4000
-SMALL = {"MAX_ITEMS": "1024", "CLICK_SLOTS": "4096", "CAMPAIGNS__HOLDOUT_SHARE": "0.1"}
-SETTINGS = Settings(max_items=1024, click_slots=4096, campaigns={"holdout_share": 0.1})
+HEAL_S = 15.0  # within which there must be progress again
+FREEZE_S = 10.0
+CUT_S = 30.0
+BETWEEN = 300  # events of progress between two faults
+
+
+def test_a_restarted_broker_is_waited_for(kafka_broker: KafkaBroker, tmp_path: Path, name: str) -> None:
+    """The worker lives through restarts of the broker, and its effects are those without them."""
+    restarts = size(2, 20)
+    setup = topics_for(kafka_broker.bootstrap, name)
+    with Fleet(setup, tmp_path) as fleet:
+        fleet.start()
+        recovered = []
+        for _ in range(restarts):
+            fleet.advance(BETWEEN)
+            kafka_broker.restart()
+            recovered.append(fleet.advance(1, HEAL_S))
+        fleet.finish()
+        report(name, events=fleet.total, restarts=restarts, recovery_s=recovered)
+    assert_as_without_faults(setup, SETTINGS)
+
+
+def test_a_frozen_broker_is_waited_for(kafka_broker: KafkaBroker, tmp_path: Path, name: str) -> None:
+    """The broker stops for 10 s with connections open, longer than sessions and transactions last."""
+    setup = topics_for(kafka_broker.bootstrap, name)
+    with Fleet(setup, tmp_path, 2) as fleet:
+        fleet.start().advance(BETWEEN)
+        kafka_broker.pause()
+        try:
+            time.sleep(FREEZE_S)
+        finally:
+            kafka_broker.resume()
+        recovered = fleet.advance(1, HEAL_S)
+        fleet.finish()
+        report(
+            name, events=fleet.total, recovery_s=recovered, rebuilds=len(fleet.events("partition_rebuild"))
+        )
+    assert_as_without_faults(setup, SETTINGS)
+
+
+def test_a_bad_line_costs_time_and_nothing_else(line: Line, tmp_path: Path, name: str) -> None:
+    """Connections reset, half open, 200 ms ± 100 late, and dead for 30 s: one after the other, then exact."""
+    setup = topics_for(line.bootstrap, name)
+    figures: dict[str, list[float]] = {"reset": [], "half_open": [], "late": [], "dead": []}
+    with Fleet(setup, tmp_path, 2) as fleet:
+        fleet.start()
+        for _ in range(size(1, 10)):
+            fleet.advance(BETWEEN)
+            line.proxy.reset()
+            figures["reset"].append(fleet.advance(1, HEAL_S))
+
+            fleet.advance(BETWEEN)
+            line.proxy.half_open()
+            figures["half_open"].append(fleet.advance(BETWEEN, HEAL_S))
+
+            line.proxy.delay(0.2, 0.1)
+            figures["late"].append(fleet.advance(1, HEAL_S))  # progress also during this fault
+            time.sleep(FREEZE_S)
+            line.proxy.heal()
+
+            fleet.advance(BETWEEN)
+            line.proxy.cut()
+            time.sleep(CUT_S)
+            line.proxy.heal()
+            figures["dead"].append(fleet.advance(1, HEAL_S))
+        fleet.finish()
+        rebuilds = len(fleet.events("partition_rebuild"))
+        report(name, events=fleet.total, connections=line.proxy.connections, rebuilds=rebuilds, **figures)
+    assert_as_without_faults(setup, SETTINGS)
 
 
 @pytest.fixture
-def setup(kafka_broker: KafkaBroker, request: pytest.FixtureRequest) -> Setup:
-    """Topics of this test with the events and campaigns on them."""
-    found = Setup(
-        KafkaSettings(
-            bootstrap=kafka_broker.bootstrap,
-            topic_prefix=f"{request.node.name}.",
-            group=request.node.name,
-            partitions=4,
-            batch_records=20,
-            session_timeout_ms=2000,
-            transaction_timeout_ms=5000,
-        )
-    )
-    found.create()
-    found.produce_campaigns(campaigns())
-    found.produce_events(shop_stream(N_EVENTS, seed=2))
-    return found
+def cluster(kafka_broker: KafkaBroker) -> Iterator[KafkaCluster]:
+    """Three brokers of the test's own; asks for the shared one to know that it can start."""
+    assert kafka_broker.pid
+    three = KafkaCluster(3)
+    try:
+        three.start()
+    except BrokerUnavailable as error:
+        three.close()
+        missing(str(error))
+    yield three
+    three.close()
 
 
-def test_a_restarted_broker_is_waited_for(setup: Setup, kafka_broker: KafkaBroker, tmp_path: Path) -> None:
-    """The worker lives through two restarts of the broker, and its effects are those without them."""
-    with WorkerProcess(setup.environment | SMALL, tmp_path / "worker.log") as worker:
-        total = len(setup.read(setup.names.events))
-        worker.start()
-        for at_least in (total // 10, total * 3 // 10):
-            wait_until("at work", partial(_at_work, worker, setup, at_least))
-            kafka_broker.restart()
-        assert setup.applied() < total, "void: restarted after the end of the work"
-        wait_until("all applied", lambda: worker.code() is None and setup.applied() == total)
-        worker.wait_ready()
-        assert 0 == worker.terminate()[0]
+def test_brokers_of_three_go_one_after_the_other(cluster: KafkaCluster, tmp_path: Path, name: str) -> None:
+    """Each is killed or ended cleanly under load and comes back; acknowledged means on two of three."""
+    setup = topics_for(cluster.bootstrap, name, replication=3, session_timeout_ms=6000)
+    during, after = [], []
+    with Fleet(setup, tmp_path, 2) as fleet:
+        fleet.start()
+        for n in range(size(3, 30)):
+            fleet.advance(BETWEEN)
+            node = cluster.nodes[n % 3]
+            if n % 2:
+                node.stop()
+            else:
+                node.kill()
+            during.append(fleet.advance(BETWEEN, 60.0))  # the other two take over
+            node.start()
+            after.append(fleet.advance(BETWEEN, HEAL_S))
+        fleet.finish()
+        rebuilds = len(fleet.events("partition_rebuild"))
+        report(name, events=fleet.total, progress_without_s=during, recovery_s=after, rebuilds=rebuilds)
     assert_as_without_faults(setup, SETTINGS)
-
-
-def test_a_worker_that_slept_too_long_changes_nothing(setup: Setup, tmp_path: Path) -> None:
-    """Frozen in its work beyond its session, it is woken when another has its partitions."""
-    with (
-        WorkerProcess(setup.environment | SMALL, tmp_path / "sleeper.log") as sleeper,
-        WorkerProcess(setup.environment | SMALL, tmp_path / "other.log") as other,
-    ):
-        total = len(setup.read(setup.names.events))
-        sleeper.start()
-        wait_until("the sleeper at work", lambda: setup.applied() > 200)
-        os.kill(sleeper.pid, signal.SIGSTOP)
-        asleep = setup.applied()
-        assert asleep < total, "void: frozen after the end of the work"
-        other.start()
-        wait_until("the other goes on", lambda: other.code() is None and setup.applied() > asleep + 400)
-        os.kill(sleeper.pid, signal.SIGCONT)
-        assert setup.applied() < total, "void: woken after the end of the work"
-        wait_until("all applied", lambda: other.code() is None and setup.applied() == total)
-        wait_until("both members again", lambda: sleeper.is_ready() and other.is_ready())
-        assert (0, 0) == (sleeper.terminate()[0], other.terminate()[0])
-    assert_as_without_faults(setup, SETTINGS)
-
-
-def _at_work(worker: WorkerProcess, setup: Setup, applied: int) -> bool:
-    assert worker.code() is None, worker.tail()
-    return setup.applied() > applied

@@ -63,6 +63,10 @@ def shop_stream(n: int, seed: int, n_users: int = 120, n_items: int = 60) -> Ite
             line = event("Product Removed", user=user, at=at, message_id=message_id, product_id=item)
         recent = [*recent[-40:], line]
         yield line
-    # Half a day on, everything that was armed is due; what idle time adds after this cannot matter.
+    yield from last_events(n)
+
+
+def last_events(n: int) -> Iterator[bytes]:
+    """Half a day after ``n`` records everything that was armed is due; idle time after this cannot matter."""
     for k in range(400):
         yield event("Cart Viewed", user=f"end{k}", at=START + 30.0 * n + 43_200, message_id=f"end{k}")

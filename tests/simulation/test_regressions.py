@@ -12,7 +12,7 @@ from aiokafka.protocol.transaction import AddPartitionsToTxnRequest
 from stream.core.state import Header, ModelMemory, Profile
 from stream.runtime.kafka import KafkaTransport
 from stream.runtime.restoring import Restored, restore
-from stream.runtime.statecodec import encode_header, encode_row
+from stream.runtime.statecodec import decode_row, encode_header, encode_row
 from tests.runtime.shop_stream import campaigns, shop_stream
 from tests.simulation.cluster import Cluster, settings_of
 from tests.simulation.loop import Machine
@@ -43,8 +43,8 @@ def test_a_former_owners_late_state_does_not_count() -> None:
     async def write_late(cluster: Cluster) -> Restored | None:
         changelog = TopicPartition(cluster.names.user_state, 0)
         for events, following in ((1, 10), (2, 20), (1, 15)):
-            row = encode_row("u", Profile(n_events=events), ModelMemory())
-            rows = [(*row, ()), (*encode_header(Header(), following), ())]
+            row = encode_row(Profile(n_events=events), ModelMemory())
+            rows = [(b"u", row, ()), (*encode_header(Header(), following), ())]
             cluster.broker.write(changelog, rows)
         return await restore(KafkaTransport(cluster.settings.kafka), changelog)
 
@@ -52,7 +52,7 @@ def test_a_former_owners_late_state_does_not_count() -> None:
 
     assert restored is not None
     assert 20 == restored.next_offset
-    assert [2] == [profile.n_events for _, profile, _ in restored.rows]
+    assert [2] == [decode_row(value)[0].n_events for value in restored.rows.values()]
 
 
 def test_a_fenced_producer_costs_the_partition_and_not_the_worker() -> None:

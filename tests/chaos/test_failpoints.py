@@ -1,0 +1,41 @@
+"""Exactly once when a worker dies at the worst moments, each named and each reached."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+from stream.runtime.broker import KafkaBroker
+from tests.chaos.failpoints import POINTS
+from tests.chaos.harness import SETTINGS, Fleet, aborted, topics_for
+from tests.chaos.report import report, size
+from tests.runtime.oracle import assert_as_without_faults
+
+RUN = "import runpy; runpy.run_module('tests.chaos.failpoints', run_name='__main__')"
+NTH = {"in_revoke": 2, "in_restore": 1}  # the first revocation, of nothing, comes with joining
+
+
+def test_death_at_every_point_of_a_commit_leaves_exact_effects(
+    kafka_broker: KafkaBroker, tmp_path: Path, name: str
+) -> None:
+    """A worker dies at each point in turn, another life goes on; once a second member makes it give way."""
+    points = POINTS * size(1, 20)
+    setup = topics_for(kafka_broker.bootstrap, name, snapshot_bytes=1024)
+    deaths: list[str] = []
+    with Fleet(setup, tmp_path, 2, run=RUN, rate=50.0) as fleet:
+        victim, other = fleet.start(0).workers
+        for point in points:
+            victim.start(FAILPOINT=f"{point}:{NTH.get(point, 7)}")
+            if point == "in_revoke":
+                fleet.wait_until("at work", lambda: bool(victim.partitions()))
+                other.start()
+            assert -signal.SIGKILL == victim.wait(), f"{point} was not reached: {victim.tail()}"
+            deaths = [str(line["point"]) for line in victim.events("failpoint")]
+            assert point == deaths[-1]
+            if point == "in_revoke":
+                fleet.wait_until("taken over", lambda: len(other.partitions()) == setup.kafka.partitions)
+                assert 0 == other.terminate()[0]
+        fleet.start().finish()
+        report(name, events=fleet.total, deaths=len(deaths), aborted_transactions=aborted(setup))
+    assert list(points) == deaths
+    assert_as_without_faults(setup, SETTINGS)

@@ -1,0 +1,114 @@
+"""What a worker must not go on from: it says what is wrong and how to mend it, ends, and resets nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
+
+from stream.runtime import topics
+from stream.runtime.broker import KafkaBroker
+from tests.chaos.harness import Fleet, topics_for
+from tests.chaos.report import report
+from tests.runtime.shop_stream import shop_stream
+from tests.runtime.topic_setup import Setup
+
+N_EVENTS = 400
+MISSING_RECORDS, BAD_TOPICS = 65, 78  # exit codes
+Damage = Callable[[AIOKafkaAdminClient, Setup], Awaitable[None]]
+
+
+async def _retention_overran(admin: AIOKafkaAdminClient, setup: Setup) -> None:
+    """More records come than retention leaves for us: the next ones are gone."""
+    await _trim(admin, setup, setup.names.events)
+
+
+async def _tail_lost(admin: AIOKafkaAdminClient, setup: Setup) -> None:
+    """The topic is deleted and created again: what was acknowledged is gone, the log begins anew."""
+    await admin.delete_topics([setup.names.events])
+    async with asyncio.timeout(30.0):
+        while setup.names.events in await topics.partition_counts(admin):
+            await asyncio.sleep(0.05)
+    await topics.apply(admin, setup.kafka)
+
+
+async def _partitions_added(admin: AIOKafkaAdminClient, setup: Setup) -> None:
+    """Users move away from their state when the producers' partitioner sees another count."""
+    await admin.create_partitions({setup.names.events: NewPartitions(setup.kafka.partitions + 1)})
+
+
+async def _changelog_lost(admin: AIOKafkaAdminClient, setup: Setup) -> None:
+    """The user state is gone, and the group says that it had been committed."""
+    await _trim(admin, setup, setup.names.user_state)
+
+
+async def _model_log_trimmed(admin: AIOKafkaAdminClient, setup: Setup) -> None:
+    """Deltas are gone that no snapshot holds."""
+    await _trim(admin, setup, setup.names.model_deltas)
+
+
+async def _trim(admin: AIOKafkaAdminClient, setup: Setup, topic: str) -> None:
+    everything = RecordsToDelete(before_offset=-1)
+    await admin.delete_records({TopicPartition(topic, p): everything for p in range(setup.kafka.partitions)})
+
+
+@pytest.mark.parametrize(
+    ("damage", "code", "says"),
+    [
+        (_retention_overran, MISSING_RECORDS, "retention overran"),
+        (_tail_lost, MISSING_RECORDS, "lost its tail"),
+        (_partitions_added, BAD_TOPICS, "has 5 partitions"),
+        (_changelog_lost, MISSING_RECORDS, "the changelog was lost"),
+        (_model_log_trimmed, BAD_TOPICS, "no complete snapshot"),
+    ],
+)
+def test_a_worker_that_finds_a_gap_says_so_and_ends(
+    kafka_broker: KafkaBroker, tmp_path: Path, name: str, damage: Damage, code: int, says: str
+) -> None:
+    """Between two lives something was lost: the second ends with its code, and commits nothing."""
+    setup = topics_for(kafka_broker.bootstrap, name)
+    setup.produce_events(shop_stream(N_EVENTS, seed=4))
+    with Fleet(setup, tmp_path, rate=0) as fleet:
+        fleet.start().finish()
+        setup.produce_events(shop_stream(N_EVENTS, seed=5))
+        asyncio.run(_damage(setup, damage))
+        before = setup.committed(), setup.ends(setup.names.user_state)
+        [worker] = fleet.start().workers
+        assert code == worker.wait(), worker.tail()
+        [failed] = worker.events("worker_failed")
+        assert says in str(failed["error"])
+        assert before == (setup.committed(), setup.ends(setup.names.user_state))
+        report(name, exit_code=code, error=str(failed["error"]))
+
+
+def test_records_that_vanish_under_a_worker_end_it(
+    kafka_broker: KafkaBroker, tmp_path: Path, name: str
+) -> None:
+    """Retention overruns a worker that sleeps; awake, it takes no later record for the next one."""
+    setup = topics_for(kafka_broker.bootstrap, name)
+    setup.produce_events(shop_stream(N_EVENTS, seed=4))
+    with Fleet(setup, tmp_path, rate=0) as fleet:
+        fleet.start().drain()
+        [worker] = fleet.workers
+        os.kill(worker.pid, signal.SIGSTOP)
+        before = setup.committed()
+        setup.produce_events(shop_stream(N_EVENTS, seed=5))
+        asyncio.run(_damage(setup, _retention_overran))
+        setup.produce_events(shop_stream(N_EVENTS, seed=6))
+        os.kill(worker.pid, signal.SIGCONT)
+        assert MISSING_RECORDS == worker.wait(), worker.tail()
+        [failed] = worker.events("worker_failed")
+        assert "retention overran" in str(failed["error"])
+        assert before == setup.committed()
+        report(name, exit_code=MISSING_RECORDS, error=str(failed["error"]))
+
+
+async def _damage(setup: Setup, damage: Damage) -> None:
+    async with topics.open_admin(setup.kafka.bootstrap) as admin:
+        await damage(admin, setup)
