@@ -127,6 +127,8 @@ class PartitionTask:
                 await self._producer.start()
         except AssertionError as error:  # aiokafka's: a broker that has just come back may list no brokers
             raise KafkaError(f"no broker known: {error}") from error
+        # The offset before the state that it follows: without a fence a former owner may still move both.
+        committed = await self._consumer.committed(self.source)
         changelog = TopicPartition(self._shared.names.user_state, self._partition)
         cache = await open_cache(self._shared.settings, self._shared.transport, changelog)
         with paused_collection():
@@ -140,7 +142,8 @@ class PartitionTask:
             self._saver.mark = restored.mark if restored is not None else None
         await self._shared.model_log.catch_up()
         self._shared.model_log.acquire(self._partition)
-        self.position = await self._find_position(restored.next_offset if restored is not None else None)
+        state_offset = restored.next_offset if restored is not None else None
+        self.position = await self._find_position(committed, state_offset)
         self.committed_at = self._ticked_at = self._clock()
         elapsed = self.committed_at - started
         self._shared.metrics["state_restore_seconds"].observe(elapsed)
@@ -361,8 +364,7 @@ class PartitionTask:
         fence = f"{group}.{self.source.topic}.{self._partition}" if self._exactly_once else None
         return self._shared.transport.producer(f"{group}-{self._partition}", fence)
 
-    async def _find_position(self, state_offset: int | None) -> int:
-        committed = await self._consumer.committed(self.source)
+    async def _find_position(self, committed: int | None, state_offset: int | None) -> int:
         first = (await self._consumer.beginning_offsets([self.source]))[self.source]
         end = (await self._consumer.end_offsets([self.source]))[self.source]
         if state_offset is None and committed is None:

@@ -123,7 +123,7 @@ class GroupConsumer(Reader, Protocol):
         """The last stable offset that a fetch saw; ``None`` before the first."""
 
     async def committed(self, partition: TopicPartition) -> int | None:
-        """The group's next offset; waits while a transaction on it is pending."""
+        """The group's next offset as last committed; what a transaction holds pending does not show."""
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Move the group's offsets."""

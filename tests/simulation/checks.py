@@ -103,7 +103,7 @@ def _check_owners(cluster: Cluster, history: History) -> None:
 def _check_effects(cluster: Cluster, history: History) -> None:
     names, broker, settings = cluster.names, cluster.broker, cluster.settings
     partitions = settings.kafka.partitions
-    expected = expected_effects(settings, campaigns(), _as_read(cluster, names.events), partitions)
+    expected = expected_effects(settings, campaigns(), as_read(cluster, names.events), partitions)
     decisions = committed(broker, names.decisions)
     actual = Effects(
         triggers=_values(committed(broker, names.triggers)),
@@ -113,7 +113,7 @@ def _check_effects(cluster: Cluster, history: History) -> None:
             number: [(r.key, r.value) for r in records]
             for number, records in enumerate(committed(broker, names.dead_letters))
         },
-        rows=committed_rows(_in_force(_as_read(cluster, names.user_state))),
+        rows=committed_rows(_in_force(as_read(cluster, names.user_state))),
     )
     once = settings.kafka.guarantee == "exactly_once"
     for name in ("triggers", "dry_run", "rule_decisions", "dead_letters"):
@@ -159,7 +159,7 @@ def _compare(
         history.found("order", f"{what}")
 
 
-def _as_read(cluster: Cluster, topic: str) -> Iterator[LogRecord]:
+def as_read(cluster: Cluster, topic: str) -> Iterator[LogRecord]:
     """Committed records as a reader gets them."""
     for number, records in enumerate(committed(cluster.broker, topic)):
         for r in records:

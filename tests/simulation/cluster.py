@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -90,7 +90,6 @@ class Cluster:
     loop: SimulatedLoop
     settings: Settings
     seed: int
-    plane_class: Callable[..., DataPlane] = DataPlane
     events: list[str] = field(default_factory=list)
     crashed: list[BaseException] = field(default_factory=list)
     workers: list[Worker] = field(default_factory=list)
@@ -173,7 +172,7 @@ class Cluster:
     async def _live(self, worker: Worker) -> BaseException | None:
         """What the composition root does, without signals and probes."""
         transport = KafkaTransport(worker.settings.kafka)
-        plane = self.plane_class(worker.settings, Metrics("simulated"), None, transport)
+        plane = DataPlane(worker.settings, Metrics("simulated"), None, transport)
         worker.plane = plane
         assert worker.stopping is not None
         stopping = asyncio.create_task(worker.stopping.wait())

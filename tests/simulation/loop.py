@@ -180,6 +180,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                 return
             for task in tasks:
                 task.cancel()
+            self._steps = 0
             self.run_until_complete(asyncio.wait(tasks, timeout=UNWIND_S))
 
     def run_in_executor(  # type: ignore[override]  # typeshed spells the arguments with a TypeVarTuple

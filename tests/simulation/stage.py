@@ -27,4 +27,5 @@ def on_stage(
         finally:
             cluster.network.down = True
             loop.unwind()
+            loop.service = None
             loop.close()
