@@ -19,7 +19,12 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
-from recommend_prequential import STREAMS, WARM_UP, Event, factor_source
+from recommend_prequential import (  # type: ignore[import-not-found]  # it stands beside this script
+    STREAMS,
+    WARM_UP,
+    Event,
+    factor_source,
+)
 
 from online_models.cooccurrence import SequentialCooccurrence
 from online_models.fold import ModelSet

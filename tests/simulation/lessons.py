@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from unittest import mock
 
 import numpy as np
@@ -13,10 +14,19 @@ from numpy.typing import NDArray
 import stream.runtime.shared
 import stream.runtime.snapshots
 from online_models.base import Snapshot
-from online_models.fold import ModelSet
+from online_models.fold import Aside, ModelSet
 from stream.assembly import build_models
 from stream.core.learning import Models
 from stream.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A delta, and how the models took it in."""
+
+    delta: bytes
+    restoring: bool
+    aside: Aside | None = None
 
 
 class RecordedModels(ModelSet):
@@ -24,13 +34,13 @@ class RecordedModels(ModelSet):
 
     Attributes
     ----------
-    taught : list of bytes
-        Deltas in the order in which they came in.
+    taught : list of Lesson
+        What came in, in its order.
     base : Snapshot or None
         What it began with.
     """
 
-    taught: list[bytes]
+    taught: list[Lesson]
     base: Snapshot | None
     base_lessons: Counter[bytes]
     saved: dict[str, Counter[bytes]]
@@ -40,7 +50,7 @@ class RecordedModels(ModelSet):
     @property
     def lessons(self) -> Counter[bytes]:
         """All deltas that are in the models, with those of the snapshot they began with."""
-        return self.base_lessons + Counter(self.taught)
+        return self.base_lessons + Counter(lesson.delta for lesson in self.taught)
 
     def begin(self) -> None:
         """Open a batch."""
@@ -56,17 +66,17 @@ class RecordedModels(ModelSet):
         """Close the batch: what it taught stays."""
         super().keep()
         if not self._folding and self._open:
-            self.taught.append(self._open)
+            self.taught.append(Lesson(self._open, restoring=True))  # its own, the ranker's weights included
 
-    def fold(self, delta: bytes) -> None:
+    def fold(self, delta: bytes, *, restoring: bool = False, aside: Aside | None = None) -> None:
         """Learn a delta."""
         self._folding = True
         try:
-            super().fold(delta)
+            super().fold(delta, restoring=restoring, aside=aside)
         finally:
             self._folding = False
         if delta:
-            self.taught.append(delta)
+            self.taught.append(Lesson(delta, restoring, aside))
 
     def snapshot(self) -> Snapshot:
         """Arrays of all models."""
@@ -85,8 +95,8 @@ class RecordedModels(ModelSet):
         models = build_models(settings).fold
         if self.base is not None:
             models.restore(self.base)
-        for delta in self.taught:
-            models.fold(delta)
+        for lesson in self.taught:
+            models.fold(lesson.delta, restoring=lesson.restoring, aside=lesson.aside)
         return models
 
 
