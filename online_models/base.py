@@ -23,7 +23,7 @@ only.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,16 +105,16 @@ class FactorSource(ItemModel, Protocol):
 
     ``memory`` is what the model remembers of one user. It lives with the user's other state and is opaque to
     everybody else; ``b""`` stands for a new user, and so does memory that cannot be read.
+
+    Attributes
+    ----------
+    read_arrays : tuple of ndarray
+        What :func:`online_models.kernels.proposing.propose` reads: weights by age, settings (w0 and λ first),
+        table, Gram matrices, vectors by factor, and work space for the scores of all rows: with more rows
+        than it has room for, the model proposes nothing and only scores what others propose.
     """
 
-    def user_vector(self, history: NDArray[np.int32], memory: bytes) -> NDArray[np.float32] | None:
-        """The user's factors, folded in from the history (rows, newest first); None when nothing is known."""
-
-    def retrieve(self, p_u: NDArray[np.float32], excluded: NDArray[np.int32], n: int) -> NDArray[np.int32]:
-        """Rows of the at most *n* best items that are not excluded, best first."""
-
-    def score(self, p_u: NDArray[np.float32], rows: NDArray[np.int32]) -> NDArray[np.float64]:
-        """Scores of rows; shape ``(len(rows),)``."""
+    read_arrays: tuple[NDArray[Any], ...]
 
     def learn_one(
         self, row: int, history: NDArray[np.int32], at: float, weight: float, memory: bytes

@@ -18,7 +18,7 @@ import numpy as np
 from online_models.delta import STEP, DeltaError
 from online_models.journal import Journal
 from online_models.kernels.cooccurrence import learn_and_record, learn_many, put_back_cells, worst_case
-from online_models.kernels.retrieval import loudest, neighbours
+from online_models.kernels.retrieval import HIT_COLUMNS, neighbours
 from online_models.popularity import check_event, check_events
 
 if TYPE_CHECKING:
@@ -99,7 +99,6 @@ class SequentialCooccurrence:
         self._log = np.zeros((4 * self._worst, 3), np.int64)
         self._log_cells = np.zeros((4 * self._worst, 4), np.float32)
         self._n_logged = 0
-        self._history = np.full(ring, -1, np.int32)
         self._learned = (
             self.ages,
             self.settings,
@@ -132,26 +131,26 @@ class SequentialCooccurrence:
         """Learn that a user chose an item after a history (newest first; unknown items count as gaps)."""
         check_event(at, weight)
         row = self.vocabulary.touch(item_id, at)
-        rows = self.vocabulary.rows(history[: self.ring])
-        self.learn_row(row, rows, at, weight)
+        rows = np.array(self.vocabulary.rows(history[: self.ring]), np.int32)
+        self.learn_row(row, rows, len(rows), at, weight)
 
-    def learn_row(self, row: int, history: list[int], at: float, weight: float) -> None:
+    def learn_row(
+        self, row: int, history: NDArray[np.int32], n_history: int, at: float, weight: float
+    ) -> None:
         """As :meth:`learn_one`, for a checked event whose item the vocabulary has just touched.
 
-        ``history`` holds rows, at most ``ring`` of them, −1 for the unknown.
+        The first ``n_history`` of ``history`` are rows, −1 for the unknown.
         """
         if self._n_logged + self._worst >= len(self._log):
             self._grow_log()
         n_operations = len(self._steps)
         if n_operations == len(self._operations):
             self._operations = np.resize(self._operations, (2 * n_operations, 1 + self.ring))
-        n = len(history)
-        self._history[:n] = history
         vocabulary = self.vocabulary
         self._n_logged = learn_and_record(
             row,
-            self._history,
-            n,
+            history,
+            n_history,
             at,
             weight,
             *self._learned,
@@ -169,7 +168,7 @@ class SequentialCooccurrence:
     def top(self, history: Sequence[str], at: float, n: int) -> list[tuple[str, float]]:
         """The at most *n* items that go best with a history, and their retrieval scores, best first."""
         rows = np.array(self.vocabulary.rows(history[: self.ring]), np.int32)
-        hits = np.zeros((self.ring * self.refs.shape[1], 4))
+        hits = np.zeros((self.ring * self.refs.shape[1], HIT_COLUMNS))
         hit_rows = np.zeros(len(hits), np.int32)
         seen = np.zeros(self.vocabulary.max_rows, np.int64)
         found = neighbours(rows, len(rows), at, *self.read_arrays, 1, seen, hits, hit_rows)
@@ -178,23 +177,6 @@ class SequentialCooccurrence:
             key=lambda k: (-hits[k, 3], self.heads[hit_rows[k], 3], self.vocabulary.order[hit_rows[k]]),
         )
         return [(self.vocabulary.item_id(int(hit_rows[k])), float(hits[k, 3])) for k in ranked[:n]]
-
-    def causes(self, item_ids: Sequence[str], history: Sequence[str]) -> list[str | None]:
-        """For each item the history item that speaks loudest for it; None when none does."""
-        chosen = np.array(self.vocabulary.rows(item_ids), np.int64)
-        rows = np.array(self.vocabulary.rows(history[: self.ring]), np.int32)
-        known = chosen >= 0
-        ages = np.full(len(chosen), -1, np.int64)
-        ages[known] = loudest(
-            chosen[known],
-            rows,
-            self.ages,
-            self.vocabulary.generation,
-            self.refs,
-            self.cells,
-            self.heads,
-        )
-        return [None if age < 0 else history[age] for age in ages.tolist()]
 
     # Folding
 

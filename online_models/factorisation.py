@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from online_models.base import Snapshot
 from online_models.delta import STEP, DeltaError, DeltaReader, DeltaWriter
 from online_models.journal import Journal
-from online_models.kernels import factors
+from online_models.kernels import factor_scores, factors
 from online_models.vocabulary import Vocabulary
 
 __all__ = ["StreamingIALS"]
@@ -98,7 +99,6 @@ class StreamingIALS:
                 f"refresh {refresh} from 1 to 255, resolve {resolve} up to refresh, ring {ring} at least 1"
             )
         self.n_factors = n_factors
-        self.scan_limit = scan_limit
         self.spec = (
             f"factors(format=1, n_factors={n_factors}, w0={w0!r}, lambda_={lambda_!r}, beta={beta!r}, "
             f"gamma={gamma!r}, ring={ring}, refresh={refresh}, resolve={resolve})"
@@ -115,12 +115,22 @@ class StreamingIALS:
         self._journal = Journal(self._table)
         self._undo = (self._journal.stamps, self._journal.book, self._journal.old)
         self._words = np.zeros(1 + n_factors + 2 * refresh, np.uint32)
-        self._marks = np.zeros(vocabulary.max_rows, np.uint8)
+        self._scan = np.zeros(min(scan_limit, vocabulary.max_rows), np.float32)
+        self._seen = np.zeros(vocabulary.max_rows, np.int64)  # the marks of the calls before are void
+        self._call = 0
         self._n_ops = 0
         self._steps: list[int] = []
         self._op_items = np.zeros((64, 2 + refresh + resolve), np.int32)
         self._op_numbers = np.zeros((64, 1 + (3 + resolve) * n_factors + refresh), np.float32)
         self._open = False
+        self.read_arrays: tuple[NDArray[Any], ...] = (
+            self._decay,
+            self._settings,
+            self._table,
+            self._gram,
+            self._columns,
+            self._scan,
+        )
         vocabulary.subscribe(self.clear_row)
 
     # Reading
@@ -132,32 +142,34 @@ class StreamingIALS:
         """
         del memory
         p = np.empty(self.n_factors, np.float32)
-        known = factors.user(history, self._decay, self._w0, self._lambda, self._table, self._gram, p)
+        known = factor_scores.user(history, self._decay, self._w0, self._lambda, self._table, self._gram, p)
         return p if known else None
 
     def score(self, p_u: NDArray[np.float32], rows: NDArray[np.int32]) -> NDArray[np.float64]:
         """Scores of rows, 0 for the unknown; shape ``(len(rows),)``."""
         out = np.empty(len(rows))
-        factors.score(p_u, rows, self._table, out)
+        factor_scores.score(p_u, rows, self._table, out)
         return out
 
     def retrieve(self, p_u: NDArray[np.float32], excluded: NDArray[np.int32], n: int) -> NDArray[np.int32]:
         """Rows of the *n* best items that are not excluded, best first, ties by the hash of the id."""
         n_rows = len(self._vocabulary)
         rows = np.empty(min(n, n_rows), np.int32)
-        if n_rows > self.scan_limit or not len(rows):
+        if n_rows > len(self._scan) or not len(rows):
             return rows[:0]
-        scores = np.empty(len(rows), np.float32)
-        found = factors.top(
+        self._call += 1
+        self._seen[excluded[excluded >= 0]] = self._call
+        found = factor_scores.top(
             p_u,
             n_rows,
-            excluded,
+            self._call,
+            self._seen,
             self._vocabulary.order,
             self._table,
             self._columns,
-            self._marks,
+            self._scan,
             rows,
-            scores,
+            np.empty(len(rows)),
         )
         return rows[:found]
 
@@ -167,7 +179,7 @@ class StreamingIALS:
         Reference: section 5 of Hu, Koren and Volinsky 2008.
         """
         out = np.zeros(len(history))
-        factors.terms(history, row, self._decay, self._w0, self._lambda, self._table, self._gram, out)
+        factor_scores.terms(history, row, self._decay, self._w0, self._lambda, self._table, self._gram, out)
         return out
 
     def norm(self) -> float:
@@ -226,13 +238,17 @@ class StreamingIALS:
             self._read(memory),
             self._decay,
             self._settings,
-            (vocabulary.order, vocabulary.generation, vocabulary.indices, vocabulary.table),
+            vocabulary.order,
+            vocabulary.generation,
+            vocabulary.indices,
+            vocabulary.table,
             self._table,
-            self._undo,
+            *self._undo,
             self._gram,
             self._columns,
-            self._op_items[n],
-            self._op_numbers[n],
+            n,
+            self._op_items,
+            self._op_numbers,
             self._words,
         )
         self._steps.append(vocabulary.step)
@@ -240,14 +256,12 @@ class StreamingIALS:
         return self._words[:n_words].tobytes()
 
     def _read(self, memory: bytes) -> NDArray[np.uint32]:
-        """Words of a memory; none when its version, size or vector cannot be ours."""
+        """Words of a memory; none when its version or size cannot be ours."""
         if len(memory) < 4 or memory[0] != _VERSION or memory[1] != self.n_factors:
             return _NO_MEMORY
         if len(memory) != 4 + 4 * self.n_factors + 8 * memory[2] or memory[3]:
             return _NO_MEMORY
-        words = np.frombuffer(memory, np.uint32)
-        p = words[1 : 1 + self.n_factors].view(np.float32)
-        return words if factors.plausible(p) else _NO_MEMORY
+        return np.frombuffer(memory, np.uint32)
 
     # One batch
 

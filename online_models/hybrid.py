@@ -12,19 +12,21 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import TYPE_CHECKING
+from bisect import bisect_left, bisect_right
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from online_models.delta import DeltaError
-from online_models.kernels.ranker import contributions, describe, softmax_step
-from online_models.kernels.retrieval import EXCLUDED, gather, neighbours
+from online_models.history import HistoryRows
+from online_models.kernels.proposing import propose
+from online_models.kernels.ranker import softmax_step
+from online_models.kernels.retrieval import HIT_COLUMNS
 from online_models.popularity import MAX_TIME_S, check_event
 from online_models.slate import CODES, Ranked, Reason, ReasonCode, Slate, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -128,19 +130,32 @@ class OnlineBlend:
         self.squares = np.ones((N_CONTEXTS, n_features))
         self._old = (self.weights.copy(), self.squares.copy())
         self._learned = False
-        self._groups = np.array([CODES.index(code) for code in _codes(popularity.half_lives_s)], np.int64)
-        self._rank_values = 1.0 - np.log(1.0 + np.arange(self.n_each + 1)) / math.log(1.0 + self.n_each)
+        self.groups = np.array([CODES.index(code) for code in _codes(popularity.half_lives_s)], np.int64)
+        rank_values = 1.0 - np.log(1.0 + np.arange(self.n_each + 1)) / math.log(1.0 + self.n_each)
         # Work space of one call; marks of other calls are void, so nothing is cleared.
         self._call = 0
-        self._seen = np.zeros(vocabulary.max_rows, np.int64)
-        self._places = np.zeros(vocabulary.max_rows, np.int64)
-        self._hits = np.zeros((cooccurrence.ring * cooccurrence.refs.shape[1], 4))
-        self._hit_rows = np.zeros(len(self._hits), np.int32)
-        self._best = np.zeros(self.n_each)
-        self._best_rows = np.zeros(self.n_each, np.int32)
-        self._rows = np.zeros(n_sources * self.n_each, np.int32)
-        self._ranks = np.zeros((n_sources * self.n_each, n_sources), np.int16)
-        self._history = np.full(MAX_HISTORY, -1, np.int32)
+        self._history = HistoryRows(vocabulary, MAX_HISTORY)
+        n_hits = cooccurrence.ring * cooccurrence.refs.shape[1]
+        self._n_places = n_sources * self.n_each
+        self._read: tuple[Any, ...] = (
+            vocabulary.order,
+            *cooccurrence.read_arrays,
+            popularity.rates,
+            popularity.table,
+            popularity.list_rows,
+            popularity.marks,
+            popularity.depth,
+            *(NO_FACTORS if factors is None else factors.read_arrays),
+            self.weights,
+            rank_values,
+            np.zeros(vocabulary.max_rows, np.int64),
+            np.zeros(vocabulary.max_rows, np.int64),
+            np.zeros((n_hits, HIT_COLUMNS)),
+            np.zeros(n_hits, np.int32),
+            np.zeros(self.n_each),
+            np.zeros(self.n_each, np.int32),
+            np.zeros(self._n_places, np.int32),
+        )
 
     def __repr__(self) -> str:
         return f"OnlineBlend({len(self.vocabulary)} items, {len(self.feature_names)} features)"
@@ -157,8 +172,10 @@ class OnlineBlend:
         history: Sequence[str],
         at: float,
         gap_s: float | None,
-        exclude: AbstractSet[str],
+        exclude: Collection[str],
         memory: bytes = b"",
+        *,
+        new_only: bool = False,
     ) -> Slate:
         """Candidates for a user, scored. Changes nothing.
 
@@ -170,91 +187,43 @@ class OnlineBlend:
             Event time.
         gap_s : float or None
             Seconds since the user's last event; None when this is the first.
-        exclude : set of str
-            Items that must not be proposed: what the user consumed.
+        exclude : collection of str
+            Items that must not be proposed.
         memory : bytes
             The user's memory as :meth:`observe` returned it.
+        new_only : bool
+            Whether the items of the history (those that are read) must not be proposed either.
 
         Raises
         ------
         ValueError
             When the time is not finite.
         """
+        del memory  # it holds the vector that was learned with; the history gives the current one
         if not abs(at) <= MAX_TIME_S:
             message = f"event time {at}; a time within ±{MAX_TIME_S:g} s is needed"
             raise ValueError(message)
-        vocabulary, cooccurrence, popularity = self.vocabulary, self.cooccurrence, self.popularity
-        rows = vocabulary.rows(history[:MAX_HISTORY])
-        n_history = len(rows)
-        self._history[:n_history] = rows
-        self._call = call = self._call + 1
-        excluded = np.array([row for row in vocabulary.rows(exclude) if row >= 0], np.int32)
-        if len(excluded):
-            self._seen[excluded] = call << 32 | EXCLUDED
-        n_hits = neighbours(
-            self._history,
-            n_history,
+        vocabulary = self.vocabulary
+        self._call += 1
+        context = gap_class(gap_s), length_class(len(history))
+        features = np.empty((len(self.feature_names), self._n_places), np.float32)
+        numbers = np.empty((2, self._n_places))
+        names = np.empty((3, self._n_places), np.int64)
+        n = propose(
+            self._history.rows,
+            self._history.read(history),
+            new_only,
+            np.array(vocabulary.rows(exclude), np.int32) if exclude else NO_ROWS,
             at,
-            *cooccurrence.read_arrays,
-            call,
-            self._seen,
-            self._hits,
-            self._hit_rows,
+            *context,
+            self._call,
+            len(vocabulary),
+            features,
+            numbers,
+            names,
+            *self._read,
         )
-        p_u, factor_rows, factor_scores = None, NO_ROWS, NO_SCORES
-        if self.factors is not None:
-            p_u = self.factors.user_vector(self._history[:n_history], memory)
-            if p_u is not None:
-                factor_rows = self.factors.retrieve(p_u, excluded, self.n_each)
-        n = gather(
-            n_hits,
-            self._hits,
-            self._hit_rows,
-            cooccurrence.heads,
-            vocabulary.order,
-            factor_rows,
-            popularity.list_rows,
-            popularity.marks,
-            popularity.depth,
-            call,
-            self._seen,
-            self.n_each,
-            self._places,
-            self._best,
-            self._best_rows,
-            self._rows,
-            self._ranks,
-        )
-        if self.factors is not None and p_u is not None:
-            factor_scores = self.factors.score(p_u, self._rows[:n])
-        gap, length = gap_class(gap_s), length_class(len(history))
-        arrays = (
-            np.empty((n, len(self.feature_names)), np.float32),
-            np.empty(n),
-            np.empty(n),
-            np.empty(n, np.int64),
-            np.empty(n, np.int64),
-        )
-        describe(
-            n,
-            at,
-            gap,
-            length,
-            self._rows,
-            self._ranks,
-            self._rank_values,
-            call,
-            self._seen,
-            self._hits,
-            factor_scores,
-            popularity.rates,
-            popularity.table,
-            vocabulary.generation,
-            vocabulary.order,
-            self.weights,
-            *arrays,
-        )
-        return Slate(self, history, (gap, length), arrays)
+        return Slate(self, history, context, n, (features, numbers, names))
 
     def learn_one(self, slate: Slate, item_id: str) -> None:
         """Teach the ranker that a user who could have had this slate chose an item.
@@ -270,7 +239,7 @@ class OnlineBlend:
             return
         self._learned = True
         gap, length = slate.context
-        softmax_step(place, gap, length, self.eta, slate.features, self.weights, self.squares)
+        softmax_step(place, len(slate), gap, length, self.eta, slate.columns, self.weights, self.squares)
 
     def observe(
         self,
@@ -304,17 +273,9 @@ class OnlineBlend:
         self.popularity.learn_row(row, at, weight)
         if repeat:
             return memory
-        if self.factors is None:
-            rows = self.vocabulary.rows(history[: self.cooccurrence.ring])
-            self.cooccurrence.learn_row(row, rows, at, weight)
-            return memory
-        rows = self.vocabulary.rows(history[:MAX_HISTORY])
-        self.cooccurrence.learn_row(row, rows[: self.cooccurrence.ring], at, weight)
-        return self.factors.learn_one(row, np.array(rows, np.int32), at, weight, memory)
-
-    def contributions(self, slate: Slate, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Lift of candidates above the slate's mean; shape ``(len(chosen), len(ReasonCode))``."""
-        return contributions(chosen, *slate.context, slate.features, self.weights, self._groups, len(CODES))
+        rows, n = self._history.rows, self._history.read(history)
+        self.cooccurrence.learn_row(row, rows, n, at, weight)
+        return memory if self.factors is None else self.factors.learn_one(row, rows[:n], at, weight, memory)
 
     # The ranker as a model
 
@@ -374,7 +335,14 @@ class OnlineBlend:
 
 
 NO_ROWS: NDArray[np.int32] = np.zeros(0, np.int32)
-NO_SCORES: NDArray[np.float64] = np.zeros(0)
+NO_FACTORS: tuple[NDArray[Any], ...] = (
+    np.zeros(0),
+    np.zeros(0),
+    np.zeros((0, 2), np.float32),
+    np.zeros((2, 0, 0)),
+    np.zeros((0, 0), np.float32),
+    np.zeros(0, np.float32),
+)
 
 
 def gap_class(gap_s: float | None) -> int:
@@ -385,7 +353,7 @@ def gap_class(gap_s: float | None) -> int:
     """
     if gap_s is None:
         return 1
-    return 2 + sum(gap_s >= limit for limit in GAP_LIMITS_S)
+    return 2 + bisect_right(GAP_LIMITS_S, gap_s)
 
 
 def length_class(n_items: int) -> int:
@@ -394,7 +362,7 @@ def length_class(n_items: int) -> int:
     >>> [length_class(n) for n in (0, 1, 2, 3, 5, 6, 30, 31)]
     [7, 8, 9, 10, 10, 11, 12, 13]
     """
-    return 7 + sum(n_items > limit for limit in LENGTH_LIMITS)
+    return 7 + bisect_left(LENGTH_LIMITS, n_items)
 
 
 def default_start(half_lives_s: Sequence[float]) -> dict[str, float]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from online_models.kernels.ranker import explain
 from online_models.kernels.top_n import best_places, find_reference, place_of
 
 if TYPE_CHECKING:
@@ -56,10 +58,11 @@ SOURCE_OF = {
     ReasonCode.RECENT_ACTIVITY: Source.FRESHNESS,
 }
 SOURCES = tuple(Source)
-LIFT_OF_SOURCE = np.array([[SOURCE_OF[code] is source for source in SOURCES] for code in CODES], np.float64)
+TEXTS = [code.value for code in CODES]
+SOURCE_TEXTS = [source.value for source in SOURCES]
+NUMBER_OF_SOURCE = np.array([SOURCES.index(SOURCE_OF[code]) for code in CODES], np.int64)
 FOLLOWS_HISTORY = CODES.index(ReasonCode.FOLLOWS_HISTORY)
 FOLLOWS_LAST_ITEM = CODES.index(ReasonCode.FOLLOWS_LAST_ITEM)
-N_REASONS = 3
 
 
 class Reason(NamedTuple):
@@ -93,46 +96,37 @@ class Slate:
     A slate is a value: learning afterwards does not change its scores.
     """
 
-    __slots__ = (
-        "_blend",
-        "_gap",
-        "_history",
-        "_length",
-        "features",
-        "orders",
-        "popularity",
-        "refs",
-        "scores",
-    )
+    __slots__ = ("_blend", "_history", "_n", "_names", "_numbers", "columns", "context")
 
     def __init__(
         self,
         blend: OnlineBlend,
         history: Sequence[str],
         context: tuple[int, int],
-        arrays: tuple[
-            NDArray[np.float32],
-            NDArray[np.float64],
-            NDArray[np.float64],
-            NDArray[np.int64],
-            NDArray[np.int64],
-        ],
+        n: int,
+        arrays: tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int64]],
     ) -> None:
         self._blend = blend
         self._history = history
-        self._gap, self._length = context
-        self.features, self.scores, self.popularity, self.orders, self.refs = arrays
+        self.context = context  # rows of the ranker's weights that were selected: gap and length
+        self._n = n
+        self.columns, self._numbers, self._names = arrays
 
     def __len__(self) -> int:
-        return len(self.scores)
+        return self._n
 
     def __repr__(self) -> str:
         return f"Slate({len(self)} candidates)"
 
     @property
-    def context(self) -> tuple[int, int]:
-        """Rows of the ranker's weights that the context selected: gap and length."""
-        return self._gap, self._length
+    def features(self) -> NDArray[np.float32]:
+        """One candidate a row, one feature a column."""
+        return self.columns[:, : self._n].T
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """The ranker's scores."""
+        return self._numbers[0, : self._n]
 
     def item_ids(self, n: int) -> list[str]:
         """The best *n* items, best first; items evicted since are left out."""
@@ -143,69 +137,102 @@ class Slate:
 
         Ties go to the more popular item, then to the lower hash of its id.
         """
-        best = self._best(n) if allowed is None else self._allowed(n, allowed)
-        if not len(best):
-            return []
-        item_ids = self._named(best)
-        causes = self._blend.cooccurrence.causes(item_ids, self._history)
-        lifts = self._blend.contributions(self, best)
-        # All items at once: benchmarks/models.py, top(10) with reasons.
-        largest = np.argsort(-lifts, axis=1, kind="stable")[:, :N_REASONS].tolist()
-        sources = (lifts @ LIFT_OF_SOURCE).argmax(axis=1).tolist()
-        scores = self.scores[best].tolist()
-        named = zip(item_ids, scores, sources, largest, lifts.tolist(), causes, strict=True)
-        return [
-            Ranked(item_id, score, SOURCES[source], self._reasons(codes, lift, cause))
-            for item_id, score, source, codes, lift, cause in named
-        ]
+        scores, lifts, reasons = self._explained(self._chosen(n, allowed))
+        ids, history = self._blend.vocabulary.ids, self._history
+        last = history[0] if history else None
+        ranked = []
+        for score, lift, (*codes, source, row, age) in zip(
+            scores[0].tolist(), lifts.tolist(), reasons, strict=True
+        ):
+            named = {FOLLOWS_HISTORY: history[age] if age >= 0 else None, FOLLOWS_LAST_ITEM: last}
+            why = tuple(Reason(CODES[code], lift[code], named.get(code)) for code in codes if code >= 0)
+            ranked.append(Ranked(ids[row], score, SOURCES[source], why))
+        return ranked
+
+    def rows(
+        self, n: int, allowed: Callable[[str], bool] | None = None
+    ) -> list[tuple[str, float, str, list[str]]]:
+        """As :meth:`top`, as text: item, score to six digits, source, and reasons.
+
+        A reason is ``follows_history:p17`` where a history item is the reason, else the code alone.
+        Lists of reasons are shared: they are for reading.
+        """
+        scores, _, reasons = self._explained(self._chosen(n, allowed))
+        ids, history = self._blend.vocabulary.ids, self._history
+        shown = []
+        for score, (a, b, c, source, row, age) in zip(scores[1].tolist(), reasons, strict=True):
+            texts, at_history, at_last = SPELLED[a, b, c]
+            if at_history >= 0 and age >= 0:
+                texts = texts.copy()
+                texts[at_history] += f":{history[age]}"
+            if at_last >= 0 and history:
+                texts = texts.copy()
+                texts[at_last] += f":{history[0]}"
+            shown.append((ids[row], score, SOURCE_TEXTS[source], texts))
+        return shown
 
     def rank_of(self, item_id: str) -> int | None:
         """Place of an item, 0 for the best; None when it is not a candidate."""
         place = self.place_of(item_id)
-        if place is None:
-            return None
-        return place_of(place, self.scores, self.popularity, self.orders)
+        return None if place is None else place_of(place, self._n, self._numbers, self._names)
 
     def place_of(self, item_id: str) -> int | None:
         """Number of an item among the unordered candidates."""
         reference = self._blend.vocabulary.reference(item_id)
         if reference < 0:
             return None
-        place = find_reference(reference, self.refs)
+        place = find_reference(reference, self._n, self._names)
         return None if place < 0 else place
 
     def _best(self, n: int) -> NDArray[np.int64]:
-        if n <= 0 or not len(self):
+        if n <= 0 or not self._n:
             return NO_PLACES
-        return best_places(
-            n, self.scores, self.popularity, self.orders, self.refs, self._blend.vocabulary.generation
-        )
+        return best_places(n, self._n, self._numbers, self._names, self._blend.vocabulary.generation)
 
-    def _allowed(self, n: int, allowed: Callable[[str], bool]) -> NDArray[np.int64]:
+    def _chosen(self, n: int, allowed: Callable[[str], bool] | None) -> NDArray[np.int64]:
         """The best *n* of those allowed; all are looked at only when twice as many are not enough."""
+        if allowed is None:
+            return self._best(n)
         best = self._best(2 * n)
         kept = [k for k, item_id in enumerate(self._named(best)) if allowed(item_id)]
-        if len(kept) < n and len(best) < len(self):
-            best = self._best(len(self))
+        if len(kept) < n and len(best) < self._n:
+            best = self._best(self._n)
             kept = [k for k, item_id in enumerate(self._named(best)) if allowed(item_id)]
         return best[kept[:n]]
 
-    def _named(self, places: NDArray[np.int64]) -> list[str]:
-        return self._blend.vocabulary.item_ids((self.refs[places] & 0xFFFFFFFF).tolist())
-
-    def _reasons(self, codes: list[int], lift: list[float], cause: str | None) -> tuple[Reason, ...]:
-        return tuple(
-            Reason(CODES[code], lift[code], self._named_cause(code, cause))
-            for code in codes
-            if lift[code] > 0.0
+    def _explained(
+        self, places: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[list[int]]]:
+        """Scores, lift of each code above the slate's mean, and what :func:`explain` says of each."""
+        blend, m = self._blend, len(places)
+        scores, lifts = np.empty((2, m)), np.empty((m, len(CODES)))
+        reasons = np.empty((m, 6), np.int64)
+        explain(
+            places,
+            self._n,
+            *self.context,
+            self.columns,
+            self._numbers,
+            self._names,
+            blend.weights,
+            blend.groups,
+            NUMBER_OF_SOURCE,
+            scores,
+            lifts,
+            reasons,
         )
+        return scores, lifts, reasons.tolist()
 
-    def _named_cause(self, code: int, cause: str | None) -> str | None:
-        if code == FOLLOWS_HISTORY:
-            return cause
-        if code == FOLLOWS_LAST_ITEM and self._history:
-            return self._history[0]
-        return None
+    def _named(self, places: NDArray[np.int64]) -> list[str]:
+        return self._blend.vocabulary.item_ids((self._names[0, places] & 0xFFFFFFFF).tolist())
 
 
+def _spelled(codes: tuple[int, ...]) -> tuple[list[str], int, int]:
+    """Texts of codes, and where among them a history item and the last are to be named, −1 for nowhere."""
+    kept = [code for code in codes if code >= 0]
+    places = [kept.index(code) if code in kept else -1 for code in (FOLLOWS_HISTORY, FOLLOWS_LAST_ITEM)]
+    return [TEXTS[code] for code in kept], places[0], places[1]
+
+
+SPELLED = {codes: _spelled(codes) for codes in product(range(-1, len(CODES)), repeat=3)}
 NO_PLACES: NDArray[np.int64] = np.zeros(0, np.int64)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from hashlib import blake2b
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,8 +51,12 @@ class Vocabulary:
         Batch-local indices of rows, for kernels that record operations: see
         :func:`online_models.kernels.vocabulary.refer`.
 
+    ids : list of str
+        The item that has each row now.
     touched : int
         Index of the item touched last, as :meth:`refer` gives it.
+    version : int
+        Grows whenever an item gets or loses a row.
     n_evicted : int
         Items that lost their row since the vocabulary was made.
 
@@ -81,9 +86,10 @@ class Vocabulary:
         self.indices = np.zeros(max_rows, np.int64)
         self.table = np.zeros(3 + max_rows, np.int64)
         self.n_evicted = 0
+        self.version = 0
         self.touched = -1
         self._rows: dict[str, int] = {}
-        self._ids: list[str] = []
+        self.ids: list[str] = []
         self._last_use = np.zeros((max_rows, 1))
         self._journal = Journal(self._last_use)
         self._listeners: list[Callable[[int], None]] = []
@@ -124,16 +130,15 @@ class Vocabulary:
 
     def rows(self, item_ids: Iterable[str]) -> list[int]:
         """Rows of items, −1 for the unknown."""
-        get = self._rows.get
-        return [get(item_id, -1) for item_id in item_ids]
+        return [*map(self._rows.get, item_ids, repeat(-1))]
 
     def item_id(self, row: int) -> str:
         """The item that has a row now."""
-        return self._ids[row]
+        return self.ids[row]
 
     def item_ids(self, rows: Iterable[int]) -> list[str]:
         """The items that have rows now."""
-        ids = self._ids
+        ids = self.ids
         return [ids[row] for row in rows]
 
     def reference(self, item_id: str) -> int:
@@ -144,9 +149,9 @@ class Vocabulary:
     def referred(self, reference: int) -> str | None:
         """The item of a reference, or None when it was evicted since."""
         row = reference & 0xFFFFFFFF
-        if reference < 0 or row >= len(self._ids) or self.generation[row] != reference >> 32:
+        if reference < 0 or row >= len(self.ids) or self.generation[row] != reference >> 32:
             return None
-        return self._ids[row]
+        return self.ids[row]
 
     def sorted_rows(self) -> NDArray[np.int64]:
         """All rows in use, in the order of their items' ids; shape ``(len(self),)``."""
@@ -171,11 +176,20 @@ class Vocabulary:
             message = f"event time {at} of item {item_id!r}; a finite number of seconds is needed"
             raise ValueError(message)
         row = self._rows.get(item_id, -1)
-        if row < 0:
-            row = self._admit(item_id, at)
+        is_new = row < 0
+        if is_new:
+            row = self._admit(item_id)
         journal = self._journal
         index = touch(
-            row, at, self._last_use, journal.stamps, journal.book, journal.old, self.indices, self.table
+            row,
+            at,
+            is_new,
+            self._last_use,
+            journal.stamps,
+            journal.book,
+            journal.old,
+            self.indices,
+            self.table,
         )
         self.touched = index
         self._steps.append(index)
@@ -186,20 +200,19 @@ class Vocabulary:
         """Index of a row's item in the strings of this batch's delta, for recording an operation."""
         return refer(row, self.indices, self.table)
 
-    def _admit(self, item_id: str, at: float) -> int:
-        row = len(self._ids)
+    def _admit(self, item_id: str) -> int:
+        self.version += 1
+        row = len(self.ids)
         previous: str | None = None
         if row < self.max_rows:
-            self._ids.append(item_id)
+            self.ids.append(item_id)
         else:
             row = least_recent(self._last_use)
             previous = self._evict(row)
-            self._ids[row] = item_id
+            self.ids[row] = item_id
         self._rows[item_id] = row
         self._changes.append((row, previous))
         self.order[row] = _order(item_id)
-        self._journal.remember(row)
-        self._last_use[row, 0] = at
         return row
 
     def _evict(self, row: int) -> str:
@@ -209,13 +222,13 @@ class Vocabulary:
         self.indices[row] = 0  # batch numbers start at 1: the next item in this row gets an index of its own
         self.generation[row] += 1
         self.n_evicted += 1
-        item_id = self._ids[row]
+        item_id = self.ids[row]
         del self._rows[item_id]
         return item_id
 
     def _copy_strings(self) -> None:
         n_new = int(self.table[1] - self.table[2])
-        self._strings += [self._ids[row] for row in self.table[3 : 3 + n_new].tolist()]
+        self._strings += [self.ids[row] for row in self.table[3 : 3 + n_new].tolist()]
         self.table[2] = self.table[1]
 
     # One batch
@@ -245,13 +258,14 @@ class Vocabulary:
 
     def rollback(self) -> None:
         """Close the batch and undo its admissions, evictions and uses."""
+        self.version += 1
         for row, previous in reversed(self._changes):
-            del self._rows[self._ids[row]]
+            del self._rows[self.ids[row]]
             if previous is None:
-                self._ids.pop()
+                self.ids.pop()
                 self.order[row] = 0
                 continue
-            self._ids[row] = previous
+            self.ids[row] = previous
             self._rows[previous] = row
             self.order[row] = _order(previous)
             self.generation[row] -= 1
@@ -286,7 +300,7 @@ class Vocabulary:
             message = "a use points outside the table of strings or has no finite time"
             raise DeltaError(message)
         steps: Iterable[int] = np.flatnonzero(delta.rows[columns["item"]] < 0).tolist()
-        if len(self._ids) + len({items[step] for step in steps}) > self.max_rows:
+        if len(self.ids) + len({items[step] for step in steps}) > self.max_rows:
             steps = range(len(items))  # evictions: items that are known now may be gone at their turn
         done, first = 0, -1
         for step in steps:
@@ -296,12 +310,14 @@ class Vocabulary:
                 if delta.rows[index] < 0:  # the same string at another index: it came back within the batch
                     delta.rows[index] = self._rows[item_id]
                 continue
-            if len(self._ids) == self.max_rows:
+            if len(self.ids) == self.max_rows:
                 self._use(delta.rows[columns["item"][done:step]], times[done:step])
                 yield (first, step)
                 done, first = step, step
                 delta.rows[delta.rows == least_recent(self._last_use)] = -1
-            delta.rows[index] = self._admit(item_id, float(times[step]))
+            delta.rows[index] = row = self._admit(item_id)
+            self._journal.remember(row)
+            self._last_use[row, 0] = times[step]
         self._use(delta.rows[columns["item"][done:]], times[done:])
         yield (first, len(items))
 
@@ -313,8 +329,8 @@ class Vocabulary:
 
     def snapshot(self) -> Snapshot:
         """Ids, generations and last uses of the rows in use."""
-        n = len(self._ids)
-        raw = [item_id.encode() for item_id in self._ids]
+        n = len(self.ids)
+        raw = [item_id.encode() for item_id in self.ids]
         return {
             "ids": np.frombuffer(b"".join(raw), np.uint8),
             "lengths": np.array([len(part) for part in raw], np.int32),
@@ -334,7 +350,8 @@ class Vocabulary:
             )
             raise ValueError(message)
         n = len(ids)
-        self._ids = ids
+        self.version += 1
+        self.ids = ids
         self._rows = {item_id: row for row, item_id in enumerate(ids)}
         self.generation[:] = 0
         self.generation[:n] = arrays["generation"]
@@ -344,7 +361,7 @@ class Vocabulary:
 
     def digest_arrays(self, rows: NDArray[np.int64]) -> Iterable[NDArray[np.generic]]:
         """Ids and last uses, in the order of the given rows."""
-        yield np.frombuffer("\0".join(self._ids[row] for row in rows.tolist()).encode(), np.uint8)
+        yield np.frombuffer("\0".join(self.ids[row] for row in rows.tolist()).encode(), np.uint8)
         yield self._last_use[rows, 0]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import math
-import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -52,7 +51,10 @@ _PRODUCT_KINDS = frozenset(
         EventKind.REVIEW,
     }
 )
-_SUSPICIOUS = re.compile(rb"\d{13}|\d[eE][+\d]|\\u[dD]")  # may hide a huge number or half a surrogate pair
+_DIGITS = bytes.maketrans(b"123456789+ED", b"0000000000ed")
+# May hide a huge number or half a surrogate pair; looked for among digits that are all 0.
+_SUSPICIOUS = (b"0000000000000", b"0e0", b"\\ud")
+_ENCODER = msgspec.json.Encoder()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME_PATHS = frozenset({"$.timestamp", "$.originalTimestamp", "$.sentAt", "$.receivedAt"})
 _CONFLUENT_PREFIX = {0: 5, 1: 17}  # magic byte -> bytes of the schema registry's prefix
@@ -158,6 +160,14 @@ def encode(output: Struct) -> bytes:
     EncodeError
         A float is not finite: orjson would silently write ``null``.
     """
+    # All their other fields are text, or left out by the struct itself.
+    if type(output) is Recommendation:
+        if not math.isfinite(sum([item.score for item in output.items])):
+            message = "a score of a recommendation is not finite; JSON has no such number"
+            raise EncodeError(message)
+        return _ENCODER.encode(output)
+    if type(output) is Decision and math.isfinite(output.propensity):
+        return _ENCODER.encode(output)
     try:
         return orjson.dumps(_as_dict(output), default=_as_dict)
     except orjson.JSONEncodeError as error:
@@ -191,7 +201,16 @@ def rfc3339(time: float) -> str:
     >>> rfc3339(1511544070.0)
     '2017-11-24T17:21:10.000Z'
     """
-    return (_EPOCH + timedelta(milliseconds=round(time * 1000))).isoformat(timespec="milliseconds")[:-6] + "Z"
+    seconds, milliseconds = divmod(round(time * 1000), 1000)
+    days, seconds = divmod(seconds, 86_400)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{_date(days)}T{hours:02d}:{minutes:02d}:{seconds:02d}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _date(days: int) -> str:
+    return (_EPOCH + timedelta(days=days)).date().isoformat()
 
 
 def parse_time(text: str) -> float:
@@ -287,8 +306,13 @@ def _needs_walk(raw: bytes) -> bool:
         raw.count(b"{") + raw.count(b"[") > MAX_DEPTH
         or raw.count(b":") > MAX_KEYS
         or not raw.isascii()
-        or _SUSPICIOUS.search(raw) is not None
+        or _suspicious(raw.translate(_DIGITS))
     )
+
+
+def _suspicious(plain: bytes) -> bool:
+    digits, exponent, surrogate = _SUSPICIOUS
+    return digits in plain or exponent in plain or surrogate in plain
 
 
 def _unreadable(raw: bytes, message: str) -> Rejected:

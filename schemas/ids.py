@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 
 __all__ = ["bucket", "id_of", "token"]
@@ -20,6 +21,7 @@ def id_of(*parts: str) -> str:
     return blake2b("\x1f".join(parts).encode(), digest_size=16).hexdigest()
 
 
+@lru_cache(maxsize=1024)  # an event's id is looked for, and then remembered
 def token(text: str) -> int:
     """Hash text into a 64-bit number, for windows of remembered ids."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")

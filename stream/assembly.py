@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stream.core.config import EngineConfig
+    from stream.core.state import RowCodec
     from stream.settings import Settings
 
 __all__ = ["build_engine", "build_models"]
@@ -66,11 +67,15 @@ def build_engine(
     reference: Reference | None = None,
     *,
     config: EngineConfig | None = None,
+    codec: RowCodec | None = None,
 ) -> Engine:
-    """Build the engine of one partition, with empty state, over a worker's models and reference view."""
+    """Build the engine of one partition, with empty state, over a worker's models and reference view.
+
+    Without a codec all users stay decoded in memory, and their rows cannot be committed.
+    """
     config = config or settings.engine_config()
     reference = reference if reference is not None else Reference()
-    state = PartitionState(config.max_users)
+    state = PartitionState(config.max_users, ttl_s=config.user_ttl_s, codec=codec, hot_users=config.hot_users)
 
     def slots_of(features: Mapping[str, str]) -> list[int]:
         return models.clicks.encode(features).slots.tolist()  # type: ignore[no-any-return]  # int32 to int

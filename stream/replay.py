@@ -85,8 +85,7 @@ def replay(
             models.fold.keep()
             _write(sinks, outputs)
             counts += outputs.counts
-            engine.state.dirty.clear()
-            engine.state.forgotten.clear()
+            engine.state.committed()
             done += len(batch)
             if progress is not None:
                 progress(done)

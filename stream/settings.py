@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.codec import parse_time
 from stream.core.config import (
+    DAY_S,
     AttributionConfig,
     CampaignPolicy,
     CleaningConfig,
@@ -143,8 +144,20 @@ class Settings(BaseSettings):
     )
     seed: int = Field(0, ge=0, description="Seed of every random draw.")
     max_users: int = Field(1_000_000, ge=1, description="Users remembered per partition.")
+    user_ttl_days: float = Field(
+        395.0,
+        ge=0,
+        description="A user is forgotten when the last event is so far behind the watermark, days; 0: never. "
+        "Refusals stay, and who waits for a timer or a reward stays until it came.",
+    )
+    hot_users: int = Field(
+        4096, ge=1, description="Users per partition whose rows stay decoded, 6 kB each; changes no result."
+    )
     max_items: int = Field(131_072, ge=256, description="Items that the models remember.")
     click_slots: int = Field(2**18, ge=2**10, le=2**24, description="Slots of the hashed click model.")
+    metrics_host: str = Field(
+        "127.0.0.1", description="Address of /metrics, /livez and /readyz; 0.0.0.0 lets other machines ask."
+    )
     metrics_port: int = Field(
         9464, ge=0, le=65_535, description="Port of /metrics, /livez and /readyz; 0: any."
     )
@@ -188,6 +201,8 @@ class Settings(BaseSettings):
         return EngineConfig(
             seed=self.seed,
             max_users=self.max_users,
+            user_ttl_s=self.user_ttl_days * DAY_S or float("inf"),
+            hot_users=self.hot_users,
             cleaning=CleaningConfig(**self.cleaning.model_dump(), confirm_jumps=replay),
             attribution=AttributionConfig(**self.attribution.model_dump()),
             recommend=RecommendConfig(

@@ -22,18 +22,21 @@ from schemas.ids import id_of
 from stream.assembly import build_engine, build_models
 from stream.core.records import Outputs, Record
 from stream.core.reference import Reference
-from stream.core.state import Header, ModelMemory, Profile
+from stream.core.state import Glance, Header, ModelMemory, Profile, glance_at
 from stream.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from stream.core.engine import Engine
+    from stream.core.state import RowCodec
 
 __all__ = ["EPOCH", "Driver", "cart_campaign", "event"]
 
 EPOCH = 1_767_225_600.0
 """2026-01-01, UTC: the zero of :func:`event`'s ``at``."""
+
+_row = msgspec.msgpack.Decoder(tuple[Profile, ModelMemory])
 
 OutputKind = Literal["recommendations", "triggers", "decisions", "dead_letters"]
 
@@ -73,6 +76,19 @@ def cart_campaign(campaign_id: str = "cart", **fields: Any) -> Campaign:
     return Campaign(campaign_id=campaign_id, **(defaults | fields))
 
 
+class _Rows:
+    """Rows as plain MessagePack: the changelog's codec without what protects it."""
+
+    def encode(self, profile: Profile, memory: ModelMemory) -> bytes:
+        return msgspec.msgpack.encode((profile, memory))
+
+    def decode(self, value: bytes) -> tuple[Profile, ModelMemory]:
+        return _row.decode(value)
+
+    def glance(self, value: bytes) -> Glance:
+        return glance_at(*_row.decode(value))
+
+
 class Driver:
     """One partition of the processor, without a broker.
 
@@ -84,6 +100,8 @@ class Driver:
         What silence means, where no settings are given.
     batch_size : int
         Records of a batch; no result depends on it, and a test may prove so.
+    codec : RowCodec, optional
+        How rows are committed; defaults to plain MessagePack.
     """
 
     def __init__(
@@ -95,6 +113,7 @@ class Driver:
         offers: Iterable[Offer] = (),
         consent: Literal["allow", "deny"] = "deny",
         batch_size: int = 1,
+        codec: RowCodec | None = None,
     ) -> None:
         self.settings = settings or Settings(
             max_items=1024,
@@ -108,13 +127,14 @@ class Driver:
             {campaign.campaign_id: campaign for campaign in campaigns},
         )
         self.models = build_models(self.settings)
-        self.engine: Engine = build_engine(self.settings, self.models, self.reference)
+        self._codec = codec or _Rows()
+        self.engine: Engine = build_engine(self.settings, self.models, self.reference, codec=self._codec)
         self.counts: Counter[tuple[str, ...]] = Counter()
         self._batch_size = batch_size
         self._waiting: list[Record] = []
         self._offset = 0
         self._taken = Outputs()
-        self._committed: dict[str, bytes] = {}
+        self.committed: dict[str, bytes] = {}
         self._committed_header = msgspec.msgpack.encode(Header())
 
     def pipe(self, *values: bytes, ingest_time: float | None = None) -> None:
@@ -153,17 +173,19 @@ class Driver:
 
         The lost records are read again, as after a restart.
         """
-        batch = self._waiting
+        batch, self._waiting = self._waiting, []
         self.models.fold.begin()
         self.engine.process(batch)
         self.models.fold.rollback()
-        self.engine = build_engine(self.settings, self.models, self.reference)
-        rows = [
-            (user, *msgspec.msgpack.decode(row, type=tuple[Profile, ModelMemory]))
-            for user, row in self._committed.items()
-        ]
+        self.restart()
+        self._waiting = batch
+
+    def restart(self) -> None:
+        """Rebuild from what was committed."""
+        self.flush()
+        self.engine = build_engine(self.settings, self.models, self.reference, codec=self._codec)
         header = msgspec.msgpack.decode(self._committed_header, type=Header)
-        self.engine.state.load(header, rows, self.settings.campaigns.lateness_s)
+        self.engine.state.load(header, self.committed, self.settings.campaigns.lateness_s)
 
     def take(self, kind: OutputKind) -> list[Any]:
         """Outputs of a kind since the last time they were taken."""
@@ -179,11 +201,8 @@ class Driver:
         self._taken.decisions += outputs.decisions
         self._taken.dead_letters += outputs.dead_letters
         state = self.engine.state
-        for user in state.dirty:
-            row = (state.profile(user), state.memory(user))
-            self._committed[user] = msgspec.msgpack.encode(row)
+        self.committed.update(state.encode())
         for user in state.forgotten:
-            self._committed.pop(user, None)
+            self.committed.pop(user, None)
         self._committed_header = msgspec.msgpack.encode(state.header)
-        state.dirty.clear()
-        state.forgotten.clear()
+        state.committed()

@@ -63,7 +63,7 @@ async def _run(settings: Settings, reference: Reference | None, transport: Trans
         loop.add_signal_handler(number, stop.set)
     metrics = Metrics(_version())
     plane = DataPlane(settings, metrics, reference, transport)
-    health = HealthServer(plane, metrics, settings.metrics_port)
+    health = HealthServer(plane, metrics, settings.metrics_host, settings.metrics_port)
     app = build_app(settings, [health, plane])
     try:
         await app.start()
@@ -72,7 +72,8 @@ async def _run(settings: Settings, reference: Reference | None, transport: Trans
         logger.info("worker_stops", cause="error" if plane.finished.done() else "signal")
         return _exit_code(plane)
     except OSError as error:
-        text = f"the port {settings.metrics_port} (NUDGE_METRICS_PORT) cannot be listened on: {error}"
+        where = f"{settings.metrics_host}:{settings.metrics_port}"
+        text = f"{where} (NUDGE_METRICS_HOST, NUDGE_METRICS_PORT) cannot be listened on: {error}"
         logger.error("worker_failed", error=text)  # noqa: TRY400  the text says it all
         return BAD_CONFIGURATION
     finally:

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 # The marker follows from what a test asks for or where it lives; nobody has to remember it.
-MARKER_OF_FIXTURE = {"kafka_broker": "kafka", "embedded_broker": "integration", "data_dir": "data"}
+MARKER_OF_FIXTURE = {
+    "kafka_broker": "kafka",
+    "embedded_broker": "integration",
+    "data_dir": "data",
+    "_line": "kafka",
+}
 MARKER_OF_FOLDER = {"integration": "integration", "chaos": "chaos"}
 
 # The same examples in each run; NUDGE_HYPOTHESIS=search looks for new ones.

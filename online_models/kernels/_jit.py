@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import numba
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["kernel"]
+__all__ = ["kernel", "part"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_OPTIONS: Any = {"cache": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+_INNER: Any = {**_OPTIONS, "no_cpython_wrapper": True}
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
@@ -20,8 +22,14 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     with ``NUMBA_DISABLE_JIT=1``.
 
     No ``fastmath`` and no ``parallel``: they reorder sums, and then bits depend on the machine.
+    Division by zero gives an infinity or NaN as in numpy: a check would keep loops from using vectors.
     The compiled form is cached beside the source, or in ``NUMBA_CACHE_DIR``.
     The cache looks at the file of the kernel alone: after a change to a kernel that others call,
     remove their cache files too.
     """  # noqa: D205
-    return cast("Callable[P, R]", numba.njit(cache=True)(function))
+    return cast("Callable[P, R]", numba.njit(**_OPTIONS)(function))
+
+
+def part(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a function that only kernels call: as :func:`kernel`, without a door for Python."""
+    return cast("Callable[P, R]", numba.njit(**_INNER)(function))

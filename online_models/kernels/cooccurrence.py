@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from online_models.kernels._jit import kernel
+from online_models.kernels._jit import kernel, part
 from online_models.kernels.decay import epoch_of, growth, rebase
 from online_models.kernels.journal import remember
+from online_models.kernels.top_n import smallest
 from online_models.kernels.vocabulary import refer
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def worst_case(ring: int, slots: int) -> int:
     return 2 * ring + (ring + 1) * 2 * slots
 
 
-@kernel
+@part
 def _log_cell(
     row: int,
     slot: int,
@@ -80,35 +81,7 @@ def put_back_cells(
     log[0, 0] = 0
 
 
-@kernel
-def _smallest(k: int, values: NDArray[np.float64]) -> float:
-    """Return the k-th smallest value, k from 0; reorders the values.
-
-    Hoare's selection by hand: numpy's costs 8 s of compiling.
-    """
-    low, high = 0, len(values) - 1
-    while low < high:
-        pivot = values[(low + high) // 2]
-        i, j = low, high
-        while i <= j:
-            while values[i] < pivot:
-                i += 1
-            while values[j] > pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if k <= j:
-            high = j
-        elif k >= i:
-            low = i
-        else:
-            break
-    return float(values[k])
-
-
-@kernel
+@part
 def prune(
     row: int,
     pruned: int,
@@ -126,7 +99,7 @@ def prune(
         strength[slot] = 0.0  # a void neighbour goes first
         if cells[row, slot, GENERATION] == generation[refs[row, slot]]:
             strength[slot] = -(float(cells[row, slot, C]) + BACKWARD * float(cells[row, slot, D]))
-    limit = _smallest(pruned - 1, strength.copy()) if length > pruned else 0.0
+    limit = smallest(pruned - 1, strength.copy()) if length > pruned else 0.0
     room = pruned  # for equals of the weakest that stays
     for slot in range(length):
         if strength[slot] < limit:
@@ -148,7 +121,7 @@ def prune(
     heads[row, LENGTH] = kept
 
 
-@kernel
+@part
 def find(row: int, other: int, length: int, refs: NDArray[np.int32]) -> int:
     """Slot of a neighbour in a row, −1 when it is not there.
 
@@ -170,7 +143,7 @@ def find(row: int, other: int, length: int, refs: NDArray[np.int32]) -> int:
     return -1
 
 
-@kernel
+@part
 def _advance(
     row: int,
     at: float,
@@ -203,7 +176,7 @@ def _advance(
     return growth(at, rate, heads[row, ROW_EPOCH])
 
 
-@kernel
+@part
 def _slot_of(
     row: int,
     other: int,
@@ -236,7 +209,7 @@ def _slot_of(
     return slot
 
 
-@kernel
+@part
 def learn(
     row: int,
     history: NDArray[np.int32],

@@ -30,22 +30,21 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.kernels._jit import kernel
-
-# numba: float(x) of a float32 stays a float32, so values of the table are widened by np.float64(x).
+from online_models.kernels._jit import kernel, part
+from online_models.kernels.cholesky import solve_in_place
+from online_models.kernels.factor_scores import MAX_FACTOR, plausible, user_system
 from online_models.kernels.journal import remember
 from online_models.kernels.vocabulary import refer
 
-__all__ = ["clear", "fold", "learn", "plausible", "score", "terms", "top", "user"]
+__all__ = ["clear", "fold", "learn"]
+
+# numba: float(x) of a float32 stays a float32, so values of the table are widened by np.float64(x).
 
 _GRID = 2.0**24  # entries of one product are at most 64, so sums of 8 million of them are exact
-_MAX_FACTOR = 8.0  # vectors of fitted models stay below 3
 _COUNT = 2.0**24  # counts are kept modulo this, where float32 is still exact
 _INIT_STEP = (
     0.1 / 37837.0
 )  # four uniform 16-bit numbers have this standard deviation: sqrt(4 (2**32 - 1) / 12)
-_MIN_PIVOT = 1e-6
-_BLOCK = 1024  # scores of one block stay in the first cache
 
 
 @kernel
@@ -57,154 +56,29 @@ def _start(row: int, order: NDArray[np.int64], table: NDArray[np.float32], at_q:
     seed = (order[row] ^ (order[row] >> 31)) & 0x7FFFFFFF
     for k in range(n_factors):
         total = 0
-        for part in range(4):
-            word = (seed + (4 * k + part + 1) * 0x1E3779B1) & 0x7FFFFFFF
+        for piece in range(4):
+            word = (seed + (4 * k + piece + 1) * 0x1E3779B1) & 0x7FFFFFFF
             word = ((word ^ (word >> 15)) * 0x45D9F3B) & 0x7FFFFFFF
             word = ((word ^ (word >> 15)) * 0x45D9F3B) & 0x7FFFFFFF
             total += (word >> 9) & 0xFFFF
         table[row, at_q + k] = (total - 131070) * _INIT_STEP
 
 
-@kernel
-def _cholesky_solve(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
-    """Solve ``a x = b`` in place from the lower triangle; False when ``a`` is not positive definite."""
-    n = b.shape[0]
-    for j in range(n):
-        pivot = a[j, j]
-        for k in range(j):
-            pivot -= a[j, k] * a[j, k]
-        if not pivot > _MIN_PIVOT:
-            return False
-        root = np.sqrt(pivot)
-        a[j, j] = root
-        for i in range(j + 1, n):
-            t = a[i, j]
-            for k in range(j):
-                t -= a[i, k] * a[j, k]
-            a[i, j] = t / root
-    for i in range(n):
-        t = b[i]
-        for k in range(i):
-            t -= a[i, k] * b[k]
-        b[i] = t / a[i, i]
-    for i in range(n - 1, -1, -1):
-        t = b[i]
-        for k in range(i + 1, n):
-            t -= a[k, i] * b[k]
-        b[i] = t / a[i, i]
-    return True
-
-
-@kernel
-def _user_system(
-    rows: NDArray[np.int32],
-    first_age: int,
-    decay: NDArray[np.float64],
-    w0: float,
-    table: NDArray[np.float32],
-    at_q: int,
-    a: NDArray[np.float64],
-    b: NDArray[np.float64],
-) -> int:
-    """Add the items of a user to the system ``a p = b``; return how many were known."""
-    known = 0
-    n = b.shape[0]
-    at_count = table.shape[1] - 2
-    q = np.empty(n)
-    for at in range(min(rows.shape[0], decay.shape[0] - first_age)):
-        row = rows[at]
-        if row < 0 or (table[row, at_count] == 0.0 and table[row, at_count + 1] == 0.0):
-            continue
-        known += 1
-        w = decay[first_age + at]
-        for k in range(n):
-            q[k] = table[row, at_q + k]
-        for k in range(n):
-            b[k] += (w + w0) * q[k]
-            wq = w * q[k]
-            for m in range(k + 1):
-                a[k, m] += wq * q[m]
-    return known
-
-
-@kernel
-def user(
-    rows: NDArray[np.int32],
-    decay: NDArray[np.float64],
-    w0: float,
-    lambda_: float,
-    table: NDArray[np.float32],
-    gram: NDArray[np.float64],
-    p: NDArray[np.float32],
-) -> int:
-    """Fold a user in from the rows of their items, newest first, into ``p``; return how many were known."""
-    n = p.shape[0]
-    at_q = n * (n + 1) // 2 + n
-    a = w0 * gram[0]
-    b = np.zeros(n)
-    for k in range(n):
-        a[k, k] += lambda_
-    known = _user_system(rows, 0, decay, w0, table, at_q, a, b)
-    if known == 0 or not _cholesky_solve(a, b):
-        return 0
-    for k in range(n):
-        p[k] = min(max(b[k], -_MAX_FACTOR), _MAX_FACTOR)
-    return known
-
-
-@kernel
-def terms(
-    rows: NDArray[np.int32],
-    target: int,
-    decay: NDArray[np.float64],
-    w0: float,
-    lambda_: float,
-    table: NDArray[np.float32],
-    gram: NDArray[np.float64],
-    out: NDArray[np.float64],
-) -> None:
-    """Divide the score of the target among the user's items: (w_a + w0) · q_targetᵀ A⁻¹ q_a, exactly."""
-    n = gram.shape[1]
-    at_q = n * (n + 1) // 2 + n
-    at_count = table.shape[1] - 2
-    a = w0 * gram[0]
-    b = np.zeros(n)
-    for k in range(n):
-        a[k, k] += lambda_
-    known = _user_system(rows, 0, decay, w0, table, at_q, a, b)
-    for k in range(n):
-        b[k] = table[target, at_q + k]
-    for at in range(out.shape[0]):
-        out[at] = 0.0
-    if known == 0 or not _cholesky_solve(a, b):
-        return
-    for at in range(min(rows.shape[0], decay.shape[0])):
-        row = rows[at]
-        if row < 0 or (table[row, at_count] == 0.0 and table[row, at_count + 1] == 0.0):
-            continue
-        dot = 0.0
-        for k in range(n):
-            dot += b[k] * table[row, at_q + k]
-        out[at] = (decay[at] + w0) * dot
-
-
-@kernel
+@part
 def _move_gram(
     gram: NDArray[np.float64], new: NDArray[np.float32], old: NDArray[np.float32], had: bool
 ) -> None:
     """Replace the outer product of ``old``, if it was in, by that of ``new``; exact on the grid."""
     n = gram.shape[0]
     for k in range(n):
-        for m in range(k + 1):
+        for m in range(n):
             change = np.rint(np.float64(new[k]) * np.float64(new[m]) * _GRID)
             if had:
                 change -= np.rint(np.float64(old[k]) * np.float64(old[m]) * _GRID)
             gram[k, m] += change / _GRID
-            if m < k:
-                gram[m, k] = gram[k, m]
 
 
-@kernel
+@part
 def _add_statistics(
     row: int,
     new: NDArray[np.float32],
@@ -259,7 +133,7 @@ def _add_statistics(
             table[j, c] = np.float64(table[j, c]) + w * difference[c]
 
 
-@kernel
+@part
 def _replace_vector(
     row: int,
     new: NDArray[np.float32],
@@ -282,7 +156,7 @@ def _replace_vector(
     table[row, solved] = 1.0
 
 
-@kernel
+@part
 def _solve_item(
     row: int,
     w0: float,
@@ -297,19 +171,19 @@ def _solve_item(
     at = 0
     for k in range(n):
         for m in range(k + 1):
-            a[k, m] = w0 * gram_p[k, m] + np.float64(table[row, at])
+            a[m, k] = w0 * gram_p[m, k] + np.float64(table[row, at])
             at += 1
         a[k, k] += lambda_
     for k in range(n):
         b[k] = table[row, at + k]
-    if not _cholesky_solve(a, b):
+    if not solve_in_place(a, b):
         return False
     for k in range(n):
-        q[k] = min(max(b[k], -_MAX_FACTOR), _MAX_FACTOR)
+        q[k] = min(max(b[k], -MAX_FACTOR), MAX_FACTOR)
     return True
 
 
-@kernel
+@part
 def _tag(row: int, order: NDArray[np.int64], generation: NDArray[np.int64]) -> int:
     """32 bits that stand for an item while it has its row."""
     return int((order[row] ^ (generation[row] * 0x9E3779B1)) & 0xFFFFFFFF)
@@ -323,13 +197,19 @@ def learn(
     memory: NDArray[np.uint32],
     decay: NDArray[np.float64],
     settings: NDArray[np.float64],
-    vocabulary: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
+    order: NDArray[np.int64],
+    generation: NDArray[np.int64],
+    indices: NDArray[np.int64],
+    strings: NDArray[np.int64],
     table: NDArray[np.float32],
-    journal: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]],
+    stamps: NDArray[np.int64],
+    book: NDArray[np.int64],
+    kept: NDArray[np.float32],
     gram: NDArray[np.float64],
     columns: NDArray[np.float32],
-    op_items: NDArray[np.int32],
-    op_numbers: NDArray[np.float32],
+    n_operations: int,
+    all_items: NDArray[np.int32],
+    all_numbers: NDArray[np.float32],
     memory_out: NDArray[np.uint32],
 ) -> int:
     """Learn one event in place and record its operation; return the number of words of the new memory.
@@ -341,31 +221,31 @@ def learn(
     weight_code : int
         Weight of the event in sixteenths, 1 to 255.
     memory : uint32
-        Words ``[head, p..., tags..., counts...]`` of the user, or none; already checked.
+        Words ``[head, p..., tags..., counts...]`` of the user, or none; header and size are checked.
     settings : float64[5]
         w0, λ, γ, refresh, resolve.
-    vocabulary : tuple
-        Hashes of ids, generations, batch-local indices and the batch's table of strings.
-    op_items : int32[1 + refresh + 1 + resolve]
-        Receives indices: the item, the refreshed, the solved; -1 where there is none.
-    op_numbers : float32[1 + 2K + refresh + (1 + resolve)·K]
-        Receives the weight, p', p, the weights of the refreshed, the solved vectors.
+    order, generation, indices, strings
+        Of the vocabulary: hashes of ids, generations, batch-local indices and the batch's table of strings.
+    all_items : int32[n, 1 + refresh + 1 + resolve]
+        Receives at ``n_operations`` indices: the item, the refreshed, the solved; -1 where there is none.
+    all_numbers : float32[n, 1 + 2K + refresh + (1 + resolve)·K]
+        Receives there the weight, p', p, the weights of the refreshed, the solved vectors.
     """
     w0, lambda_, gamma = settings[0], settings[1], settings[2]
     refresh, resolve = int(settings[3]), int(settings[4])
-    order, generation, indices, strings = vocabulary
-    stamps, book, kept = journal
     n = gram.shape[1]
     triangle = n * (n + 1) // 2
     at_q = triangle + n
     at_count = table.shape[1] - 2
+    op_items = all_items[n_operations]
+    op_numbers = all_numbers[n_operations]
     op_items[:] = -1
     op_numbers[:] = 0.0
     p_new = op_numbers[1 : 1 + n]
     p_old = op_numbers[1 + n : 1 + 2 * n]
     weights = op_numbers[1 + 2 * n : 1 + 2 * n + refresh]
     known_entries = 0
-    if memory.shape[0]:
+    if memory.shape[0] > 0 and plausible(memory[1 : 1 + n].view(np.float32)):
         known_entries = int(np.int64(memory[0]) >> 16)
         p_old[:] = memory[1 : 1 + n].view(np.float32)
 
@@ -378,12 +258,12 @@ def learn(
         a[k, k] += lambda_
         q_k = np.float64(table[row, at_q + k])
         b[k] = (1.0 + w0) * q_k
-        for m in range(k + 1):
+        for m in range(n):
             a[k, m] += q_k * np.float64(table[row, at_q + m])
-    _user_system(history, 1, decay, w0, table, at_q, a, b)
-    if _cholesky_solve(a, b):
+    user_system(history, 1, decay, w0, table, at_q, a, b)
+    if solve_in_place(a, b):
         for k in range(n):
-            p_new[k] = min(max(b[k], -_MAX_FACTOR), _MAX_FACTOR)
+            p_new[k] = min(max(b[k], -MAX_FACTOR), MAX_FACTOR)
     else:
         p_new[:] = p_old
 
@@ -497,95 +377,3 @@ def clear(
         _move_gram(gram[0], np.zeros(n, np.float32), table[row, at_q : at_q + n], True)
     table[row, :] = 0.0
     columns[:, row] = 0.0
-
-
-@kernel
-def plausible(p: NDArray[np.float32]) -> bool:
-    """Whether a vector can have come from a solve: finite and within the bound of factors."""
-    largest = 0.0
-    for k in range(p.shape[0]):
-        if np.isnan(p[k]):
-            return False
-        largest = max(largest, abs(p[k]))
-    return largest <= _MAX_FACTOR
-
-
-@kernel
-def score(
-    p: NDArray[np.float32], rows: NDArray[np.int32], table: NDArray[np.float32], out: NDArray[np.float64]
-) -> None:
-    """Scores p·q of rows; 0 where a row has no solved vector."""
-    n = p.shape[0]
-    at_q = n * (n + 1) // 2 + n
-    solved = table.shape[1] - 1
-    for at in range(rows.shape[0]):
-        row = rows[at]
-        out[at] = 0.0
-        if row < 0 or table[row, solved] == 0.0:
-            continue
-        dot = 0.0
-        for k in range(n):
-            dot += np.float64(p[k]) * np.float64(table[row, at_q + k])
-        out[at] = dot
-
-
-@kernel
-def _add_scaled(factor: float, values: NDArray[np.float32], total: NDArray[np.float32]) -> None:
-    for at in range(values.shape[0]):
-        total[at] += factor * values[at]
-
-
-@kernel
-def top(
-    p: NDArray[np.float32],
-    n_rows: int,
-    excluded: NDArray[np.int32],
-    order: NDArray[np.int64],
-    table: NDArray[np.float32],
-    columns: NDArray[np.float32],
-    marks: NDArray[np.uint8],
-    rows: NDArray[np.int32],
-    scores: NDArray[np.float32],
-) -> int:
-    """Find the best rows below ``n_rows``, best first, ties by the hash of the id; return how many.
-
-    ``marks`` is all zero before and after.
-    """
-    n = p.shape[0]
-    wanted = rows.shape[0]
-    solved = table.shape[1] - 1
-    for at in range(excluded.shape[0]):
-        if excluded[at] >= 0:
-            marks[excluded[at]] = 1
-    block = np.empty(_BLOCK, np.float32)
-    found = 0
-    worst = np.float32(-np.inf)
-    for start in range(0, n_rows, _BLOCK):
-        length = min(_BLOCK, n_rows - start)
-        # Along the rows the sums of eight items run side by side: benchmarks/models_click_offers.py,
-        # 10,000 items in 91 µs row by row.
-        block[:] = np.float32(0.0)
-        for k in range(n):
-            _add_scaled(p[k], columns[k, start : start + length], block)
-        for candidate in range(length):
-            s = block[candidate]
-            row = start + candidate
-            if found == wanted and (s < worst or (s == worst and order[row] > order[rows[wanted - 1]])):
-                continue
-            if marks[row] != 0 or table[row, solved] == 0.0:
-                continue
-            at = found if found < wanted else wanted - 1
-            while at > 0 and (
-                scores[at - 1] < s or (scores[at - 1] == s and order[rows[at - 1]] > order[row])
-            ):
-                scores[at] = scores[at - 1]
-                rows[at] = rows[at - 1]
-                at -= 1
-            scores[at] = s
-            rows[at] = row
-            found = min(found + 1, wanted)
-            worst = scores[found - 1]
-    for at in range(excluded.shape[0]):
-        if excluded[at] >= 0:
-            marks[excluded[at]] = 0
-    return found

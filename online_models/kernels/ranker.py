@@ -2,8 +2,10 @@
 
 Features of a candidate, with S sources (sequence, transition, factors, H half-lives of popularity):
 S ranks, then the scores F, B, T and of the factors, then H decayed counts, then the item's age and the time
-since its last event. ``weights`` and ``squares`` are float64[14, n_features]: one shared set, six for the
-gap since the user's last event, seven for the length of the history.
+since its last event. ``features`` is float32[n_features, m], one candidate a column, so that each step runs
+along the candidates; the first ``n`` columns are in use.
+``weights`` and ``squares`` are float64[14, n_features]: one shared set, six for the gap since the user's
+last event, seven for the length of the history.
 """
 
 from __future__ import annotations
@@ -12,13 +14,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from online_models.kernels._jit import kernel
-from online_models.kernels.decay import epoch_of, sort_key
+from online_models.kernels._jit import kernel, part
+from online_models.kernels.decay import epoch_of
+from online_models.kernels.logarithm import scaled_logs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["contributions", "describe", "softmax_step"]
+__all__ = ["describe", "explain", "softmax_step"]
 
 # Offsets keep logarithms of vanished counts in range; scales bring all features to order 1.
 SCORE_SCALE, SCORE_OFFSET = 0.3, 0.003
@@ -26,100 +29,128 @@ COUNT_SCALE, COUNT_OFFSET = 0.3, 0.02
 TIME_SCALE = 0.2
 FACTOR_LOW, FACTOR_HIGH = -0.5, 1.5
 NEGLIGIBLE = 1e-5  # of a share: such candidates do not move the gradient
+N_REASONS = 3
 # Steps are multiples of a power of two, so sums of them are exact in any order: below 2^13 and 2^23.
 WEIGHT_GRID, SQUARE_GRID = 2.0**40, 2.0**30
+SOURCE, ROW, CAUSE = 3, 4, 5
 
 
-@kernel
+@part
+def _sum(n: int, values: NDArray[np.float32], factors: NDArray[np.float64]) -> float:
+    """Sum of products in four lanes, which do not wait for one another."""
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    whole = n - n % 4
+    for k in range(0, whole, 4):
+        a += factors[k] * values[k]
+        b += factors[k + 1] * values[k + 1]
+        c += factors[k + 2] * values[k + 2]
+        d += factors[k + 3] * values[k + 3]
+    for k in range(whole, n):
+        a += factors[k] * values[k]
+    return (a + b) + (c + d)
+
+
+@part
+def _add_score(n: int, weight: float, values: NDArray[np.float32], scores: NDArray[np.float64]) -> None:
+    for c in range(n):
+        scores[c] += weight * np.float64(values[c])
+
+
+@part
+def _counts(
+    n: int,
+    h: int,
+    at: float,
+    rate: float,
+    rows: NDArray[np.int32],
+    table: NDArray[np.float64],
+    n_half_lives: int,
+    counts: NDArray[np.float64],
+) -> None:
+    """Decayed counts of rows at a time."""
+    epoch = epoch_of(at, rate)
+    fade = np.exp2(64.0 * epoch - at * rate)
+    for c in range(n):
+        row = rows[c]
+        value = table[row, h]
+        last = table[row, 2 * n_half_lives + 1]
+        if at < last:  # a late event sees the count as it is, not grown back
+            value *= np.exp2(min(64.0 * table[row, n_half_lives + h] - last * rate, 900.0))
+        else:
+            value *= fade
+            if table[row, n_half_lives + h] != epoch:
+                value *= np.exp2(64.0 * (table[row, n_half_lives + h] - epoch))
+        counts[c] = value
+
+
+@part
 def describe(
     n: int,
     at: float,
     gap: int,
     length: int,
     rows: NDArray[np.int32],
-    ranks: NDArray[np.int16],
-    rank_values: NDArray[np.float64],
     call: int,
     seen: NDArray[np.int64],
     hits: NDArray[np.float64],
     factor_scores: NDArray[np.float64],
     rates: NDArray[np.float64],
     table: NDArray[np.float64],
-    generation: NDArray[np.int64],
-    row_orders: NDArray[np.int64],
     weights: NDArray[np.float64],
     features: NDArray[np.float32],
     scores: NDArray[np.float64],
     popularity: NDArray[np.float64],
-    orders: NDArray[np.int64],
-    refs: NDArray[np.int64],
 ) -> None:
-    """Features and scores of ``n`` candidates, and what breaks ties between them.
+    """Scores and the features behind the ranks of ``n`` candidates.
 
     Parameters
     ----------
     gap, length : int
         Rows of ``weights`` for the context.
-    factor_scores : float64[n] or float64[0]
-        Scores of the factor model; 0 without one.
-    features, scores, popularity, orders, refs
-        Take the results; first axis ``n`` or longer.
+    factor_scores : float64[m]
+        Scores of the factor model.
+    scores, popularity : float64[m]
+        Take the ranker's score, and the count at the last half-life, which breaks ties.
     """
     n_half_lives = rates.shape[0]
-    n_sources = ranks.shape[1]
-    n_features = features.shape[1]
-    absent = SCORE_SCALE * np.log(SCORE_OFFSET)
-    w = np.empty(n_features)
-    for d in range(n_features):
-        w[d] = weights[0, d] + weights[gap, d] + weights[length, d]
-    fades = np.empty(n_half_lives)
-    epochs = np.empty(n_half_lives)
-    for h in range(n_half_lives):
-        epochs[h] = epoch_of(at, rates[h])
-        fades[h] = np.exp2(64.0 * epochs[h] - at * rates[h])
+    n_features = features.shape[0]
+    values = np.empty(n)
+    exponents = np.empty(n)
+    d = 3 + n_half_lives
+    for k in range(3):
+        for c in range(n):
+            mark = seen[rows[c]]
+            values[c] = SCORE_OFFSET
+            if mark >> 32 == call:
+                values[c] += hits[mark & 0xFFFFFFFF, k]
+        scaled_logs(n, SCORE_SCALE, values, exponents, features[d + k])
+    d += 3
     for c in range(n):
-        row = rows[c]
-        for source in range(n_sources):
-            features[c, source] = rank_values[ranks[c, source]]
-        d = n_sources
-        mark = seen[row]
-        if mark >> 32 == call:
-            mark &= 0xFFFFFFFF
-            for k in range(3):
-                features[c, d + k] = SCORE_SCALE * np.log(hits[mark, k] + SCORE_OFFSET)
-        else:
-            for k in range(3):
-                features[c, d + k] = absent
-        features[c, d + 3] = 0.0
-        if factor_scores.shape[0] > 0:
-            features[c, d + 3] = min(max(factor_scores[c], FACTOR_LOW), FACTOR_HIGH)
-        d += 4
-        first = table[row, 2 * n_half_lives]
-        last = table[row, 2 * n_half_lives + 1]
-        for h in range(n_half_lives):
-            value = table[row, h]
-            if at < last:  # a late event sees the count as it is, not grown back
-                value *= np.exp2(min(64.0 * table[row, n_half_lives + h] - last * rates[h], 900.0))
-            else:
-                value *= fades[h]
-                if table[row, n_half_lives + h] != epochs[h]:
-                    value *= np.exp2(64.0 * (table[row, n_half_lives + h] - epochs[h]))
-            features[c, d + h] = COUNT_SCALE * np.log(value + COUNT_OFFSET)
-        d += n_half_lives
-        features[c, d] = TIME_SCALE * np.log(1.0 + max(at - first, 0.0) / 3600.0)
-        features[c, d + 1] = TIME_SCALE * np.log(1.0 + max(at - last, 0.0) / 60.0)
-        score = 0.0
-        for k in range(n_features):
-            score += w[k] * float(features[c, k])
-        scores[c] = score
-        popularity[c] = sort_key(table[row, n_half_lives - 1], table[row, 2 * n_half_lives - 1])
-        orders[c] = row_orders[row]
-        refs[c] = generation[row] << 32 | row
+        features[d, c] = min(max(factor_scores[c], FACTOR_LOW), FACTOR_HIGH)
+    d += 1
+    for h in range(n_half_lives):
+        _counts(n, h, at, rates[h], rows, table, n_half_lives, values)
+        if h == n_half_lives - 1:
+            popularity[:n] = values
+        for c in range(n):
+            values[c] += COUNT_OFFSET
+        scaled_logs(n, COUNT_SCALE, values, exponents, features[d + h])
+    d += n_half_lives
+    for c in range(n):
+        values[c] = 1.0 + max(at - table[rows[c], 2 * n_half_lives], 0.0) / 3600.0
+    scaled_logs(n, TIME_SCALE, values, exponents, features[d])
+    for c in range(n):
+        values[c] = 1.0 + max(at - table[rows[c], 2 * n_half_lives + 1], 0.0) / 60.0
+    scaled_logs(n, TIME_SCALE, values, exponents, features[d + 1])
+    scores[:n] = 0.0
+    for k in range(n_features):
+        _add_score(n, weights[0, k] + weights[gap, k] + weights[length, k], features[k], scores)
 
 
 @kernel
 def softmax_step(
     target: int,
+    n: int,
     gap: int,
     length: int,
     eta: float,
@@ -131,73 +162,101 @@ def softmax_step(
 
     What is added lies on a grid: steps of several workers sum up to the same bits in any order.
     """
-    n = features.shape[0]
-    n_features = features.shape[1]
-    w = np.empty(n_features)
+    n_features = features.shape[0]
+    shares = np.zeros(n)
     for d in range(n_features):
-        w[d] = weights[0, d] + weights[gap, d] + weights[length, d]
-    shares = np.empty(n)
+        _add_score(n, weights[0, d] + weights[gap, d] + weights[length, d], features[d], shares)
     highest = -np.inf
     for c in range(n):
-        score = 0.0
-        for d in range(n_features):
-            score += w[d] * float(features[c, d])
-        shares[c] = score
-        highest = max(highest, score)
+        highest = max(highest, shares[c])
     total = 0.0
     for c in range(n):
         shares[c] = np.exp(shares[c] - highest)
         total += shares[c]
     if not 0.0 < total < np.inf:  # features that are no numbers must not reach the weights
         return 0.0
-    gradient = np.zeros(n_features)
+    share = shares[target] / total
     for c in range(n):
-        residual = shares[c] / total
+        shares[c] /= total
         if c == target:
-            residual -= 1.0
-        if abs(residual) < NEGLIGIBLE:
-            continue
-        for d in range(n_features):
-            gradient[d] += residual * float(features[c, d])
-    for k in (0, gap, length):
-        for d in range(n_features):
-            squares[k, d] += np.rint(gradient[d] * gradient[d] * SQUARE_GRID) / SQUARE_GRID
-            step = eta * gradient[d] / np.sqrt(squares[k, d])
+            shares[c] -= 1.0
+        if abs(shares[c]) < NEGLIGIBLE:
+            shares[c] = 0.0
+    for d in range(n_features):
+        gradient = _sum(n, features[d], shares)
+        for k in (0, gap, length):
+            squares[k, d] += np.rint(gradient * gradient * SQUARE_GRID) / SQUARE_GRID
+            step = eta * gradient / np.sqrt(squares[k, d])
             weights[k, d] -= np.rint(step * WEIGHT_GRID) / WEIGHT_GRID
-    return float(shares[target] / total)
+    return float(share)
 
 
 @kernel
-def contributions(
+def explain(
     chosen: NDArray[np.int64],
+    n: int,
     gap: int,
     length: int,
     features: NDArray[np.float32],
+    numbers: NDArray[np.float64],
+    names: NDArray[np.int64],
     weights: NDArray[np.float64],
     groups: NDArray[np.int64],
-    n_groups: int,
-) -> NDArray[np.float64]:
-    """What lifts candidates above the slate's mean, summed over groups of features.
+    sources: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    lifts: NDArray[np.float64],
+    reasons: NDArray[np.int64],
+) -> None:
+    """Why candidates stand where they do: what lifts them above the slate's mean, by group of features.
 
     Parameters
     ----------
     chosen : int64[m]
         Places of candidates.
-    groups : int64[n_features]
-        Group of each feature.
-
-    Returns
-    -------
-    float64[m, n_groups]
+    groups, sources : int64[n_features], int64[n_groups]
+        Group of each feature, and source of each group.
+    scores : float64[2, m]
+        Takes the scores, and the same to six digits.
+    lifts : float64[m, n_groups]
+        Takes the sums.
+    reasons : int64[m, 6]
+        Takes the groups that lift most, best first, −1 behind the last that lifts at all; then the source
+        that does, the row, and the place of the loudest history item, −1 for none.
     """
-    n = features.shape[0]
-    result = np.zeros((chosen.shape[0], n_groups))
-    for d in range(features.shape[1]):
+    n_chosen = chosen.shape[0]
+    n_groups = lifts.shape[1]
+    lifts[:] = 0.0
+    ones = np.ones(n)
+    for d in range(features.shape[0]):
         w = weights[0, d] + weights[gap, d] + weights[length, d]
-        mean = 0.0
-        for c in range(n):
-            mean += float(features[c, d])
-        mean /= n
-        for m in range(chosen.shape[0]):
-            result[m, groups[d]] += w * (float(features[chosen[m], d]) - mean)
-    return result
+        mean = _sum(n, features[d], ones) / n
+        for m in range(n_chosen):
+            lifts[m, groups[d]] += w * (np.float64(features[d, chosen[m]]) - mean)
+    n_sources = 0
+    for group in range(n_groups):
+        n_sources = max(n_sources, sources[group] + 1)
+    of_source = np.empty(n_sources)
+    for m in range(n_chosen):
+        of_source[:] = 0.0
+        reasons[m, :N_REASONS] = -1
+        for group in range(n_groups):
+            lift = lifts[m, group]
+            of_source[sources[group]] += lift
+            if not lift > 0.0:
+                continue
+            place = N_REASONS
+            while place > 0 and (reasons[m, place - 1] < 0 or lift > lifts[m, reasons[m, place - 1]]):
+                if place < N_REASONS:
+                    reasons[m, place] = reasons[m, place - 1]
+                place -= 1
+            if place < N_REASONS:
+                reasons[m, place] = group
+        scores[0, m] = numbers[0, chosen[m]]
+        scores[1, m] = np.rint(scores[0, m] * 1e6) / 1e6
+        best = 0
+        for source in range(1, n_sources):
+            if of_source[source] > of_source[best]:
+                best = source
+        reasons[m, SOURCE] = best
+        reasons[m, ROW] = names[0, chosen[m]] & 0xFFFFFFFF
+        reasons[m, CAUSE] = names[2, chosen[m]]

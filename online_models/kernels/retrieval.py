@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from online_models.kernels._jit import kernel
-from online_models.kernels.cooccurrence import find
+from online_models.kernels._jit import kernel, part
 from online_models.kernels.top_n import offer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["EXCLUDED", "gather", "loudest", "neighbours"]
+__all__ = ["EXCLUDED", "HIT_COLUMNS", "gather", "neighbours"]
 
 EXCLUDED = 0xFFFFFFFF
-F, B, T, RETRIEVAL = 0, 1, 2, 3
+F, B, T, RETRIEVAL, LOUDEST, LOUDEST_AGE = 0, 1, 2, 3, 4, 5
+HIT_COLUMNS = 6
 BACKWARD = 0.5
 
 
@@ -46,8 +46,9 @@ def neighbours(
     ----------
     history : int32[n]
         Rows, newest first, −1 = unknown.
-    hits : float64[ring * slots, 4]
-        Takes F, B, T and the retrieval score (F + B / 2) / (c + 2)^.1 of each hit.
+    hits : float64[ring * slots, 6]
+        Takes F, B, T, the retrieval score (F + B / 2) / (c + 2)^.1 of each hit, and of the history item that
+        adds most to F + B / 2 its part and its place.
 
     Returns
     -------
@@ -77,69 +78,45 @@ def neighbours(
             if mark == n_hits:
                 seen[other] = (call << 32) | n_hits
                 hit_rows[n_hits] = other
-                hits[n_hits, F] = 0.0
-                hits[n_hits, B] = 0.0
-                hits[n_hits, T] = 0.0
+                hits[n_hits, :] = 0.0
+                hits[n_hits, LOUDEST_AGE] = -1.0
                 n_hits += 1
-            hits[mark, F] += aged * float(cells[row, slot, 0])
-            hits[mark, B] += aged * float(cells[row, slot, 1])
+            forward = aged * np.float64(cells[row, slot, 0])
+            backward = aged * np.float64(cells[row, slot, 1])
+            hits[mark, F] += forward
+            hits[mark, B] += backward
             if age == 0:
-                hits[mark, T] = scale * float(cells[row, slot, 2])
+                hits[mark, T] = scale * np.float64(cells[row, slot, 2])
+            if forward + BACKWARD * backward > hits[mark, LOUDEST]:
+                hits[mark, LOUDEST] = forward + BACKWARD * backward
+                hits[mark, LOUDEST_AGE] = age
     for mark in range(n_hits):
         hits[mark, RETRIEVAL] = (hits[mark, F] + BACKWARD * hits[mark, B]) * heads[hit_rows[mark], 3]
     return n_hits
 
 
-@kernel
-def loudest(
-    rows: NDArray[np.int64],
-    history: NDArray[np.int32],
-    ages: NDArray[np.float64],
-    generation: NDArray[np.int64],
-    refs: NDArray[np.int32],
-    cells: NDArray[np.float32],
-    heads: NDArray[np.float64],
-) -> NDArray[np.int64]:
-    """For each row, the place in the history of the item that adds most to F + B / 2; −1 without one."""
-    best_ages = np.full(rows.shape[0], -1, np.int64)
-    for k in range(rows.shape[0]):
-        best = 0.0
-        for age in range(min(history.shape[0], ages.shape[0])):
-            other = history[age]
-            if other < 0:
-                continue
-            slot = find(other, rows[k], int(heads[other, 0]), refs)
-            if slot < 0 or cells[other, slot, 3] != generation[rows[k]]:
-                continue
-            term = float(cells[other, slot, 0]) + BACKWARD * float(cells[other, slot, 1])
-            term *= ages[age] / (heads[other, 1] + 2.0)
-            if term > best:
-                best = term
-                best_ages[k] = age
-    return best_ages
-
-
-@kernel
+@part
 def gather(
     n_hits: int,
     hits: NDArray[np.float64],
     hit_rows: NDArray[np.int32],
     damp: NDArray[np.float64],
     orders: NDArray[np.int64],
+    n_factor_rows: int,
     factor_rows: NDArray[np.int32],
     list_rows: NDArray[np.int32],
     marks: NDArray[np.int64],
     depth: int,
     call: int,
     seen: NDArray[np.int64],
-    n_each: int,
     places: NDArray[np.int64],
     best: NDArray[np.float64],
     best_rows: NDArray[np.int32],
+    rank_values: NDArray[np.float64],
     rows: NDArray[np.int32],
-    ranks: NDArray[np.int16],
+    features: NDArray[np.float32],
 ) -> int:
-    """Union of the best ``n_each`` rows of each source that are not excluded.
+    """Union of the best rows of each source that are not excluded, as many of each as ``best`` has room for.
 
     Sources, in this order: sequence, transition, factors, and each half-life of popularity.
 
@@ -151,8 +128,10 @@ def gather(
         ``call << 32 | number of the candidate``, as ``seen``.
     best, best_rows : float64[n_each], int32[n_each]
         Work space.
-    rows, ranks : int32[n], int16[n, n_sources]
-        Take the candidates and their rank in each source; ``n_each`` where it is not in the list.
+    rank_values : float64[n_each + 1]
+        Feature of each rank; the last is that of a row that is not in the list.
+    rows, features : int32[m], float32[n_features, m]
+        Take the candidates, and for each source the feature of their rank.
 
     Returns
     -------
@@ -160,7 +139,11 @@ def gather(
         Number of candidates.
     """
     n = 0
-    for source in range(3 + list_rows.shape[0]):
+    n_each = best.shape[0]
+    n_sources = 3 + list_rows.shape[0]
+    for source in range(n_sources):
+        features[source, :] = rank_values[n_each]
+    for source in range(n_sources):
         length = 0
         if source < 2:
             column = RETRIEVAL if source == 0 else T
@@ -169,9 +152,8 @@ def gather(
                 if score > 0.0:
                     length = offer(hit_rows[mark], score, length, n_each, damp, orders, best, best_rows)
         elif source == 2:
-            for k in range(min(n_each, factor_rows.shape[0])):
-                best_rows[k] = factor_rows[k]
-                length += 1
+            length = n_factor_rows
+            best_rows[:length] = factor_rows[:length]
         else:
             h = source - 3
             for k in range(min(depth, marks[h, 0])):
@@ -187,8 +169,6 @@ def gather(
             else:
                 places[row] = (call << 32) | n
                 rows[n] = row
-                for other in range(ranks.shape[1]):
-                    ranks[n, other] = n_each
                 n += 1
-            ranks[number, source] = rank
+            features[source, number] = rank_values[rank]
     return n

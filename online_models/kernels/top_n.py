@@ -6,17 +6,45 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from online_models.kernels._jit import kernel
+from online_models.kernels._jit import kernel, part
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["best_places", "find_reference", "offer", "place_of"]
+__all__ = ["best_places", "find_reference", "offer", "place_of", "smallest"]
 
 DAMP = 3
 
 
-@kernel
+@part
+def smallest(k: int, values: NDArray[np.float64]) -> float:
+    """Return the k-th smallest value, k from 0; reorders the values.
+
+    Hoare's selection by hand: numpy's costs 8 s of compiling.
+    """
+    low, high = 0, len(values) - 1
+    while low < high:
+        pivot = values[(low + high) // 2]
+        i, j = low, high
+        while i <= j:
+            while values[i] < pivot:
+                i += 1
+            while values[j] > pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if k <= j:
+            high = j
+        elif k >= i:
+            low = i
+        else:
+            break
+    return float(values[k])
+
+
+@part
 def offer(
     row: int,
     score: float,
@@ -55,39 +83,42 @@ def offer(
     return min(length + 1, n)
 
 
-@kernel
-def _precedes(
-    a: int, b: int, scores: NDArray[np.float64], popularity: NDArray[np.float64], orders: NDArray[np.int64]
-) -> bool:
-    if scores[a] != scores[b]:
-        return bool(scores[a] > scores[b])
-    if popularity[a] != popularity[b]:
-        return bool(popularity[a] > popularity[b])
-    return bool(orders[a] < orders[b])
+@part
+def _precedes(a: int, b: int, numbers: NDArray[np.float64], names: NDArray[np.int64]) -> bool:
+    if numbers[0, a] != numbers[0, b]:
+        return bool(numbers[0, a] > numbers[0, b])
+    if numbers[1, a] != numbers[1, b]:
+        return bool(numbers[1, a] > numbers[1, b])
+    return bool(names[1, a] < names[1, b])
 
 
 @kernel
 def best_places(
+    wanted: int,
     n: int,
-    scores: NDArray[np.float64],
-    popularity: NDArray[np.float64],
-    orders: NDArray[np.int64],
-    refs: NDArray[np.int64],
+    numbers: NDArray[np.float64],
+    names: NDArray[np.int64],
     generation: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """Places of the best ``n`` candidates, best first: by score, then popularity, then hash of the id.
+    """Places of the best of ``n`` candidates, best first: by score, then popularity, then hash of the id.
 
     Candidates whose row passed to another item since are left out.
+
+    Parameters
+    ----------
+    numbers, names
+        As :func:`online_models.kernels.proposing.propose` wrote them.
     """
-    best = np.empty(min(n, scores.shape[0]), np.int64)
+    best = np.empty(min(wanted, n), np.int64)
     length = 0
-    for candidate in range(scores.shape[0]):
-        if generation[refs[candidate] & 0xFFFFFFFF] != refs[candidate] >> 32:
+    for candidate in range(n):
+        if length == best.shape[0] and not _precedes(candidate, best[length - 1], numbers, names):
             continue
-        if length == best.shape[0] and not _precedes(candidate, best[length - 1], scores, popularity, orders):
+        reference = names[0, candidate]
+        if generation[reference & 0xFFFFFFFF] != reference >> 32:
             continue
         place = min(length, best.shape[0] - 1)
-        while place > 0 and _precedes(candidate, best[place - 1], scores, popularity, orders):
+        while place > 0 and _precedes(candidate, best[place - 1], numbers, names):
             best[place] = best[place - 1]
             place -= 1
         best[place] = candidate
@@ -96,21 +127,19 @@ def best_places(
 
 
 @kernel
-def find_reference(reference: int, refs: NDArray[np.int64]) -> int:
-    """Place of a reference among the candidates, −1 when it is not there."""
-    for candidate in range(refs.shape[0]):
-        if refs[candidate] == reference:
+def find_reference(reference: int, n: int, names: NDArray[np.int64]) -> int:
+    """Place of a reference among the ``n`` candidates, −1 when it is not there."""
+    for candidate in range(n):
+        if names[0, candidate] == reference:
             return candidate
     return -1
 
 
 @kernel
-def place_of(
-    candidate: int, scores: NDArray[np.float64], popularity: NDArray[np.float64], orders: NDArray[np.int64]
-) -> int:
+def place_of(candidate: int, n: int, numbers: NDArray[np.float64], names: NDArray[np.int64]) -> int:
     """How many candidates rank above one."""
     above = 0
-    for other in range(scores.shape[0]):
-        if other != candidate and _precedes(other, candidate, scores, popularity, orders):
+    for other in range(n):
+        if other != candidate and _precedes(other, candidate, numbers, names):
             above += 1
     return above

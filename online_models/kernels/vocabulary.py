@@ -40,6 +40,7 @@ def refer(row: int, indices: NDArray[np.int64], table: NDArray[np.int64]) -> int
 def touch(
     row: int,
     at: float,
+    is_new: bool,
     last_use: NDArray[np.float64],
     stamps: NDArray[np.int64],
     book: NDArray[np.int64],
@@ -47,8 +48,8 @@ def touch(
     indices: NDArray[np.int64],
     table: NDArray[np.int64],
 ) -> int:
-    """Move a row's last use forward, never back; returns the row's index in the batch's table."""
-    if at > last_use[row, 0]:
+    """Move a row's last use forward, or set a new row's; returns the index in the batch's table."""
+    if is_new or at > last_use[row, 0]:
         remember(row, last_use, stamps, book, old)
         last_use[row, 0] = at
     return refer(row, indices, table)

@@ -133,6 +133,8 @@ class Attribution:
 
     def _clicked(self, moment: Moment) -> list[Feedback]:
         profile, item_id, time = moment.profile, moment.event.item_id, moment.event.time
+        if not profile.impressions:
+            return []
         hits = [i for i in profile.impressions if i.item_id == item_id and time <= i.deadline]
         if not hits:
             return []
@@ -143,18 +145,36 @@ class Attribution:
         """By the echoed decision id, else by last touch within the window."""
         if not memory.open:
             return []
-        for decision_id in [event.decision_id or "", *reversed(memory.open)]:
-            decision = memory.open.get(decision_id)
-            if decision is None or decision.kind != kind or event.time > decision.deadline:
-                continue
-            if decision_id != event.decision_id and not _touches(event, decision):
-                continue
-            if kind == "offer":
-                decision.kind = REWARDED  # stays until its deadline, in case the order is refunded
-                return [Feedback(kind, decision.action, decision.features, 1.0)]
-            del memory.open[decision_id]
-            return [Feedback(kind, decision_id, decision.features, 1.0)]
-        return []
+        time, decision_id = event.time, event.decision_id or ""
+        decision = memory.open.get(decision_id)
+        if decision is None or decision.kind != kind or time > decision.deadline:
+            decision_id = self._last_touched(event, memory, kind)
+            if not decision_id:
+                return []
+            decision = memory.open[decision_id]
+        if kind == "offer":
+            decision.kind = REWARDED  # stays until its deadline, in case the order is refunded
+            return [Feedback(kind, decision.action, decision.features, 1.0)]
+        del memory.open[decision_id]
+        return [Feedback(kind, decision_id, decision.features, 1.0)]
+
+    def _last_touched(self, event: Event, memory: ModelMemory, kind: str) -> str:
+        """The newest open decision of a kind that an event touches; empty for none."""
+        time = event.time
+        if kind == "recommendation":
+            item_id = event.item_id
+            for decision_id, decision in reversed(memory.open.items()):
+                if item_id in decision.items and decision.kind == kind and time <= decision.deadline:
+                    return decision_id
+            return ""
+        # An order as such is no answer to an offer: people buy without one. Its coupon is.
+        named = {
+            str(name) for name in (event.properties.promotion_id, event.properties.coupon) if name is not None
+        }
+        for decision_id, decision in reversed(memory.open.items()):
+            if decision.action in named and decision.kind == kind and time <= decision.deadline:
+                return decision_id
+        return ""
 
     def _reversed(self, memory: ModelMemory) -> list[Feedback]:
         for decision_id in reversed(memory.open):
@@ -163,11 +183,3 @@ class Attribution:
                 del memory.open[decision_id]
                 return [Feedback("offer", decision.action, decision.features, 0.0)]
         return []
-
-
-def _touches(event: Event, decision: OpenDecision) -> bool:
-    if decision.kind == "recommendation":
-        return event.item_id in decision.items
-    # An order as such is no answer to an offer: people buy without one. Its coupon is.
-    named = (event.properties.promotion_id, event.properties.coupon)
-    return any(name is not None and str(name) == decision.action for name in named)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 __all__ = [
+    "DAY_S",
     "AttributionConfig",
     "CampaignPolicy",
     "CleaningConfig",
@@ -84,6 +85,8 @@ class EngineConfig:
 
     seed: int = 0
     max_users: int = 1_000_000  # per partition; beyond it the least recently active user is forgotten
+    user_ttl_s: float = float("inf")  # a user whose last event is older, by the watermark, is forgotten
+    hot_users: int = 4096  # per partition; rows kept decoded, which changes no result
     cleaning: CleaningConfig = CleaningConfig()
     attribution: AttributionConfig = AttributionConfig()
     recommend: RecommendConfig = RecommendConfig()

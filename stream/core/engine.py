@@ -101,8 +101,10 @@ class Engine:
 
     def _fire_due(self, outputs: Outputs) -> None:
         watermark = self.state.header.watermark
+        if self.state.next_due() > watermark:
+            return
         for due in self.state.pop_due(watermark):
-            if due.user not in self.state.profiles:
+            if due.user not in self.state:
                 continue
             if due.kind == "campaign":
                 self.campaigns.fire(due, self.model_version, outputs)

@@ -51,7 +51,7 @@ class Learner:
         for item_id in moment.fresh:
             rank = None
             if item_id in blend.vocabulary:  # an item nobody has met is no candidate of any source
-                slate = blend.propose(history, time, moment.gap_s, frozenset(history), memory.factors)
+                slate = blend.propose(history, time, moment.gap_s, (), memory.factors, new_only=True)
                 rank = slate.rank_of(item_id)
                 blend.learn_one(slate, item_id)
             self._models.recommend_metrics.update(rank)

@@ -13,7 +13,6 @@ from stream.core.state import OpenDecision
 
 if TYPE_CHECKING:
     from online_models.hybrid import OnlineBlend
-    from online_models.slate import Reason
     from stream.core.attribution import Attribution
     from stream.core.config import EngineConfig
     from stream.core.profiles import Moment
@@ -56,13 +55,14 @@ class Recommender:
             profile.slot_times[slot] = event.time
         personal = profile.consent.get("personalise", self._consent.get("personalise", True))
         history = profile.ring if personal else []
-        excluded = frozenset(profile.ring).union(profile.bought)
+        excluded = [*profile.bought] if personal else [*profile.ring, *profile.bought]
         factors = memory.factors if personal else b""
-        slate = self._blend.propose(history, event.time, 0.0 if history else None, excluded, factors)
+        gap_s = 0.0 if history else None
+        slate = self._blend.propose(history, event.time, gap_s, excluded, factors, new_only=True)
         allowed = self._reference.may_show if self._reference.items else None
         shown = [
-            RecommendedItem(item.item_id, round(item.score, 6), str(item.source), [*map(_text, item.reasons)])
-            for item in slate.top(self._config.n_items, allowed)
+            RecommendedItem(item_id, score, source, reasons)
+            for item_id, score, source, reasons in slate.rows(self._config.n_items, allowed)
         ]
         if not shown:
             outputs.counts["recommendation", "empty"] += 1
@@ -98,13 +98,9 @@ class Recommender:
                 model_version=occasion.model_version,
                 cause=occasion.cause,
                 decided_at=rfc3339(now),
+                eligible=[],
             )
         )
         outputs.counts["recommendation", "emitted"] += 1
         opened = OpenDecision("recommendation", slot, now + self._window_s, items=item_ids)
         self._attribution.open(decision_id, opened, user, occasion.memory)
-
-
-def _text(reason: Reason) -> str:
-    """``follows_history:p17`` where a history item is the reason, else the code alone."""
-    return f"{reason.code}:{reason.item_id}" if reason.item_id else str(reason.code)

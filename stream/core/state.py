@@ -2,22 +2,43 @@
 
 All of it is model-free but :class:`ModelMemory`, which holds what a model told us about the user.
 The two are encoded apart, so that the model-free part of a run can be compared byte for byte.
+
+Rows of users who are not active stay the bytes that were committed; :class:`Glance` is what has to be known
+of such a row without decoding it.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections import OrderedDict
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+import numpy as np
 from msgspec import Struct, field
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Mapping
 
-__all__ = ["Due", "Header", "Impression", "ModelMemory", "OpenDecision", "PartitionState", "Profile", "Timer"]
+__all__ = [
+    "Due",
+    "Glance",
+    "Header",
+    "Impression",
+    "ModelMemory",
+    "OpenDecision",
+    "PartitionState",
+    "Profile",
+    "RowCodec",
+    "Timer",
+    "glance_at",
+]
 
-MAX_SPARED = 64  # rows looked at to find one that may go; keeps an eviction cheap when refusals abound
+MAX_SPARED: Final = 64  # rows looked at to find one that may go; keeps an eviction cheap when refusals abound
+MAX_EXPIRED: Final = 4  # rows looked at for their age with each event; more than the one that it may add
+NEVER: Final = float("inf")
+_WAKE: Final = ""  # sorts before every other kind of the same user
 
 
 class Timer(Struct, array_like=True):
@@ -117,70 +138,198 @@ class Due(Struct, frozen=True, order=True):
     ref: str
 
 
-class PartitionState:
-    """All users of one partition, bounded, with the set of rows that changed since the last commit."""
+class Glance(NamedTuple):
+    """What is known of a row without decoding it."""
 
-    def __init__(self, max_users: int = 1_000_000) -> None:
+    touched: int
+    last_seen: float
+    timers_due: float  # of the first live timer, without lateness; infinity: none
+    looks_due: float  # when impressions or open decisions are looked at next; infinity: never
+    refuses: bool
+    shrunk: bool  # nothing is left but a refusal
+
+
+def glance_at(profile: Profile, memory: ModelMemory) -> Glance:
+    """Look at a decoded row."""
+    looks = (at for at in (profile.impressions_due_at, memory.due_at) if at)
+    return Glance(
+        profile.touched,
+        profile.last_seen,
+        min((timer.due for timer in profile.timers.values()), default=NEVER),
+        min(looks, default=NEVER),
+        profile.refuses,
+        profile.n_events == 0,
+    )
+
+
+class RowCodec(Protocol):
+    """Rows as bytes; ``decode(encode(row))`` is the row, and ``glance`` costs no decoding."""
+
+    def encode(self, profile: Profile, memory: ModelMemory) -> bytes:
+        """Return a row's bytes."""
+
+    def decode(self, value: bytes) -> tuple[Profile, ModelMemory]:
+        """Return the row."""
+
+    def glance(self, value: bytes) -> Glance:
+        """Return what ``glance_at`` would say of the row."""
+
+
+class PartitionState:
+    """All users of one partition, bounded, with the set of rows that changed since the last commit.
+
+    A row that was used lately is *hot*: decoded. Every row that was ever committed is also kept as its
+    committed bytes, so a hot row that did not change since goes cold by being dropped. No result depends on
+    which rows are hot.
+
+    Parameters
+    ----------
+    max_users : int
+        Beyond it the least recently active user is forgotten.
+    ttl_s : float
+        A user whose last event is further behind the watermark is forgotten, seconds of event time.
+    codec : RowCodec, optional
+        Without one every row stays hot and nothing can be committed as bytes or loaded.
+    hot_users : int
+        Rows that stay decoded after a commit.
+    """
+
+    def __init__(
+        self,
+        max_users: int = 1_000_000,
+        *,
+        ttl_s: float = NEVER,
+        codec: RowCodec | None = None,
+        hot_users: int = 4096,
+    ) -> None:
         self.header = Header()
-        self.profiles: OrderedDict[str, Profile] = OrderedDict()
-        self.memories: dict[str, ModelMemory] = {}
         self.dirty: set[str] = set()
         self.forgotten: set[str] = set()
         self._max_users = max_users
+        self._ttl_s = ttl_s
+        self._codec = codec
+        self._hot_users = hot_users
+        # Users, least recently active first, with the bytes last committed; none before the first commit.
+        self._rows: OrderedDict[str, bytes] = OrderedDict()
+        self._refusals: OrderedDict[str, bytes] = OrderedDict()  # shrunk rows, which go last and never expire
+        self._hot: OrderedDict[str, tuple[Profile, ModelMemory]] = OrderedDict()
+        self._encoded: dict[str, bytes] = {}  # waits for its commit
         self._due: list[Due] = []
+        self._lateness_s = 0.0
 
     def __len__(self) -> int:
-        return len(self.profiles)
+        return len(self._rows) + len(self._refusals)
+
+    def __iter__(self) -> Iterator[str]:
+        """All users: shrunk ones, then the others from the least recently active on."""
+        return chain(self._refusals, self._rows)
+
+    def __contains__(self, user: str) -> bool:
+        return user in self._rows or user in self._refusals
 
     def profile(self, user: str) -> Profile:
         """The user's profile; a new user's is not stored before :meth:`touch`."""
-        return self.profiles.get(user) or Profile()
+        row = self._hot.get(user) or self._thaw(user)
+        return row[0] if row is not None else Profile()
 
     def memory(self, user: str) -> ModelMemory:
         """The user's model memory; stored once asked for by :meth:`touch`."""
-        return self.memories.get(user) or ModelMemory()
+        row = self._hot.get(user) or self._thaw(user)
+        return row[1] if row is not None else ModelMemory()
+
+    def committed_row(self, user: str) -> bytes:
+        """The bytes of a user's row as last committed; empty if there are none."""
+        return self._rows.get(user) or self._refusals.get(user, b"")
 
     def touch(self, user: str, profile: Profile, memory: ModelMemory) -> None:
-        """Store an accepted event's profile as the most recently active, forgetting the least where full."""
+        """Store an accepted event's profile as the most recently active; let go of who is too much."""
         header = self.header
         header.sequence += 1
         profile.touched = header.sequence
-        self.profiles[user] = profile
-        self.profiles.move_to_end(user)
-        self.memories[user] = memory
+        self._rows.setdefault(user, self._refusals.pop(user, b""))
+        self._rows.move_to_end(user)
+        self._hot[user] = (profile, memory)
+        self._hot.move_to_end(user)
         self.dirty.add(user)
         self.forgotten.discard(user)
-        if len(self.profiles) > self._max_users:
+        if header.watermark - self._ttl_s > float("-inf"):
+            self._forget_expired()
+        if len(self) > self._max_users:
             self._make_room()
 
-    def _make_room(self) -> None:
-        """Forget the least recently active user, but first those who refused nothing.
+    def _forget_expired(self) -> None:
+        """Let go of a few of the least recently active users whose last event is too old.
 
-        Who unsubscribed or denied a purpose keeps a row of that alone and moves to the end: forgetting a
-        refusal could mean to write to somebody who said no.
+        The order is that of activity and not of event time, so a user may go later than the TTL says, but
+        never earlier. A row that still waits for a timer or a reward waits here, too.
+        """
+        horizon = self.header.watermark - self._ttl_s
+        for user in list(islice(self._rows, min(MAX_EXPIRED, len(self._rows) - 1))):  # not who is active now
+            glance = self._glance(user)
+            if glance.last_seen >= horizon:
+                break
+            if glance.timers_due == glance.looks_due == NEVER:
+                self._let_go(user)
+
+    def _make_room(self) -> None:
+        """Forget the least recently active user who refused nothing; refusals alone go when all others have.
+
+        After so many refusals that had to be spared, the next event goes on: the state may then be larger
+        than its bound by a part in ``MAX_SPARED``.
         """
         for _ in range(MAX_SPARED):
-            oldest, profile = next(iter(self.profiles.items()))
-            if not profile.refuses:
+            self._let_go(next(iter(self._rows if len(self._rows) > 1 else self._refusals)))
+            if len(self) <= self._max_users:
                 break
-            self.header.sequence += 1
-            self.profiles[oldest] = Profile(
-                known=profile.known,
-                touched=self.header.sequence,
-                consent=profile.consent,
-                unsubscribed=profile.unsubscribed,
-            )
-            self.memories[oldest] = ModelMemory()
-            self.profiles.move_to_end(oldest)
-            self.dirty.add(oldest)
-        self.forget(next(iter(self.profiles)))
+
+    def _let_go(self, user: str) -> None:
+        """Forget a user, but a refusal is kept, as a row of that alone.
+
+        To forget who unsubscribed or denied a purpose could mean to write to somebody who said no.
+        """
+        if user in self._refusals or not self._glance(user).refuses:
+            self.forget(user)
+            return
+        profile = self.profile(user)
+        self.header.sequence += 1
+        shrunk = Profile(
+            known=profile.known,
+            touched=self.header.sequence,
+            consent=profile.consent,
+            unsubscribed=profile.unsubscribed,
+        )
+        self._hot[user] = (shrunk, ModelMemory())
+        self._refusals[user] = self._rows.pop(user)
+        self.dirty.add(user)
 
     def forget(self, user: str) -> None:
         """Drop all that is known of a user and leave a tombstone; timers die when they come due."""
-        self.profiles.pop(user, None)
-        self.memories.pop(user, None)
+        for rows in (self._rows, self._refusals, self._hot):
+            rows.pop(user, None)
         self.dirty.discard(user)
         self.forgotten.add(user)
+
+    def encode(self) -> Iterator[tuple[str, bytes]]:
+        """Encode the rows that changed since the last commit, in order of their users."""
+        if self._codec is None:
+            raise ValueError("rows cannot be encoded: this state was built without a codec")
+        for user in sorted(self.dirty):
+            value = self._encoded[user] = self._codec.encode(*self._hot[user])
+            yield user, value
+
+    def committed(self) -> None:
+        """Note that what changed is committed, as :meth:`encode` gave it; let rows go cold."""
+        if self._codec is not None:
+            if len(self._encoded) != len(self.dirty):
+                raise ValueError(f"{len(self.dirty)} rows changed, but {len(self._encoded)} were encoded")
+            for user, value in self._encoded.items():
+                rows = self._refusals if user in self._refusals else self._rows
+                rows[user] = value
+            while len(self._hot) > self._hot_users:
+                self._hot.popitem(last=False)
+        self._encoded.clear()
+        self.dirty.clear()
+        self.forgotten.clear()
 
     def schedule(self, at: float, user: str, kind: str, ref: str) -> None:
         """Remember to look again at ``ref`` of ``user`` when the watermark passes ``at``."""
@@ -189,34 +338,80 @@ class PartitionState:
     def pop_due(self, watermark: float) -> Iterator[Due]:
         """All that is due, in order of (time, user, kind, ref); what it schedules may be due too."""
         while self._due and self._due[0].at <= watermark:
-            yield heappop(self._due)
+            due = heappop(self._due)
+            if due.kind == _WAKE:
+                self._wake(due.user)
+            else:
+                yield due
 
     def next_due(self) -> float:
         """Event time at which something may happen next; infinity if nothing waits."""
-        return self._due[0].at if self._due else float("inf")
+        return self._due[0].at if self._due else NEVER
 
     def pending_timers(self) -> dict[str, int]:
-        """Live timers per campaign."""
+        """Live timers per campaign; only rows that wait for something are looked at."""
         counts: dict[str, int] = {}
-        for profile in self.profiles.values():
-            for ref in profile.timers:
+        for user in dict.fromkeys(due.user for due in self._due if due.kind in {"campaign", _WAKE}):
+            if user not in self or self._glance(user).timers_due == NEVER:
+                continue
+            for ref in self._peek(user).timers:
                 campaign = ref.partition("\x1f")[0]
                 counts[campaign] = counts.get(campaign, 0) + 1
         return counts
 
-    def load(
-        self, header: Header | None, rows: Iterable[tuple[str, Profile, ModelMemory]], lateness_s: float
-    ) -> None:
-        """Take over restored rows: the eviction order and the heap are derived from them."""
-        if header is not None:
-            self.header = header
-        for user, profile, memory in sorted(rows, key=lambda row: row[1].touched):
-            self.profiles[user] = profile
-            self.memories[user] = memory
-            for ref, timer in profile.timers.items():
-                self._due.append(Due(timer.due + lateness_s, user, "campaign", ref))
-            if profile.impressions_due_at:
-                self._due.append(Due(profile.impressions_due_at, user, "impressions", ""))
-            if memory.due_at:
-                self._due.append(Due(memory.due_at, user, "decisions", ""))
+    def load(self, header: Header, rows: Mapping[str, bytes], lateness_s: float) -> None:
+        """Take over restored rows, encoded: the order of activity and the heap follow from a glance at each.
+
+        What waits in a row gets one entry on the heap; the row is decoded when that comes due.
+        """
+        if self._codec is None:
+            raise ValueError("rows cannot be loaded: this state was built without a codec")
+        self.header = header
+        self._lateness_s = lateness_s
+        touched, shrunk = array("Q"), set[str]()
+        for user, value in rows.items():
+            glance = self._codec.glance(value)
+            touched.append(glance.touched)
+            if glance.shrunk:
+                shrunk.add(user)
+            at = min(glance.timers_due + lateness_s, glance.looks_due)
+            if at < NEVER:
+                self._due.append(Due(at, user, _WAKE, ""))
         heapify(self._due)
+        users = list(rows)
+        for n in np.argsort(np.frombuffer(touched, np.uint64), kind="stable").tolist():
+            user = users[n]
+            (self._refusals if user in shrunk else self._rows)[user] = rows[user]
+
+    def _wake(self, user: str) -> None:
+        """Put what a loaded row waits for on the heap, entry by entry."""
+        if user not in self:
+            return
+        profile, memory = self.profile(user), self.memory(user)
+        for ref, timer in profile.timers.items():
+            self.schedule(timer.due + self._lateness_s, user, "campaign", ref)
+        if profile.impressions_due_at:
+            self.schedule(profile.impressions_due_at, user, "impressions", "")
+        if memory.due_at:
+            self.schedule(memory.due_at, user, "decisions", "")
+
+    def _glance(self, user: str) -> Glance:
+        row = self._hot.get(user)
+        if row is not None:
+            return glance_at(*row)
+        assert self._codec is not None  # noqa: S101  only rows with a codec go cold
+        return self._codec.glance(self.committed_row(user))
+
+    def _peek(self, user: str) -> Profile:
+        """The profile, without making its row hot."""
+        row = self._hot.get(user)
+        if row is None and self._codec is not None:
+            row = self._codec.decode(self.committed_row(user))
+        return row[0] if row is not None else Profile()
+
+    def _thaw(self, user: str) -> tuple[Profile, ModelMemory] | None:
+        value = self.committed_row(user)
+        if not value or self._codec is None:
+            return None
+        row = self._hot[user] = self._codec.decode(value)
+        return row

@@ -95,8 +95,8 @@ class Assignment:
         if mine and mine[-1].partition >= self._shared.n_partitions:
             raise TopicMismatchError(
                 f"{mine[-1].topic} has grown from {self._shared.n_partitions} partitions to at least "
-                f"{mine[-1].partition + 1}: users have moved away from their state; use a new "
-                "NUDGE_KAFKA__TOPIC_PREFIX and replay the events into it"
+                f"{mine[-1].partition + 1}: users have moved away from their state; `nudge topics grow` "
+                "moves both to topics under a new prefix"
             )
         self._consumer.pause(*mine)
         for tp in mine:

@@ -34,7 +34,14 @@ from typing import Literal, Protocol, Self
 
 from stream.runtime.kafka_jars import BrokerUnavailable, install_kafka
 
-__all__ = ["Broker", "BrokerUnavailable", "EmbeddedBroker", "KafkaBroker", "open_broker"]
+__all__ = [
+    "Broker",
+    "BrokerUnavailable",
+    "EmbeddedBroker",
+    "KafkaBroker",
+    "free_ports",
+    "open_broker",
+]
 
 EMBEDDED_READY_S = 15.0  # measured 0.1 s; the rest is for a loaded machine
 KAFKA_READY_S = 90.0  # measured 2.3 s; the rest is for a loaded machine
@@ -101,12 +108,12 @@ class _LocalBroker(ABC):
     n_ports = 1
     ready_s = 0.0
 
-    def __init__(self, data_dir: Path | None) -> None:
+    def __init__(self, data_dir: Path | None, ports: Sequence[int] = ()) -> None:
         self._own_dir = data_dir is None
         self.data_dir = data_dir or Path(tempfile.mkdtemp(prefix=f"nudge-{self.name}-"))
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.log_path = self.data_dir / "broker.log"
-        self._ports: Sequence[int] = ()
+        self._ports = ports
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -130,7 +137,7 @@ class _LocalBroker(ABC):
             1 if self._ports else 3
         )  # between choosing a free port and binding it, somebody may take it
         for attempt in range(1, attempts + 1):
-            self._ports = self._ports if attempts == 1 else _free_ports(self.n_ports)
+            self._ports = self._ports if attempts == 1 else free_ports(self.n_ports)
             try:
                 self._launch()
             except BrokerUnavailable as error:
@@ -248,15 +255,27 @@ class KafkaBroker(_LocalBroker):
         Where configuration, log and topics live; a temporary directory, removed by `close`, when not given.
     overrides
         Lines of ``server.properties`` that replace ours.
+    ports
+        Of clients and of the controller, where others must know them before the start; else free ones.
+    heap_mib
+        Most memory of its Java heap, MiB.
     """
 
     name = "kafka"
     n_ports = 2  # clients, controller
     ready_s = KAFKA_READY_S
 
-    def __init__(self, data_dir: Path | None = None, *, overrides: Mapping[str, str] | None = None) -> None:
-        super().__init__(data_dir)
+    def __init__(
+        self,
+        data_dir: Path | None = None,
+        *,
+        overrides: Mapping[str, str] | None = None,
+        ports: Sequence[int] = (),
+        heap_mib: int = 512,
+    ) -> None:
+        super().__init__(data_dir, ports)
         self._overrides = dict(overrides or {})
+        self._heap_mib = heap_mib
         self._java = ""
         self._class_path = ""
 
@@ -274,7 +293,7 @@ class KafkaBroker(_LocalBroker):
             "-XX:TieredStopAtLevel=1",  # first compiler only: half the start time, and tests are short
             "-XX:+UseSerialGC",
             "-Xms64m",
-            "-Xmx512m",
+            f"-Xmx{self._heap_mib}m",
             "-Djava.awt.headless=true",
             f"-Dlog4j.configuration={logging.as_uri()}",
             "-cp",
@@ -398,7 +417,7 @@ def _spawn(command: list[str], cwd: Path, log: int) -> subprocess.Popen[bytes]:
     )
 
 
-def _free_ports(n: int) -> list[int]:
+def free_ports(n: int) -> list[int]:
     """Return n loopback ports that nobody listens on; each process searches from a place of its own."""
     ports: list[int] = []
     first = os.getpid() * 7 % len(PORTS)

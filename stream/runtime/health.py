@@ -1,4 +1,4 @@
-"""``/livez``, ``/readyz`` and ``/metrics`` on a port of their own, loopback only."""
+"""``/livez``, ``/readyz`` and ``/metrics`` on an address of their own; they show nothing of a single user."""
 
 from __future__ import annotations
 
@@ -37,25 +37,26 @@ class HealthServer(mode.Service):
         The port it listens on, once started; port 0 asks for any.
     """
 
-    def __init__(self, probed: Probed, metrics: Metrics, port: int) -> None:
+    def __init__(self, probed: Probed, metrics: Metrics, host: str, port: int) -> None:
         super().__init__()
         self.port = port
+        self._host = host
         self._probed = probed
         self._metrics = metrics
         self._runner: web.AppRunner | None = None
 
     async def on_start(self) -> None:
-        """Listen on 127.0.0.1."""
+        """Listen."""
         app = web.Application()
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._exposition)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        site = web.TCPSite(self._runner, self._host, self.port)
         await site.start()
         self.port = self._runner.addresses[0][1]
-        logger.info("probes_listen", port=self.port)
+        logger.info("probes_listen", host=self._host, port=self.port)
 
     async def on_stop(self) -> None:
         """Stop listening."""

@@ -7,6 +7,7 @@ import sys
 from typing import Any, Literal
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 
 __all__ = ["configure_logs", "get_logger"]
 
@@ -22,7 +23,8 @@ def configure_logs(form: Literal["json", "console"] | None = None, level: str = 
     Parameters
     ----------
     form : {"json", "console"}, optional
-        ``console`` on a terminal and ``json`` elsewhere, unless given.
+        ``console`` on a terminal and ``json`` elsewhere, unless given. Neither shows the values of variables
+        in a traceback: in a worker's frames they are customers' records.
     """
     form = form or ("console" if sys.stderr.isatty() else "json")
     shared: list[structlog.typing.Processor] = [
@@ -32,9 +34,12 @@ def configure_logs(form: Literal["json", "console"] | None = None, level: str = 
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: list[structlog.typing.Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [
+            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
+            structlog.processors.JSONRenderer(),
+        ]
         if form == "json"
-        else [structlog.dev.ConsoleRenderer()]
+        else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

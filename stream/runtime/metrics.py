@@ -16,6 +16,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from schemas.reasons import RejectCode
+
 __all__ = ["CONTENT_TYPE", "METRICS", "MetricSpec", "Metrics", "markdown_table"]
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -75,10 +77,25 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
     ),
     MetricSpec("model_delta_bytes", "counter", "Bytes of published model deltas."),
     MetricSpec(
+        "model_snapshots",
+        "counter",
+        "Model snapshots by what became of them; the owner of partition 0 writes them.",
+        ("outcome",),
+    ),
+    MetricSpec(
         "reference_records_skipped", "counter", "Reference records that could not be read.", ("topic",)
     ),
     MetricSpec("build_info", "gauge", "Always 1; labelled with the version.", ("version",)),
 )
+
+
+# A labelled counter that is born with its first count shows no increase: those of closed sets start at 0.
+BORN_AT_ZERO: Final[Mapping[str, Iterable[str]]] = {
+    "events_rejected": tuple(code.value for code in RejectCode),
+    "recommendations": ("emitted", "empty"),
+    "transactions": ("committed", "aborted"),
+    "model_snapshots": ("written", "failed"),
+}
 
 
 class _Freshness(Collector):
@@ -127,6 +144,9 @@ class Metrics:
         self._metrics: dict[str, Any] = {spec.name: _make(spec, self.registry) for spec in METRICS}
         self._campaigns, self._offers = _Ids(), _Ids()
         self["build_info"].labels(version).set(1)
+        for name, values in BORN_AT_ZERO.items():
+            for value in values:
+                self[name].labels(value)
 
     def __getitem__(self, name: str) -> Any:
         """Return a metric of the table."""

@@ -19,7 +19,7 @@ from stream.runtime.consuming import POLL_MS, read_to_end
 from stream.runtime.errors import WorkerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from online_models.fold import ModelSet
     from stream.runtime.snapshots import SnapshotLog
@@ -58,6 +58,7 @@ class ModelLog:
     ) -> None:
         self._transport = transport
         self._topic = topic
+        self._partitions = [TopicPartition(topic, p) for p in range(n_partitions)]
         self._turns = turns
         self._snapshots = snapshots
         self._owned: set[int] = set()
@@ -80,16 +81,15 @@ class ModelLog:
         """Return the input offset up to which a partition's records have been learned and published."""
         return self._covered[partition]
 
+    async def restore(self) -> None:
+        """Restore the newest snapshot and what came after it, once."""
+        async with self._transport.reader(self._partitions) as reader:
+            await self._fold_to_end(reader)
+
     async def run(self) -> None:
-        """Restore the newest snapshot and what came after it, then tail the log until cancelled."""
-        partitions = [TopicPartition(self._topic, p) for p in range(len(self._folded))]
-        async with self._transport.reader(partitions) as reader:
-            await self._restore(reader, partitions)
-            async for records in read_to_end(reader):
-                async with self._turns.turn() as models:
-                    self._fold(models, records)
-                await asyncio.sleep(0)  # heartbeats and probes live while a long log is folded
-            await self._note_positions(reader)
+        """Restore, then tail the log until cancelled."""
+        async with self._transport.reader(self._partitions) as reader:
+            await self._fold_to_end(reader)
             self._reader = reader
             self._ready.set()
             try:
@@ -146,11 +146,16 @@ class ModelLog:
         self._covered[partition] = max(self._covered[partition], next_input)
         self._unsaved += n_bytes
 
-    async def save_snapshots(self, after_bytes: int) -> None:
+    async def save_snapshots(self, after_bytes: int, count: Callable[[str], None]) -> None:
         """Write a snapshot whenever so many bytes of deltas have come; the owner of partition 0 does.
 
         A snapshot that is larger than that waits for as many bytes as it has itself, so writing them never
         costs more than the deltas do. A failure is logged and tried again: the log holds all of it.
+
+        Parameters
+        ----------
+        count : callable
+            Told ``written`` or ``failed``.
         """
         while True:
             await asyncio.sleep(SNAPSHOT_CHECK_S)
@@ -158,7 +163,9 @@ class ModelLog:
                 continue
             try:
                 await self._save_snapshot()
+                count("written")
             except (KafkaError, TimeoutError, OSError) as error:
+                count("failed")
                 logger.warning("snapshot_failed", error=repr(error), retry_s=SNAPSHOT_RETRY_S)
                 await asyncio.sleep(SNAPSHOT_RETRY_S)
 
@@ -174,9 +181,18 @@ class ModelLog:
             await self._transport.delete_before(trimmed)
             logger.info("model_log_trimmed", positions=older.positions)
 
-    async def _restore(self, reader: Reader, partitions: list[TopicPartition]) -> None:
-        starts = await reader.beginning_offsets(partitions)
-        snapshot = await self._snapshots.newest([starts[tp] for tp in partitions])
+    async def _fold_to_end(self, reader: Reader) -> None:
+        await self._begin(reader)
+        async for records in read_to_end(reader):
+            async with self._turns.turn() as models:
+                self._fold(models, records)
+            await asyncio.sleep(0)  # heartbeats and probes live while a long log is folded
+        await self._note_positions(reader)
+
+    async def _begin(self, reader: Reader) -> None:
+        """Take the newest snapshot over, and let the reader go on behind it."""
+        starts = await reader.beginning_offsets(self._partitions)
+        snapshot = await self._snapshots.newest([starts[tp] for tp in self._partitions])
         if snapshot is None:
             if any(starts.values()):
                 raise ModelLogError(
@@ -193,7 +209,7 @@ class ModelLog:
         self._folded = list(snapshot.manifest.positions)
         self._covered = list(snapshot.manifest.covered)
         self._saved = snapshot.n_bytes
-        for tp in partitions:
+        for tp in self._partitions:
             reader.seek(tp, self._folded[tp.partition])
         logger.info("snapshot_restored", id=snapshot.manifest.id, bytes=snapshot.n_bytes)
 

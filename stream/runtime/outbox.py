@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from aiokafka.errors import IllegalOperation, KafkaError
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
@@ -45,16 +47,21 @@ class Outbox:
         Raises
         ------
         KafkaError
-            The first of the batches that were refused.
+            The first of the batches that were refused, or that the producer failed before all were sent.
         """
         batches, self._batches = self._batches, {}
         sent: list[tuple[str, Awaitable[Sent]]] = []
+        failed: IllegalOperation | None = None
         try:
             for topic, several in batches.items():
                 for batch in several:
                     batch.close()
                     future = await self._producer.send_batch(batch, topic, partition=self._partition)
                     sent.append((topic, future))
+        except (
+            IllegalOperation
+        ) as error:  # no KafkaError: the transaction broke meanwhile, and a future knows why
+            failed = error
         finally:
             results = await asyncio.gather(*(future for _, future in sent), return_exceptions=True)
         ends: dict[str, int] = {}
@@ -62,4 +69,6 @@ class Outbox:
             if isinstance(result, BaseException):
                 raise result
             ends[topic] = result.offset + self._in_last[topic]
+        if failed is not None:
+            raise KafkaError(str(failed)) from failed
         return ends

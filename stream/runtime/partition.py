@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, ProducerFenced
 
 from schemas.outputs import DeadLetter
 from schemas.reasons import RejectCode
@@ -25,7 +25,7 @@ from stream.runtime.modellog import delta_records
 from stream.runtime.outbox import Outbox
 from stream.runtime.records import add_outputs, as_record
 from stream.runtime.restoring import restore
-from stream.runtime.statecodec import encode_header, encode_row
+from stream.runtime.statecodec import ROWS, encode_header, key_of
 from stream.runtime.turns import NOTHING
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ class PartitionTask:
             shared.models,
             shared.reference,
             config=shared.settings.engine_config(partitions=shared.n_partitions),
+            codec=ROWS,
         )
 
     @property
@@ -121,7 +122,8 @@ class PartitionTask:
         restored = await restore(self._shared.transport, changelog)
         if restored is not None:
             lateness_s = self._shared.settings.campaigns.lateness_s
-            self._engine.state.load(restored.header, restored.rows, lateness_s)
+            # In a thread: a million rows take seconds, and other partitions have batches and heartbeats due.
+            await asyncio.to_thread(self._engine.state.load, restored.header, restored.rows, lateness_s)
         await self._shared.model_log.catch_up()
         self._shared.model_log.acquire(self._partition)
         self.position = await self._find_position(restored.next_offset if restored is not None else None)
@@ -261,13 +263,12 @@ class PartitionTask:
 
     async def _add_state(self, batch: _Batch, next_offset: int) -> None:
         state, topic = self._engine.state, self._shared.names.user_state
-        for n, user in enumerate(sorted(state.dirty)):
-            key, value = encode_row(user, state.profiles[user], state.memory(user))
-            batch.state.add(topic, key, value)
+        for n, (user, value) in enumerate(state.encode()):
+            batch.state.add(topic, key_of(user), value)
             if n % SLICE_ROWS == SLICE_ROWS - 1:
                 await asyncio.sleep(0)
         for user in sorted(state.forgotten):
-            batch.state.add(topic, user.encode(), None)
+            batch.state.add(topic, key_of(user), None)
         # The header comes last: in at_least_once it is what makes the rows before it count.
         batch.state.add(topic, *encode_header(state.header, next_offset))
 
@@ -281,11 +282,17 @@ class PartitionTask:
         assert producer is not None  # noqa: S101  open() came first
         async with asyncio.timeout(self._commit_limit_s):
             await producer.begin_transaction()  # 1.
-            sent = await asyncio.gather(batch.outbox.send(), batch.state.send())  # 2. and 3.
+            outputs, state = await asyncio.gather(
+                batch.outbox.send(), batch.state.send(), return_exceptions=True
+            )  # 2. and 3.
+            if isinstance(outputs, BaseException) and not isinstance(state, ProducerFenced):
+                raise outputs
+            if isinstance(state, BaseException):
+                raise state  # having been fenced explains what the outputs met
             offsets = {self.source: next_offset}
             await producer.send_offsets_to_transaction(offsets, self._shared.settings.kafka.group)  # 4.
             await producer.commit_transaction()  # 5.
-        return sent[1].get(self._shared.names.model_deltas)
+        return state.get(self._shared.names.model_deltas)
 
     async def _commit_at_least_once(self, batch: _Batch, next_offset: int) -> int | None:
         """Commit without a transaction; return where the delta log goes on, if the batch taught anything.
@@ -302,8 +309,7 @@ class PartitionTask:
     def _forget_batch(self, batch: _Batch, next_offset: int, started: float, delta_bytes: int) -> None:
         """Book what is committed now."""
         self.position = next_offset
-        self._engine.state.dirty.clear()
-        self._engine.state.forgotten.clear()
+        self._engine.state.committed()
         self.committed_at = self._ticked_at = self._clock()
         metrics, now = self._shared.metrics, time.time()
         metrics.count(batch.counts)

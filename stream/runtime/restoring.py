@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from stream.runtime.consuming import read_to_end
-from stream.runtime.statecodec import HEADER_KEY, decode_header, decode_row, user_of
+from stream.runtime.statecodec import HEADER_KEY, check_row, decode_header, user_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from aiokafka import TopicPartition
 
-    from stream.core.state import Header, ModelMemory, Profile
+    from stream.core.state import Header
     from stream.runtime.transport import Transport
 
 __all__ = ["Restored", "restore"]
-
-SLICE_ROWS: Final = 2000  # between slices heartbeats and probes get their turn
 
 
 @dataclass(slots=True)
@@ -25,7 +25,7 @@ class Restored:
     """A partition's state as it was committed, and the first input record that is not in it."""
 
     header: Header
-    rows: list[tuple[str, Profile, ModelMemory]]
+    rows: dict[str, bytes]  # checked, not decoded
     next_offset: int
 
 
@@ -40,29 +40,30 @@ async def restore(transport: Transport, changelog: TopicPartition) -> Restored |
     StateCodecError
         A record is damaged or of an unknown version.
     """
-    rows: dict[bytes, bytes] = {}
-    waiting: dict[bytes, bytes | None] = {}
+    rows: dict[str, bytes] = {}
+    waiting: dict[str, bytes | None] = {}
     header_value: bytes | None = None
     async with transport.reader([changelog]) as reader:
         async for records in read_to_end(reader):
             for record in records:
                 if record.key != HEADER_KEY:
-                    waiting[record.key or b""] = record.value
+                    waiting[user_of(record.key or b"")] = record.value
                     continue
                 header_value = record.value
-                for key, value in waiting.items():
+                for user, value in waiting.items():
                     if value is None:
-                        rows.pop(key, None)
+                        rows.pop(user, None)
                     else:
-                        rows[key] = value
+                        rows[user] = value
                 waiting.clear()
             await asyncio.sleep(0)
     if header_value is None:
         return None
     header, next_offset = decode_header(header_value)
-    decoded: list[tuple[str, Profile, ModelMemory]] = []
-    for n, (key, value) in enumerate(rows.items()):
-        decoded.append((user_of(key), *decode_row(value)))
-        if n % SLICE_ROWS == SLICE_ROWS - 1:
-            await asyncio.sleep(0)
-    return Restored(header, decoded, next_offset)
+    await asyncio.to_thread(_check, rows.values())
+    return Restored(header, rows, next_offset)
+
+
+def _check(rows: Iterable[bytes]) -> None:
+    for value in rows:
+        check_row(value)

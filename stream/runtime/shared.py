@@ -63,10 +63,13 @@ async def restore_shared(
     turns = ModelTurns(models.fold)
     snapshots = SnapshotLog(transport, names.model_snapshots)
     model_log = ModelLog(transport, names.model_deltas, turns, snapshots, n_partitions)
-    skipped = metrics["reference_records_skipped"]
+    skipped, saved = metrics["reference_records_skipped"], metrics["model_snapshots"]
     reader = ReferenceReader(transport, names, counts, reference, lambda topic: skipped.labels(topic).inc())
     _ = spawn(model_log.run(), "model log")
     _ = spawn(reader.run(), "reference reader")
     await asyncio.gather(model_log.restored(), reader.restored())
-    _ = spawn(model_log.save_snapshots(kafka.snapshot_bytes), "model snapshots")
+    _ = spawn(
+        model_log.save_snapshots(kafka.snapshot_bytes, lambda outcome: saved.labels(outcome).inc()),
+        "model snapshots",
+    )
     return Shared(settings, names, transport, models, turns, reference, model_log, metrics, n_partitions)

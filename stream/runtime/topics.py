@@ -61,7 +61,7 @@ class TopicSpec:
 class Change:
     """A difference between the table and the cluster; ``apply`` makes those with action ``create``."""
 
-    action: Literal["create", "partitions", "config"]
+    action: Literal["create", "partitions", "replicas", "config"]
     topic: str
     detail: str
 
@@ -227,22 +227,27 @@ async def plan(admin: AIOKafkaAdminClient, kafka: KafkaSettings) -> list[Change]
     """Compare the cluster with the table; changes nothing.
 
     Missing topics come as ``create``. A partition count that differs comes as ``partitions`` and is never
-    changed: users would move to partitions that do not hold their state. Settings that differ come as
-    ``config`` and are left to the operator.
+    changed: users would move to partitions that do not hold their state. Too few replicas (``replicas``) and
+    settings that differ (``config``) are left to the operator.
     """
-    counts = await partition_counts(admin)
+    existing = await _describe(admin)
     changes: list[Change] = []
     for spec in TOPICS:
         name, wanted = kafka.topic_prefix + spec.name, kafka.partitions if spec.partitioned else 1
-        if name not in counts:
-            changes.append(Change("create", name, f"{wanted} partitions, {_text(spec.config)}"))
+        config = _config(spec, kafka)
+        if name not in existing:
+            changes.append(Change("create", name, f"{wanted} partitions, {_text(config)}"))
             continue
-        if spec.partitioned and counts[name] != wanted:
-            detail = f"has {counts[name]} partitions, {wanted} wanted (NUDGE_KAFKA__PARTITIONS)"
-            why = "refused: users would move away from their state; use a new NUDGE_KAFKA__TOPIC_PREFIX"
+        count, replicas = existing[name]
+        if replicas < kafka.replication:
+            detail = f"has {replicas} replicas, {kafka.replication} wanted (NUDGE_KAFKA__REPLICATION)"
+            changes.append(Change("replicas", name, detail))
+        if spec.partitioned and count != wanted:
+            detail = f"has {count} partitions, {wanted} wanted (NUDGE_KAFKA__PARTITIONS)"
+            why = "refused: users would move away from their state; see `nudge topics grow`"
             changes.append(Change("partitions", name, f"{detail}; {why}"))
         actual = await _config_of(admin, name)
-        different = {key: value for key, value in spec.config.items() if not _equal(actual.get(key), value)}
+        different = {key: value for key, value in config.items() if not _equal(actual.get(key), value)}
         if different:
             now = {key: actual.get(key, "?") for key in different}
             changes.append(Change("config", name, f"has {_text(now)}, wanted {_text(different)}"))
@@ -258,7 +263,7 @@ async def apply(admin: AIOKafkaAdminClient, kafka: KafkaSettings) -> list[Change
             name=kafka.topic_prefix + spec.name,
             num_partitions=kafka.partitions if spec.partitioned else 1,
             replication_factor=kafka.replication,
-            topic_configs=dict(spec.config),
+            topic_configs=_config(spec, kafka),
         )
         for spec in TOPICS
         if kafka.topic_prefix + spec.name in missing
@@ -280,10 +285,11 @@ async def require_partitions(admin: AIOKafkaAdminClient, kafka: KafkaSettings) -
     Raises
     ------
     TopicMismatchError
-        A topic is missing, or counts differ.
+        A topic is missing, counts differ, or a topic has fewer replicas than the settings ask for.
     """
     names = TopicNames(kafka.topic_prefix)
-    counts = await partition_counts(admin)
+    existing = await _describe(admin)
+    counts = {name: count for name, (count, _) in existing.items()}
     needed = (*names.partitioned, *names.reference, names.model_snapshots)
     if missing := [name for name in needed if name not in counts]:
         raise TopicMismatchError(f"topics are missing: {', '.join(missing)}; run `nudge topics apply`")
@@ -293,15 +299,37 @@ async def require_partitions(admin: AIOKafkaAdminClient, kafka: KafkaSettings) -
             f"{names.events} has {wanted} partitions but {', '.join(wrong)}; partition p of the input writes "
             "partition p of each, so the counts must be equal: use a new NUDGE_KAFKA__TOPIC_PREFIX"
         )
+    if weak := [
+        f"{name} has {existing[name][1]}" for name in needed if existing[name][1] < kafka.replication
+    ]:
+        raise TopicMismatchError(
+            f"{kafka.replication} replicas are wanted (NUDGE_KAFKA__REPLICATION) but {', '.join(weak)}: with "
+            "its broker a topic would lose what was committed; add replicas with Kafka's own tools"
+        )
     return {name: counts[name] for name in needed}
 
 
 async def partition_counts(admin: AIOKafkaAdminClient) -> dict[str, int]:
     """Return how many partitions each topic of the cluster has."""
+    return {name: count for name, (count, _) in (await _describe(admin)).items()}
+
+
+async def _describe(admin: AIOKafkaAdminClient) -> dict[str, tuple[int, int]]:
+    """Partitions of each topic, and the replicas of the one that has fewest."""
     # Asking for a topic by name makes some brokers create it, so existence is read off the full list.
     existing = await admin.list_topics()
     described = await admin.describe_topics(list(existing)) if existing else []
-    return {topic["topic"]: len(topic["partitions"]) for topic in described}
+    return {
+        topic["topic"]: (len(topic["partitions"]), min(len(p["replicas"]) for p in topic["partitions"]))
+        for topic in described
+    }
+
+
+def _config(spec: TopicSpec, kafka: KafkaSettings) -> dict[str, str]:
+    """Settings of a topic; with three replicas a committed record outlives any one broker."""
+    if kafka.replication < 3:
+        return dict(spec.config)
+    return {**spec.config, "min.insync.replicas": "2", "unclean.leader.election.enable": "false"}
 
 
 async def _wait_until_visible(admin: AIOKafkaAdminClient, names: set[str]) -> None:

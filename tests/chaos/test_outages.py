@@ -1,83 +1,99 @@
-"""A broker that goes away, and a worker that wakes up after its partitions have gone elsewhere."""
+"""A broker that goes away or stops answering, and a line to it that delays, breaks or goes dead."""
 
 from __future__ import annotations
 
-import os
-import signal
-from functools import partial
+import time
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 
 from stream.runtime.broker import KafkaBroker
-from stream.settings import KafkaSettings, Settings
+from tests.chaos.conftest import Line
+from tests.chaos.harness import SETTINGS, Fleet, load
+from tests.chaos.report import report, size
 from tests.runtime.oracle import assert_as_without_faults
-from tests.runtime.shop_stream import campaigns, shop_stream
-from tests.runtime.topic_setup import Setup
-from tests.runtime.worker_process import WorkerProcess, wait_until
 
-N_EVENTS = 4000
-SMALL = {"MAX_ITEMS": "1024", "CLICK_SLOTS": "4096", "CAMPAIGNS__HOLDOUT_SHARE": "0.1"}
-SETTINGS = Settings(max_items=1024, click_slots=4096, campaigns={"holdout_share": 0.1})
+HEAL_S = 60.0
+FREEZE_S = 10.0
+CUT_S = 30.0
 
 
-@pytest.fixture
-def setup(kafka_broker: KafkaBroker, request: pytest.FixtureRequest) -> Setup:
-    """Topics of this test with the events and campaigns on them."""
-    found = Setup(
-        KafkaSettings(
-            bootstrap=kafka_broker.bootstrap,
-            topic_prefix=f"{request.node.name}.",
-            group=request.node.name,
-            partitions=4,
-            batch_records=20,
-            session_timeout_ms=2000,
-            transaction_timeout_ms=5000,
-        )
-    )
-    found.create()
-    found.produce_campaigns(campaigns())
-    found.produce_events(shop_stream(N_EVENTS, seed=2))
-    return found
-
-
-def test_a_restarted_broker_is_waited_for(setup: Setup, kafka_broker: KafkaBroker, tmp_path: Path) -> None:
-    """The worker lives through two restarts of the broker, and its effects are those without them."""
-    with WorkerProcess(setup.environment | SMALL, tmp_path / "worker.log") as worker:
-        total = len(setup.read(setup.names.events))
-        worker.start()
-        for at_least in (total // 10, total * 3 // 10):
-            wait_until("at work", partial(_at_work, worker, setup, at_least))
+def test_a_restarted_broker_is_waited_for(kafka_broker: KafkaBroker, tmp_path: Path, name: str) -> None:
+    """The workers live through restarts of the broker, and their effects are those without them."""
+    restarts = size(2, 20)
+    setup = load(kafka_broker.bootstrap, name, restarts * 3000)
+    with Fleet(setup, tmp_path).start() as fleet:
+        recovered = []
+        for done in range(restarts):
+            fleet.wait_committed(fleet.total * (1 + 2 * done) // (2 * restarts + 2))
             kafka_broker.restart()
-        assert setup.applied() < total, "void: restarted after the end of the work"
-        wait_until("all applied", lambda: worker.code() is None and setup.applied() == total)
-        worker.wait_ready()
-        assert 0 == worker.terminate()[0]
+            recovered.append(_progress_again(fleet))
+        fleet.finish()
+        report(name, events=fleet.total, restarts=restarts, recovery_s=recovered)
     assert_as_without_faults(setup, SETTINGS)
 
 
-def test_a_worker_that_slept_too_long_changes_nothing(setup: Setup, tmp_path: Path) -> None:
-    """Frozen in its work beyond its session, it is woken when another has its partitions."""
-    with (
-        WorkerProcess(setup.environment | SMALL, tmp_path / "sleeper.log") as sleeper,
-        WorkerProcess(setup.environment | SMALL, tmp_path / "other.log") as other,
-    ):
-        total = len(setup.read(setup.names.events))
-        sleeper.start()
-        wait_until("the sleeper at work", lambda: setup.applied() > 200)
-        os.kill(sleeper.pid, signal.SIGSTOP)
-        asleep = setup.applied()
-        assert asleep < total, "void: frozen after the end of the work"
-        other.start()
-        wait_until("the other goes on", lambda: other.code() is None and setup.applied() > asleep + 400)
-        os.kill(sleeper.pid, signal.SIGCONT)
-        assert setup.applied() < total, "void: woken after the end of the work"
-        wait_until("all applied", lambda: other.code() is None and setup.applied() == total)
-        wait_until("both members again", lambda: sleeper.is_ready() and other.is_ready())
-        assert (0, 0) == (sleeper.terminate()[0], other.terminate()[0])
+def test_a_frozen_broker_is_waited_for(kafka_broker: KafkaBroker, tmp_path: Path, name: str) -> None:
+    """The broker stops for 10 s with connections open, longer than sessions and transactions last."""
+    setup = load(kafka_broker.bootstrap, name, 6000)
+    with Fleet(setup, tmp_path, 2).start() as fleet:
+        fleet.wait_committed(fleet.total // 5)
+        kafka_broker.pause()
+        try:
+            time.sleep(FREEZE_S)
+        finally:
+            kafka_broker.resume()
+        recovered = _progress_again(fleet)
+        fleet.finish()
+        report(
+            name, events=fleet.total, recovery_s=recovered, rebuilds=len(fleet.events("partition_rebuild"))
+        )
     assert_as_without_faults(setup, SETTINGS)
 
 
-def _at_work(worker: WorkerProcess, setup: Setup, applied: int) -> bool:
-    assert worker.code() is None, worker.tail()
-    return setup.applied() > applied
+def _reset(line: Line) -> None:
+    line.proxy.reset()
+
+
+def _half_open(line: Line) -> None:
+    line.proxy.half_open()
+
+
+def _delay(line: Line) -> None:
+    line.proxy.delay(0.2, 0.1)
+    time.sleep(FREEZE_S)
+    line.proxy.heal()
+
+
+def _cut(line: Line) -> None:
+    line.proxy.cut()
+    time.sleep(CUT_S)
+    line.proxy.heal()
+
+
+def test_a_bad_line_costs_time_and_nothing_else(line: Line, tmp_path: Path, name: str) -> None:
+    """Connections reset, half open, 200 ms ± 100 late, and dead for 30 s: one after the other, then exact."""
+    faults: list[Callable[[Line], None]] = [_reset, _half_open, _delay, _cut] * size(1, 10)
+    setup = load(line.bootstrap, name, 2000 * len(faults))
+    with Fleet(setup, tmp_path, 2).start() as fleet:
+        recovered = {}
+        for n, fault in enumerate(faults):
+            fleet.wait_committed(fleet.total * n // len(faults) + 200)  # and a phase without faults
+            fault(line)
+            recovered[f"{fault.__name__.strip('_')}_{n}_s"] = _progress_again(fleet)
+        fleet.finish()
+        report(
+            name,
+            events=fleet.total,
+            connections=line.proxy.connections,
+            rebuilds=len(fleet.events("partition_rebuild")),
+            **recovered,
+        )
+    assert_as_without_faults(setup, SETTINGS)
+
+
+def _progress_again(fleet: Fleet) -> float:
+    """Seconds until something more is committed; fails after the limit."""
+    before = fleet.committed()
+    assert before < fleet.total, "void: the fault came after the end of the work"
+    return round(fleet.wait_committed(before + 1, HEAL_S), 2)

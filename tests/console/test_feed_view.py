@@ -45,7 +45,7 @@ def offer(action: str, propensities: list[float], campaign_id: str | None = None
 
 def suppression(reason: str, kind: str = "suppression") -> Decision:
     """Build the decision not to send."""
-    return Decision("d", kind, "u1", "suppress", 1.0, "rules", CAUSE, CAUSE.timestamp, reason=reason)  # type: ignore[arg-type]
+    return Decision("d", kind, "u1", "suppress", 1.0, "rules", CAUSE, CAUSE.timestamp, [], reason=reason)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("output_first", [False, True])

@@ -87,10 +87,7 @@ def everything(stream: Driver) -> list[bytes]:
 def memory_of(stream: Driver) -> tuple[dict[str, bytes], str]:
     """Everything the partition and the models remember."""
     state = stream.engine.state
-    rows = {
-        user: msgspec.msgpack.encode((profile, state.memory(user)))
-        for user, profile in state.profiles.items()
-    }
+    rows = {user: msgspec.msgpack.encode((state.profile(user), state.memory(user))) for user in state}
     return rows | {"": msgspec.msgpack.encode(state.header)}, stream.models.fold.digest()
 
 
@@ -216,7 +213,7 @@ def test_users_are_bounded_and_the_least_active_is_forgotten() -> None:
     for at, user in enumerate(["a", "b", "c", "a", "d"]):
         stream.pipe(event("Product Viewed", user=user, at=at, product_id="p"))
 
-    assert ["c", "a", "d"] == list(stream.engine.state.profiles)
+    assert ["c", "a", "d"] == list(stream.engine.state)
 
 
 def test_a_refusal_is_not_forgotten_for_room() -> None:
@@ -229,7 +226,7 @@ def test_a_refusal_is_not_forgotten_for_room() -> None:
     state = stream.engine.state
     kept = state.profile("no")
 
-    assert {"no", "c", "d"} == set(state.profiles)
+    assert {"no", "c", "d"} == set(state)
     assert (["email"], []) == (kept.unsubscribed, kept.ring)
 
 

@@ -378,7 +378,7 @@ def test_a_damaged_model_memory_is_not_fatal(memory: bytes) -> None:
     stream = shop()
     stream.pipe(viewed("u1", 500, "bread"))
     stream.flush()
-    stream.engine.state.memories["u1"].factors = memory
+    stream.engine.state.memory("u1").factors = memory
     stream.pipe(viewed("u1", 600, "other1"))
 
     assert [1, 1] == [1 for slate in stream.take("recommendations") if slate.user_id == "u1"]

@@ -44,6 +44,19 @@ async def test_differences_are_reported_and_left_alone(broker: Broker, topic: st
             await require_partitions(admin, kafka)
 
 
+async def test_too_few_replicas_are_refused(broker: Broker, topic: str) -> None:
+    """A worker whose settings ask for three replicas does not run on topics that have one."""
+    kafka = _kafka(broker, topic)
+    async with open_admin(kafka.bootstrap) as admin:
+        await apply(admin, kafka)
+        strict = kafka.model_copy(update={"replication": 3})
+        changes = await plan(admin, strict)
+        assert {"replicas"} == {change.action for change in changes} - {"config"}
+        assert any("min.insync.replicas=2" in c.detail for c in changes if c.action == "config")
+        with pytest.raises(TopicMismatchError, match=r"3 replicas are wanted.*events\.v1 has 1"):
+            await require_partitions(admin, strict)
+
+
 async def test_missing_topics_are_named_with_the_remedy(broker: Broker, topic: str) -> None:
     """A worker that finds no topics says which, and asking creates none."""
     kafka = _kafka(broker, topic)

@@ -145,23 +145,6 @@ def test_new_item_does_not_inherit_a_pair() -> None:
     assert score == pytest.approx(1 / 4 / 4**0.1, rel=1e-6)
 
 
-def test_cause_is_the_loudest_history_item() -> None:
-    """Butter follows bread twice and tea once, so bread explains it, also from further back."""
-    model, _ = learned(
-        [
-            (0, "bread", 0.0),
-            (0, "butter", 1.0),
-            (1, "bread", 2.0),
-            (1, "butter", 3.0),
-            (2, "tea", 4.0),
-            (2, "butter", 5.0),
-        ]
-    )
-
-    assert ["bread", None] == model.causes(["butter", "zzz"], ["tea", "bread"])
-    assert [None] == model.causes(["butter"], ["zzz"])
-
-
 @given(STREAMS, STREAMS, st.integers(3, 12), st.sampled_from([math.inf, 500.0]))
 def test_rollback_restores_the_bits(kept: Stream, undone: Stream, max_rows: int, half_life_s: float) -> None:
     """Undo is exact through prunes, evictions and rebases; the future is the same too."""

@@ -168,7 +168,23 @@ def test_retrieve_equals_sorting_all_scores() -> None:
     for n in (1, 5, 100):
         assert expected[:n].tolist() == shop.model.retrieve(p, history, n).tolist()
     assert before == shop.model._table.tobytes()
-    shop.model.scan_limit = 10
+
+
+def test_retrieve_is_exact_among_many_items_and_ends_at_the_scan_limit() -> None:
+    """With thousands of items few are sorted, and they are the best; beyond the limit there are none."""
+    shop = Shop(n_factors=6, max_rows=5000, scan_limit=4096)
+    shop.models.begin()
+    for n in range(4096):
+        shop.learn(f"u{n % 50}", f"i{n}")
+    history = shop.rows("u1")
+    p = shop.model.user_vector(history, b"")
+    assert p is not None
+    rows = np.array([row for row in range(len(shop.vocabulary)) if row not in history], np.int32)
+    scores = shop.model.score(p, rows)
+    best = shop.model.retrieve(p, history, 50)
+
+    assert rows[np.argsort(-scores, kind="stable")[:50]].tolist() == best.tolist()
+    shop.learn("u1", "one too many")
     assert 0 == len(shop.model.retrieve(p, history, 5))
 
 

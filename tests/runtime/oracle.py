@@ -57,8 +57,8 @@ def expected_effects(
         effects.dry_run[partition] = [encode(t) for t in outputs.triggers if t.dry_run]
         effects.rule_decisions[partition] = [encode(d) for d in outputs.decisions if d.kind in RULES]
         effects.dead_letters[partition] = [(letter.key, letter.value) for letter in outputs.dead_letters]
-        for user, profile in engine.state.profiles.items():
-            effects.rows[user] = model_free(encode_row(user, profile, engine.state.memory(user))[1])
+        for user in engine.state:
+            effects.rows[user] = model_free(encode_row(engine.state.profile(user), engine.state.memory(user)))
     return effects
 
 

@@ -36,7 +36,7 @@ def plane() -> Plane:
 @pytest.fixture
 async def server(plane: Plane) -> AsyncIterator[HealthServer]:
     """Listens on a free port."""
-    found = HealthServer(plane, Metrics("0"), port=0)
+    found = HealthServer(plane, Metrics("0"), "127.0.0.1", 0)
     await found.start()
     yield found
     await found.stop()

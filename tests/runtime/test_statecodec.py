@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import struct
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.core.state import Header, Impression, ModelMemory, OpenDecision, Profile, Timer
+from stream.core.state import Header, Impression, ModelMemory, OpenDecision, Profile, Timer, glance_at
 from stream.runtime.statecodec import (
     HEADER_KEY,
     StateCodecError,
+    check_row,
     decode_header,
     decode_row,
     encode_header,
     encode_row,
+    glance_row,
+    key_of,
     model_free,
     user_of,
 )
+from tests.runtime.golden_rows import GOLDEN, HEADER, MEMORY, NEXT_OFFSET, PROFILE, REFUSAL
 
 times = st.floats(allow_nan=False, width=64)
 ids = st.text(min_size=1, max_size=20)
@@ -26,6 +31,9 @@ profiles = st.builds(
     Profile,
     known=st.booleans(),
     touched=st.integers(0, 2**53),
+    n_events=st.integers(0, 3),
+    unsubscribed=st.lists(ids, max_size=2),
+    impressions_due_at=times,
     first_seen=times,
     last_seen=times,
     revenue=st.dictionaries(st.sampled_from(["EUR", "USD"]), times),
@@ -44,6 +52,7 @@ profiles = st.builds(
 memories = st.builds(
     ModelMemory,
     factors=st.binary(max_size=64),
+    due_at=times,
     open=st.dictionaries(
         ids, st.builds(OpenDecision, ids, ids, times, st.lists(ids), st.lists(times)), max_size=3
     ),
@@ -53,10 +62,19 @@ memories = st.builds(
 @given(ids, profiles, memories)
 def test_a_row_comes_back_as_it_was(user: str, profile: Profile, memory: ModelMemory) -> None:
     """decode(encode(row)) is the row, bit for bit, and its key names the user."""
-    key, value = encode_row(user, profile, memory)
+    value = encode_row(profile, memory)
+    check_row(value)
     assert (profile, memory) == decode_row(value)
-    assert user == user_of(key)
-    assert value == encode_row(user, *decode_row(value))[1]
+    assert user == user_of(key_of(user))
+    assert value == encode_row(*decode_row(value))
+
+
+@given(profiles, memories)
+def test_a_glance_at_the_bytes_sees_what_a_look_at_the_row_sees(
+    profile: Profile, memory: ModelMemory
+) -> None:
+    """The glance in the prefix is that of the decoded row."""
+    assert glance_at(profile, memory) == glance_row(encode_row(profile, memory))
 
 
 def test_a_header_comes_back_as_it_was() -> None:
@@ -71,9 +89,9 @@ def test_a_header_comes_back_as_it_was() -> None:
 def test_the_model_free_block_does_not_depend_on_models() -> None:
     """Rows that differ in model memory only have equal model-free blocks; other profiles do not."""
     profile = Profile(n_events=3, ring=["a"])
-    plain = encode_row("u", profile, ModelMemory())[1]
-    learned = encode_row("u", profile, ModelMemory(factors=b"xyz"))[1]
-    other = encode_row("u", Profile(n_events=4, ring=["a"]), ModelMemory())[1]
+    plain = encode_row(profile, ModelMemory())
+    learned = encode_row(profile, ModelMemory(factors=b"xyz"))
+    other = encode_row(Profile(n_events=4, ring=["a"]), ModelMemory())
     assert plain != learned
     assert model_free(plain) == model_free(learned)
     assert model_free(plain) != model_free(other)
@@ -82,7 +100,7 @@ def test_the_model_free_block_does_not_depend_on_models() -> None:
 @given(profiles, memories, st.data())
 def test_any_damaged_byte_is_found(profile: Profile, memory: ModelMemory, data: st.DataObject) -> None:
     """One changed bit anywhere, or a cut at any place, is an error and never another state."""
-    value = encode_row("u", profile, memory)[1]
+    value = encode_row(profile, memory)
     place = data.draw(st.integers(0, len(value) - 1))
     bit = data.draw(st.integers(0, 7))
     damaged = bytearray(value)
@@ -95,15 +113,63 @@ def test_any_damaged_byte_is_found(profile: Profile, memory: ModelMemory, data: 
 
 def test_another_version_is_refused_by_name() -> None:
     """A row of a newer codec stops the reader with the remedy; it is not read as something else."""
-    value = bytearray(encode_row("u", Profile(), ModelMemory())[1])
-    struct.pack_into("B", value, 2, 9)
-    with pytest.raises(StateCodecError, match=r"version 9.*upgrade"):
+    value = bytearray(encode_row(Profile(), ModelMemory()))
+    struct.pack_into("B", value, 2, 3)
+    with pytest.raises(StateCodecError, match=r"version 3.*upgrade") as refusal:
         decode_row(bytes(value))
+    with pytest.raises(StateCodecError, match=r"version 3.*upgrade"):
+        check_row(bytes(value))
+    assert refusal.value.exit_code == 65
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_golden_files_are_read(version: int) -> None:
+    """What an older codec wrote is read to the last bit, and a glance at it is right."""
+    row, refusal, header = (
+        (GOLDEN / f"{name}.v{version}.bin").read_bytes() for name in ("row", "refusal", "header")
+    )
+
+    assert (PROFILE, MEMORY) == decode_row(row)
+    assert glance_at(PROFILE, MEMORY) == glance_row(row)
+    assert (REFUSAL, ModelMemory()) == decode_row(refusal)
+    assert glance_row(refusal).refuses
+    assert glance_row(refusal).shrunk
+    assert (HEADER, NEXT_OFFSET) == decode_header(header)
+
+
+def test_golden_files_of_the_current_version_are_written() -> None:
+    """The current codec still writes what it wrote; else it needs a version of its own."""
+    assert (GOLDEN / "row.v2.bin").read_bytes() == encode_row(PROFILE, MEMORY)
+    assert (GOLDEN / "refusal.v2.bin").read_bytes() == encode_row(REFUSAL, ModelMemory())
+    assert (GOLDEN / "header.v2.bin").read_bytes() == encode_header(HEADER, NEXT_OFFSET)[1]
+
+
+def test_a_row_of_the_version_before_becomes_one_of_the_current() -> None:
+    """Read and written again, a row of version 1 is that of version 2, with the same model-free block."""
+    old, new = ((GOLDEN / f"row.v{version}.bin").read_bytes() for version in (1, 2))
+
+    assert new == encode_row(*decode_row(old))
+    assert model_free(old) == model_free(new)
+
+
+@pytest.mark.parametrize("name", ["row.v1", "row.v2", "refusal.v1", "refusal.v2", "header.v1", "header.v2"])
+def test_a_thousand_damages_are_found(name: str) -> None:
+    """500 flipped bits and 500 cuts at random places: each is an error."""
+    value = (GOLDEN / f"{name}.bin").read_bytes()
+    read = decode_header if name.startswith("header") else check_row
+    places = np.random.Generator(np.random.Philox(11))
+    for _ in range(500):
+        damaged = bytearray(value)
+        damaged[places.integers(len(value))] ^= 1 << places.integers(8)
+        with pytest.raises(StateCodecError):
+            read(bytes(damaged))
+        with pytest.raises(StateCodecError):
+            read(value[: places.integers(len(value))])
 
 
 def test_header_and_row_are_not_mixed_up() -> None:
     """A header is no row and a row is no header."""
-    row, header = encode_row("u", Profile(), ModelMemory())[1], encode_header(Header(), 0)[1]
+    row, header = encode_row(Profile(), ModelMemory()), encode_header(Header(), 0)[1]
     with pytest.raises(StateCodecError, match="kind"):
         decode_row(header)
     with pytest.raises(StateCodecError, match="kind"):

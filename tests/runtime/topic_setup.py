@@ -7,14 +7,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
+from aiokafka import TopicPartition
 
 from schemas.catalogue import Campaign
 from stream.runtime import topics
-from stream.runtime.consuming import read_topic
+from stream.runtime.consuming import open_reader, read_topic
 from stream.runtime.producing import produce
 from stream.runtime.statecodec import HEADER_KEY, decode_header
 from stream.runtime.transport import LogRecord
 from stream.settings import KafkaSettings
+
+ANSWER_S = 3.0  # a frozen broker must not freeze the test
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,34 @@ class Setup:
     def read(self, topic: str, *, read_committed: bool = True) -> list[LogRecord]:
         """All records of a topic now, by partition and offset."""
         return asyncio.run(read_topic(self.kafka.bootstrap, topic, read_committed=read_committed))
+
+    def ends(self, topic: str) -> dict[int, int]:
+        """Where each partition of a topic ends now."""
+
+        async def ends() -> dict[int, int]:
+            async with topics.open_admin(self.kafka.bootstrap) as admin:
+                count = (await topics.partition_counts(admin))[topic]
+            partitions = [TopicPartition(topic, p) for p in range(count)]
+            async with open_reader(self.kafka.bootstrap, partitions) as reader:
+                return {tp.partition: end for tp, end in (await reader.end_offsets(partitions)).items()}
+
+        return asyncio.run(ends())
+
+    def committed(self) -> int:
+        """How many input records the group has committed, over all partitions; cheaper than `applied`.
+
+        Raises
+        ------
+        TimeoutError
+            The broker does not answer.
+        """
+
+        async def committed() -> int:
+            async with asyncio.timeout(ANSWER_S), topics.open_admin(self.kafka.bootstrap) as admin:
+                offsets = await admin.list_consumer_group_offsets(self.kafka.group)
+            return sum(max(found.offset, 0) for found in offsets.values())
+
+        return asyncio.run(committed())
 
     def applied(self) -> int:
         """How many input records are in the committed state, over all partitions."""

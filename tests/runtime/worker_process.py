@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from typing import Self
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 150.0  # 3 s with a warm numba cache; a cold one compiles for half a minute on a free machine
+_OWNED = re.compile(r'^nudge_state_users\{partition="(\d+)"\}', re.MULTILINE)
 _RUN = (
     "import sys; from stream.settings import Settings; from stream.worker import run_worker; "
     "sys.exit(run_worker(Settings()))"
@@ -45,6 +47,7 @@ class WorkerProcess:
         self._environment |= {f"NUDGE_{name}": value for name, value in settings.items()}
         self._environment |= {"NUDGE_METRICS_PORT": str(self.port), "PYTHONPATH": str(ROOT)}
         self._process: subprocess.Popen[bytes] | None = None
+        self._asked_to_end = True
 
     def __enter__(self) -> Self:
         return self
@@ -61,6 +64,7 @@ class WorkerProcess:
     def start(self) -> None:
         """Start it; does not wait."""
         assert self._process is None or self._process.poll() is not None, "it runs already"
+        self._asked_to_end = False
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", self._run], cwd=ROOT, env=self._environment, stdout=log, stderr=log
@@ -69,6 +73,10 @@ class WorkerProcess:
     def wait_ready(self) -> None:
         """Wait until ``/readyz`` says so."""
         wait_until(f"worker ready (its log: {self.tail()})", self.is_ready)
+
+    def wait_listening(self) -> None:
+        """Wait until its probes answer: the interpreter and the kernels are loaded then."""
+        wait_until("probes answer", lambda: self.get("/livez")[0] == 200)
 
     def is_ready(self) -> bool:
         """Whether ``/readyz`` answers 200."""
@@ -95,6 +103,18 @@ class WorkerProcess:
         ]
         return sum(values)
 
+    def partitions(self) -> set[int]:
+        """Input partitions that are open in it."""
+        return {int(number) for number in _OWNED.findall(self.get("/metrics")[1])}
+
+    def runs(self) -> bool:
+        """Whether its process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def lives_as_asked(self) -> bool:
+        """Whether it runs, or a test has ended it or never started it."""
+        return self._asked_to_end or self.runs()
+
     def code(self) -> int | None:
         """Exit code, ``None`` while it runs."""
         assert self._process is not None
@@ -108,12 +128,14 @@ class WorkerProcess:
     def terminate(self) -> tuple[int, float]:
         """Ask it to end; return the exit code and how many seconds it took."""
         started = time.monotonic()
+        self._asked_to_end = True
         os.kill(self.pid, signal.SIGTERM)
         code = self.wait(30.0)
         return code, time.monotonic() - started
 
     def kill(self) -> None:
-        """End it at once."""
+        """End it at once, also when it is frozen."""
+        self._asked_to_end = True
         if self._process is not None:
             self._process.kill()
             self._process.wait(30.0)
@@ -122,7 +144,8 @@ class WorkerProcess:
         """Last lines of its log."""
         if not self.log.exists():
             return "(no log)"
-        return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
+        return "\n".join(line[:2000] for line in lines)
 
     def events(self, name: str) -> list[dict[str, object]]:
         """Log lines of one event, over all its lives."""

@@ -189,7 +189,7 @@ def test_cloud_events_headers() -> None:
 def test_decision_header_names_its_decision() -> None:
     """A decision's ce_id is its decision id."""
     decision = Decision(
-        "d", "offer", "u", "nothing", 0.5, "thompson", Cause("m", "e", "t"), "2026-01-01T00:00:00.000Z"
+        "d", "offer", "u", "nothing", 0.5, "thompson", Cause("m", "e", "t"), "2026-01-01T00:00:00.000Z", []
     )
 
     assert b"d" == dict(headers_of(decision))["ce_id"]

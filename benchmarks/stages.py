@@ -1,0 +1,183 @@
+"""Microseconds of an event by stage of the engine; JSON on standard output.
+
+    python benchmarks/stages.py [--events 20000] [--rounds 3]
+
+The head of Taobao's events through the production engine: one thread, one partition, one cart campaign,
+batches of 1000, kernels compiled before. The data set is found through NUDGE_DATA.
+``whole`` and the rate are of rounds without clocks inside; the stages of one more round, in which every stage
+is timed around its call, so their sum is a little more than ``whole``. The fastest round counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import platform
+import sys
+import time
+from collections import defaultdict
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from online_models.warming import warm_up
+from schemas.codec import encode, parse_time
+from stream.assembly import build_engine, build_models
+from stream.core import engine as flow
+from stream.core import profiles
+from stream.core.records import Record
+from stream.core.reference import Reference
+from stream.importing import import_events
+from stream.settings import Settings
+from stream.testing import cart_campaign
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from stream.core.engine import Engine
+    from stream.core.learning import Models
+    from stream.core.records import Outputs
+
+DATA = Path(os.environ.get("NUDGE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+BATCH = 1000
+NOW = parse_time("2026-01-01")
+STAGES = (
+    ("clean", "cleaner", "judge"),
+    ("clean", "cleaner", "advance"),
+    ("clean", "cleaner", "remember"),
+    ("attribute", "attribution", "close"),
+    ("learn", "learner", "learn"),
+    ("learn", "learner", "feed"),
+    ("recommend", "recommender", "recommend"),
+    ("offer", "desk", "offer"),
+    ("campaign", "campaigns", "advance"),
+)
+
+
+class Clock:
+    """Seconds spent in each stage."""
+
+    def __init__(self) -> None:
+        self.spent: defaultdict[str, float] = defaultdict(float)
+
+    def timed(self, stage: str, act: Callable[..., Any]) -> Callable[..., Any]:
+        """The same call, its time added to a stage."""
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            began = time.perf_counter()
+            result = act(*arguments, **named)
+            self.spent[stage] += time.perf_counter() - began
+            return result
+
+        return call
+
+
+def events(n: int) -> list[bytes]:
+    """The first events of the data set, as ``nudge import taobao`` writes them."""
+    imported = io.BytesIO()
+    source = DATA / "taobao" / "UserBehavior_first100k.csv.gz"
+    import_events(
+        "taobao", source, out=imported, from_s=parse_time("2017-11-24"), to_s=parse_time("2017-12-04")
+    )
+    imported.seek(0)
+    return list(islice(imported, n))
+
+
+def build() -> tuple[Engine, Models]:
+    """Build the production engine with one campaign."""
+    settings = Settings(consent={"when_unknown": "allow"})
+    models = build_models(settings)
+    reference = Reference(campaigns={"cart": cart_campaign(delay_s=3600.0)})
+    return build_engine(settings, models, reference, config=settings.engine_config(replay=True)), models
+
+
+def batches(lines: list[bytes]) -> Iterator[list[Record]]:
+    """Records of a file, as replay makes them."""
+    records = (Record(line, NOW, offset) for offset, line in enumerate(lines))
+    while batch := list(islice(records, BATCH)):
+        yield batch
+
+
+def encode_all(outputs: Outputs) -> int:
+    """Bytes of all that came out."""
+    return sum(
+        len(encode(output))
+        for kind in ("recommendations", "triggers", "decisions")
+        for output in getattr(outputs, kind)
+    )
+
+
+def run(lines: list[bytes]) -> float:
+    """Seconds of processor time from bytes to bytes."""
+    engine, models = build()
+    began = time.process_time()
+    for batch in batches(lines):
+        models.fold.begin()
+        outputs = engine.process(batch)
+        models.fold.keep()
+        encode_all(outputs)
+    return time.process_time() - began
+
+
+def run_timed(lines: list[bytes]) -> tuple[dict[str, float], dict[str, int]]:
+    """Seconds by stage, and what came out."""
+    engine, models = build()
+    clock = Clock()
+    counts: defaultdict[str, int] = defaultdict(int)
+    for stage, part, method in STAGES:
+        owner = getattr(engine, part)
+        setattr(owner, method, clock.timed(stage, getattr(owner, method)))
+    scopes = {"decode": vars(flow), "update": vars(profiles)}
+    plain = {name: scope[name] for name, scope in scopes.items()}
+    scopes["decode"]["decode"] = clock.timed("decode", plain["decode"])
+    scopes["update"]["update"] = clock.timed("profile", plain["update"])
+    process, pack = clock.timed("engine", engine.process), clock.timed("encode", encode_all)
+    delta = clock.timed("delta", models.fold.delta)
+    try:
+        for batch in batches(lines):
+            models.fold.begin()
+            outputs = process(batch)
+            delta()
+            models.fold.keep()
+            counts["bytes"] += pack(outputs)
+            for kind in ("recommendations", "triggers", "decisions"):
+                counts[kind] += len(getattr(outputs, kind))
+    finally:
+        for name, scope in scopes.items():
+            scope[name] = plain[name]
+    spent = clock.spent
+    spent["rest of the engine"] = 2 * spent["engine"] + spent["encode"] + spent["delta"] - sum(spent.values())
+    return dict(spent), dict(counts)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--events", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    asked = parser.parse_args()
+    lines = events(asked.events)
+    warm_up()
+    seconds = min(run(lines) for _ in range(asked.rounds))
+    stages, counts = min(
+        (run_timed(lines) for _ in range(asked.rounds)), key=lambda found: found[0]["engine"]
+    )
+    result = {
+        "benchmark": "stages",
+        "machine": f"{platform.machine()} {platform.python_version()}",
+        "events": len(lines),
+        "outputs": counts,
+        "events_per_s": round(len(lines) / seconds),
+        "us_per_event": {
+            "whole": round(seconds / len(lines) * 1e6, 1),
+            **{stage: round(spent / len(lines) * 1e6, 1) for stage, spent in sorted(stages.items())},
+        },
+    }
+    json.dump(result, sys.stdout, indent=1)
+    sys.stdout.write("\n")
+
+
+if __name__ == "__main__":
+    main()

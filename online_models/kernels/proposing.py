@@ -1,0 +1,153 @@
+"""One event's candidates from all sources, with features and scores: the whole proposal in one call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from online_models.kernels import factor_scores
+from online_models.kernels._jit import kernel
+from online_models.kernels.ranker import describe
+from online_models.kernels.retrieval import EXCLUDED, LOUDEST_AGE, gather, neighbours
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["propose"]
+
+
+@kernel
+def propose(
+    history: NDArray[np.int32],
+    n_history: int,
+    new_only: bool,
+    excluded: NDArray[np.int32],
+    at: float,
+    gap: int,
+    length: int,
+    call: int,
+    n_rows: int,
+    features: NDArray[np.float32],
+    numbers: NDArray[np.float64],
+    names: NDArray[np.int64],
+    orders: NDArray[np.int64],
+    ages: NDArray[np.float64],
+    settings: NDArray[np.float64],
+    generation: NDArray[np.int64],
+    refs: NDArray[np.int32],
+    cells: NDArray[np.float32],
+    heads: NDArray[np.float64],
+    rates: NDArray[np.float64],
+    counts: NDArray[np.float64],
+    list_rows: NDArray[np.int32],
+    marks: NDArray[np.int64],
+    depth: int,
+    decay: NDArray[np.float64],
+    factor_settings: NDArray[np.float64],
+    table: NDArray[np.float32],
+    gram: NDArray[np.float64],
+    columns: NDArray[np.float32],
+    scan: NDArray[np.float32],
+    weights: NDArray[np.float64],
+    rank_values: NDArray[np.float64],
+    seen: NDArray[np.int64],
+    places: NDArray[np.int64],
+    hits: NDArray[np.float64],
+    hit_rows: NDArray[np.int32],
+    best: NDArray[np.float64],
+    best_rows: NDArray[np.int32],
+    rows: NDArray[np.int32],
+) -> int:
+    """Find and score the candidates of one event; return how many there are.
+
+    Parameters
+    ----------
+    history : int32[64]
+        Rows of the user's items, newest first, −1 for unknown ones; the first ``n_history`` are in use.
+    new_only : bool
+        Whether the items of the history are excluded, as those of ``excluded`` are.
+    features : float32[n_features, m]
+        Takes the features, one candidate a column.
+    numbers : float64[2, m]
+        Takes scores and popularity.
+    names : int64[3, m]
+        Takes references, hashes of ids, and the place of the loudest history item, −1 for none.
+    orders, generation; ages, settings, refs, cells, heads
+        Of the vocabulary; of co-occurrence.
+    rates, counts, list_rows, marks, depth
+        Of popularity.
+    decay, factor_settings, table, gram, columns, scan
+        Of the factor model; without one they are empty.
+    seen, places, hits, hit_rows, best, best_rows, rows
+        Work space.
+    """
+    if new_only:
+        for age in range(n_history):
+            if history[age] >= 0:
+                seen[history[age]] = (call << 32) | EXCLUDED
+    for k in range(excluded.shape[0]):
+        if excluded[k] >= 0:
+            seen[excluded[k]] = (call << 32) | EXCLUDED
+    n_hits = neighbours(
+        history, n_history, at, ages, settings, generation, refs, cells, heads, call, seen, hits, hit_rows
+    )
+    p = np.empty(gram.shape[1], np.float32)
+    n_found = 0
+    known = 0
+    if p.shape[0] > 0:
+        w0, lambda_ = factor_settings[0], factor_settings[1]
+        known = factor_scores.user(history[:n_history], decay, w0, lambda_, table, gram, p)
+    if known > 0 and n_rows <= scan.shape[0]:
+        n_found = factor_scores.top(
+            p, n_rows, (call << 32) | EXCLUDED, seen, orders, table, columns, scan, best_rows, best
+        )
+    n = gather(
+        n_hits,
+        hits,
+        hit_rows,
+        heads,
+        orders,
+        n_found,
+        best_rows[:n_found].copy(),
+        list_rows,
+        marks,
+        depth,
+        call,
+        seen,
+        places,
+        best,
+        best_rows,
+        rank_values,
+        rows,
+        features,
+    )
+    factor_score = np.zeros(n)
+    if known > 0:
+        factor_scores.score(p, rows[:n], table, factor_score)
+    describe(
+        n,
+        at,
+        gap,
+        length,
+        rows,
+        call,
+        seen,
+        hits,
+        factor_score,
+        rates,
+        counts,
+        weights,
+        features,
+        numbers[0],
+        numbers[1],
+    )
+    for c in range(n):
+        row = rows[c]
+        names[0, c] = generation[row] << 32 | row
+        names[1, c] = orders[row]
+        names[2, c] = -1
+        mark = seen[row]
+        if mark >> 32 == call:
+            names[2, c] = int(hits[mark & 0xFFFFFFFF, LOUDEST_AGE])
+    return n

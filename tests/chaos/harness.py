@@ -1,0 +1,173 @@
+"""What every fault test needs: topics with a stream on them, a fleet of workers, and an account of the log.
+
+The oracle is :mod:`tests.runtime.oracle`; how large a test is and where its figures go, :mod:`report`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Self
+
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+
+from stream.runtime.consuming import open_reader
+from stream.runtime.errors import BrokerUnreachableError
+from stream.runtime.transport import LogRecord
+from stream.settings import KafkaSettings, Settings
+from tests.chaos.report import SEED
+from tests.runtime.shop_stream import campaigns, shop_stream
+from tests.runtime.topic_setup import Setup
+from tests.runtime.worker_process import READY_S, WorkerProcess
+
+SMALL: Final = {"MAX_ITEMS": "1024", "CLICK_SLOTS": "4096", "CAMPAIGNS__HOLDOUT_SHARE": "0.1"}
+SETTINGS: Final = Settings(max_items=1024, click_slots=4096, campaigns={"holdout_share": 0.1})
+POLL_S: Final = 0.05
+
+
+def load(
+    bootstrap: str, name: str, n_events: int, lines: Iterable[bytes] | None = None, **kafka: object
+) -> Setup:
+    """Create the topics of a test and write its campaigns and events, by default the seeded shop's."""
+    defaults: dict[str, object] = {
+        "partitions": 4,
+        "batch_records": 40,  # many transactions
+        "session_timeout_ms": 2000,  # a killed member is forgotten quickly
+        "transaction_timeout_ms": 8000,
+    }
+    prefix = f"{name}-{SEED}"
+    setup = Setup(
+        KafkaSettings(bootstrap=bootstrap, topic_prefix=f"{prefix}.", group=prefix, **(defaults | kafka))
+    )
+    setup.create()
+    setup.produce_campaigns(campaigns())
+    setup.produce_events(shop_stream(n_events, SEED) if lines is None else lines)
+    return setup
+
+
+class Fleet:
+    """Workers of one group, and the progress that their group has committed.
+
+    Parameters
+    ----------
+    run : str, optional
+        Python that a worker's process runs, where it is not the production worker.
+    """
+
+    def __init__(
+        self, setup: Setup, folder: Path, n: int = 1, *, run: str | None = None, **settings: str
+    ) -> None:
+        self.setup = setup
+        self._environment: Mapping[str, str] = setup.environment | SMALL | settings
+        self._folder = folder
+        self._run = {} if run is None else {"run": run}
+        self.total = sum(setup.ends(setup.names.events).values())
+        self._committed = 0
+        self.workers: list[WorkerProcess] = []
+        for _ in range(n):
+            self.add()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for worker in self.workers:
+            worker.kill()
+
+    def add(self, **settings: str) -> WorkerProcess:
+        """One more worker, not started."""
+        log = self._folder / f"worker-{len(self.workers)}.log"
+        self.workers.append(WorkerProcess(self._environment | settings, log, **self._run))
+        return self.workers[-1]
+
+    def start(self) -> Self:
+        """Start all that do not run."""
+        for worker in self.workers:
+            if not worker.runs():
+                worker.start()
+        return self
+
+    def committed(self) -> int:
+        """Input records whose effects are committed; while the broker does not say, the last we know."""
+        with suppress(KafkaError, BrokerUnreachableError, OSError, TimeoutError):
+            self._committed = self.setup.committed()
+        return self._committed
+
+    def wait_committed(self, at_least: int, limit_s: float = READY_S) -> float:
+        """Wait for progress, fail when a worker ends by itself, and return how long it took in seconds."""
+        return self.wait_until(
+            f"{at_least} of {self.total} committed", lambda: self.committed() >= at_least, limit_s
+        )
+
+    def wait_until(self, what: str, holds: Callable[[], bool], limit_s: float = READY_S) -> float:
+        """Poll until something holds while all workers that were started live; return the seconds it took."""
+        started = time.monotonic()
+        while not holds():
+            self.check()
+            elapsed = time.monotonic() - started
+            assert elapsed < limit_s, f"{what}: not within {limit_s:.0f} s; {self.committed()} committed"
+            time.sleep(POLL_S)
+        return time.monotonic() - started
+
+    def check(self) -> None:
+        """Fail when a worker has ended that nobody asked to."""
+        for worker in self.workers:
+            assert worker.lives_as_asked(), f"ended with {worker.code()}: {worker.tail()}"
+
+    def finish(self, limit_s: float = READY_S) -> list[float]:
+        """Wait until all input is committed, end all workers cleanly, and return the seconds each took."""
+        self.wait_committed(self.total, limit_s)
+        taken = []
+        for worker in self.workers:
+            if worker.runs():
+                code, seconds = worker.terminate()
+                assert (0, True) == (code, seconds <= 5.0), f"{code} after {seconds:.1f} s: {worker.tail()}"
+                taken.append(round(seconds, 2))
+        return taken
+
+    def events(self, name: str) -> list[dict[str, object]]:
+        """Log lines of one event, of all workers."""
+        return [line for worker in self.workers for line in worker.events(name)]
+
+    def fenced(self) -> int:
+        """How often a worker found that somebody else had taken its partition."""
+        return sum("ProducerFenced" in str(line["error"]) for line in self.events("partition_rebuild"))
+
+
+def aborted(setup: Setup) -> int:
+    """Transactions that had written user state and were not committed.
+
+    A transaction's records lie side by side in its partition, and a marker that readers do not see follows
+    them: so each run of neighbouring offsets that only an uncommitted reader sees is one.
+    """
+    written = _offsets(setup.read(setup.names.user_state, read_committed=False))
+    lost = written - _offsets(setup.read(setup.names.user_state))
+    return sum((partition, offset - 1) not in lost for partition, offset in lost)
+
+
+def open_transaction(setup: Setup, limit_s: float = 5.0) -> int | None:
+    """Wait until user state is on the log whose commit must follow; return its partition, ``None`` if none comes."""
+
+    async def sighting() -> int | None:
+        partitions = [TopicPartition(setup.names.user_state, p) for p in range(setup.kafka.partitions)]
+        opened = open_reader(setup.kafka.bootstrap, partitions, read_committed=False)
+        async with opened as reader:
+            await reader.seek_to_end(*partitions)
+            for tp in partitions:
+                await reader.position(tp)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(limit_s):
+                    while not (fetched := await reader.getmany(timeout_ms=20)):
+                        pass
+                    return next(iter(fetched)).partition
+            return None
+
+    return asyncio.run(sighting())
+
+
+def _offsets(records: Iterable[LogRecord]) -> set[tuple[int, int]]:
+    return {(record.partition, record.offset) for record in records}
