@@ -53,8 +53,8 @@ def run_worker(
     configure_logs()
     logger.info("kernels_compile")  # half a minute on a new machine, a second with a warm cache
     warm_up()
-    # Modules and kernels stay for good; without this a full collection looks at all of them and holds the loop
-    # for a tenth of a second (`gc` of benchmarks/latency.py).
+    # Modules and kernels stay for good: a full collection that looks at them too holds the loop for a tenth
+    # of a second.
     gc.collect()
     gc.freeze()
     with asyncio.Runner() as runner:

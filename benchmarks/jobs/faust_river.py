@@ -10,8 +10,8 @@ For each event, which Faust decodes from JSON, one at a time:
   user clicks (1) or sees the next list (0);
 - a slate of ten of up to 70 candidates (50 popular, 20 that followed the last item), ranked by BiasedMF,
   without what the user has seen, at most every 60 s of the user's event time; on request always;
-- at cart and checkout ``bandit.ThompsonSampling`` chooses one of four offers or nothing, at most every 30 minutes,
-  and learns whether an order came before the next.
+- at cart and checkout ``bandit.ThompsonSampling`` chooses one of four offers or nothing, at most every 30
+  minutes, and learns whether an order came before the next.
 
 What it does less than the worker: models live in the process only, so a restart forgets them, a second
 worker learns its own, and a rebalance splits what was learned; a slate or an update may be lost or doubled
