@@ -141,7 +141,10 @@ def main() -> None:
     parser.add_argument(
         "--policy", choices=list(POLICIES), action="append", help="these only; may be repeated"
     )
+    parser.add_argument("--quick", action="store_true", help="5,000 events of one seed")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.events, arguments.seeds = 5000, 1
     found = {}
     for name in arguments.policy or POLICIES:
         runs = [

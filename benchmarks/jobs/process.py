@@ -66,9 +66,7 @@ class Process:
 
     def cpu_s(self) -> float:
         """CPU time of all its threads so far, user and system, s."""
-        stat = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii")
-        fields = stat.rpartition(")")[2].split()  # the name in brackets may hold anything
-        return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+        return cpu_s(self._process.pid)
 
     def peak_mib(self) -> float:
         """Most memory it ever held, MiB."""
@@ -99,6 +97,13 @@ class Watch:
         """How many records of a topic a group has committed."""
         found = await self.admin.list_consumer_group_offsets(group, coordinator)
         return sum(max(offset.offset, 0) for tp, offset in found.items() if tp.topic == topic)
+
+
+def cpu_s(pid: int) -> float:
+    """CPU time of all threads of a process so far, user and system, s."""
+    stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
+    fields = stat.rpartition(")")[2].split()  # the name in brackets may hold anything
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
 def exposition(port: int) -> dict[str, float]:
