@@ -196,8 +196,8 @@ class Assignment:
         )
         if len(rebuilds) > MAX_REBUILDS and not fenced:
             raise TooManyRebuildsError(
-                f"{len(rebuilds)} rebuilds of partition {partition} within {REBUILD_WINDOW_S:.0f} s, the last "
-                f"for {error!r}; a new process may help, and the broker's log says more"
+                f"{len(rebuilds)} rebuilds of partition {partition} within {REBUILD_WINDOW_S:.0f} s, the "
+                f"last for {error!r}; a new process may help, and the broker's log says more"
             ) from error
         self._shared.metrics["rebuilds"].inc()
         await self._drop([partition])
