@@ -226,7 +226,7 @@ def _type(annotation: Any) -> str:
         return " or ".join("empty" if part is type(None) else _type(part) for part in arguments)
     if origin is dict:
         return f"JSON object of {_type(arguments[1])}"
-    return {bool: "true or false", int: "integer", float: "number", str: "text"}[annotation]
+    return {bool: "true or false", int: "integer", float: "number", str: "text", Path: "path"}[annotation]
 
 
 def _bounds(field: FieldInfo) -> str:

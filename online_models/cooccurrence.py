@@ -99,7 +99,6 @@ class SequentialCooccurrence:
         self._log = np.zeros((4 * self._worst, 3), np.int64)
         self._log_cells = np.zeros((4 * self._worst, 4), np.float32)
         self._n_logged = 0
-        self._history = np.full(ring, -1, np.int32)
         self._learned = (
             self.ages,
             self.settings,
@@ -132,8 +131,8 @@ class SequentialCooccurrence:
         """Learn that a user chose an item after a history (newest first; unknown items count as gaps)."""
         check_event(at, weight)
         row = self.vocabulary.touch(item_id, at)
-        n_history = self.vocabulary.write_rows(history, self._history)
-        self.learn_row(row, self._history, n_history, at, weight)
+        rows = np.array(self.vocabulary.rows(history[: self.ring]), np.int32)
+        self.learn_row(row, rows, len(rows), at, weight)
 
     def learn_row(
         self, row: int, history: NDArray[np.int32], n_history: int, at: float, weight: float

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from online_models.delta import DeltaError
+from online_models.history import HistoryRows
 from online_models.kernels.proposing import propose
 from online_models.kernels.ranker import softmax_step
 from online_models.kernels.retrieval import HIT_COLUMNS
@@ -133,7 +134,7 @@ class OnlineBlend:
         rank_values = 1.0 - np.log(1.0 + np.arange(self.n_each + 1)) / math.log(1.0 + self.n_each)
         # Work space of one call; marks of other calls are void, so nothing is cleared.
         self._call = 0
-        self._history = np.full(MAX_HISTORY, -1, np.int32)
+        self._history = HistoryRows(vocabulary, MAX_HISTORY)
         n_hits = cooccurrence.ring * cooccurrence.refs.shape[1]
         self._n_places = n_sources * self.n_each
         self._read: tuple[Any, ...] = (
@@ -209,8 +210,8 @@ class OnlineBlend:
         numbers = np.empty((2, self._n_places))
         names = np.empty((3, self._n_places), np.int64)
         n = propose(
-            self._history,
-            vocabulary.write_rows(history, self._history),
+            self._history.rows,
+            self._history.read(history),
             new_only,
             np.array(vocabulary.rows(exclude), np.int32) if exclude else NO_ROWS,
             at,
@@ -272,8 +273,7 @@ class OnlineBlend:
         self.popularity.learn_row(row, at, weight)
         if repeat:
             return memory
-        rows = self._history
-        n = self.vocabulary.write_rows(history, rows)
+        rows, n = self._history.rows, self._history.read(history)
         self.cooccurrence.learn_row(row, rows, n, at, weight)
         return memory if self.factors is None else self.factors.learn_one(row, rows[:n], at, weight, memory)
 
@@ -286,10 +286,9 @@ class OnlineBlend:
         self._learned = False
 
     def write_delta(self, delta: DeltaWriter) -> None:
-        """Write how far the batch moved weights and squared sums, when it did."""
+        """Write all weights, when any was learned."""
         if self._learned:
-            weights, squares = self._old
-            delta.add(self.name, {"weights": self.weights - weights, "squares": self.squares - squares})
+            delta.add(self.name, {"weights": self.weights, "squares": self.squares})
 
     def keep(self) -> None:
         """Close the batch."""
@@ -301,15 +300,19 @@ class OnlineBlend:
         self._learned = False
 
     def fold(self, delta: DeltaReader) -> None:
-        """Move weights and squared sums as far as another batch moved them.
-
-        Its steps were computed from the weights it saw: this is AdaGrad with delayed gradients (McMahan &
-        Streeter, 2014). Squared sums add up, so many workers step shorter.
-        """
+        """Take over weights when this worker rebuilds its state; otherwise its own are better."""
         columns = delta.columns(self.name)
-        if not columns:
-            return
-        weights, squares = self._checked(columns)
+        if columns and delta.restoring:
+            self.weights[:], self.squares[:] = self._checked(columns)
+
+    def moves(self) -> Snapshot:
+        """How far the open batch has moved weights and squared sums: exact, for steps lie on a grid."""
+        weights, squares = self._old
+        return {"weights": self.weights - weights, "squares": self.squares - squares}
+
+    def move(self, moves: Snapshot) -> None:
+        """Add the moves of an own batch that was set aside."""
+        weights, squares = self._checked(moves)
         self.weights += weights
         self.squares += squares
 

@@ -12,7 +12,6 @@ and not on where its batches end. Looking up never admits.
 from __future__ import annotations
 
 import math
-import struct
 from hashlib import blake2b
 from itertools import repeat
 from typing import TYPE_CHECKING
@@ -24,7 +23,7 @@ from online_models.journal import Journal
 from online_models.kernels.vocabulary import least_recent, refer, touch, touch_many
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from online_models.delta import DeltaReader, DeltaWriter
 
 __all__ = ["Vocabulary"]
-
-_LAYOUTS = [struct.Struct(f"={n}i") for n in range(65)]  # of short histories
 
 
 class Vocabulary:
@@ -58,6 +55,8 @@ class Vocabulary:
         The item that has each row now.
     touched : int
         Index of the item touched last, as :meth:`refer` gives it.
+    version : int
+        Grows whenever an item gets or loses a row.
     n_evicted : int
         Items that lost their row since the vocabulary was made.
 
@@ -87,6 +86,7 @@ class Vocabulary:
         self.indices = np.zeros(max_rows, np.int64)
         self.table = np.zeros(3 + max_rows, np.int64)
         self.n_evicted = 0
+        self.version = 0
         self.touched = -1
         self._rows: dict[str, int] = {}
         self.ids: list[str] = []
@@ -130,14 +130,7 @@ class Vocabulary:
 
     def rows(self, item_ids: Iterable[str]) -> list[int]:
         """Rows of items, −1 for the unknown."""
-        get = self._rows.get
-        return [get(item_id, -1) for item_id in item_ids]
-
-    def write_rows(self, item_ids: Sequence[str], rows: NDArray[np.int32]) -> int:
-        """Write the rows of the first items, −1 for the unknown, as there is room (for 64); how many."""
-        n = min(len(item_ids), len(rows))
-        _LAYOUTS[n].pack_into(rows.data, 0, *map(self._rows.get, item_ids, repeat(-1, n)))
-        return n
+        return [*map(self._rows.get, item_ids, repeat(-1))]
 
     def item_id(self, row: int) -> str:
         """The item that has a row now."""
@@ -208,6 +201,7 @@ class Vocabulary:
         return refer(row, self.indices, self.table)
 
     def _admit(self, item_id: str) -> int:
+        self.version += 1
         row = len(self.ids)
         previous: str | None = None
         if row < self.max_rows:
@@ -264,6 +258,7 @@ class Vocabulary:
 
     def rollback(self) -> None:
         """Close the batch and undo its admissions, evictions and uses."""
+        self.version += 1
         for row, previous in reversed(self._changes):
             del self._rows[self.ids[row]]
             if previous is None:
@@ -355,6 +350,7 @@ class Vocabulary:
             )
             raise ValueError(message)
         n = len(ids)
+        self.version += 1
         self.ids = ids
         self._rows = {item_id: row for row, item_id in enumerate(ids)}
         self.generation[:] = 0

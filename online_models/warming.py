@@ -19,7 +19,7 @@ OFFERS = ["nothing", "a"]
 def warm_up() -> None:
     """Compile all kernels for the argument types that models use; a second call is cheap.
 
-    It takes about half a minute on a machine that has not compiled them before, and about a second where
+    It takes most of a minute on a machine that has not compiled them before, and about a second where
     numba's cache is warm. Call it before a worker reports that it is ready.
     """
     for factors in (False, True):
@@ -39,7 +39,7 @@ def warm_up() -> None:
         _play(blend, click_rate, offers)
         delta = models.delta()
         models.rollback()
-        models.fold(delta)
+        models.fold(delta, restoring=True)
         models.restore(models.snapshot())
         models.digest()
 

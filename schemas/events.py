@@ -42,7 +42,7 @@ class Product(Article, frozen=True, gc=False):
     position: Number | None = None
 
 
-class Properties(Article, frozen=True, gc=True):
+class Properties(Article, frozen=True, gc=False):
     """The properties that the engine reads; everything else a producer sends is ignored."""
 
     position: str | Number | None = None  # a number in a list, a place's name for promotions
@@ -66,20 +66,20 @@ class Properties(Article, frozen=True, gc=True):
     purposes: dict[str, bool] = field(default_factory=dict)
 
 
-class Consent(Struct, frozen=True):
+class Consent(Struct, frozen=True, gc=False):
     """``context.consent``: purpose -> granted."""
 
     categoryPreferences: dict[str, bool] = field(default_factory=dict)  # noqa: N815  Segment's name
 
 
-class UtmCampaign(Struct, frozen=True):
+class UtmCampaign(Struct, frozen=True, gc=False):
     """``context.campaign``: the UTM parameters; ``content`` may echo one of our decision ids."""
 
     name: str | None = None
     content: str | None = None
 
 
-class Context(Struct, frozen=True):
+class Context(Struct, frozen=True, gc=False):
     """The part of the envelope's context that the engine reads."""
 
     timezone: str | None = None
@@ -87,7 +87,7 @@ class Context(Struct, frozen=True):
     campaign: UtmCampaign | None = None
 
 
-class Track(Struct, frozen=True):
+class Track(Struct, frozen=True, gc=False):
     """The Segment envelope. Every field is optional here so that a missing one gets its own reject code."""
 
     type: str = "track"
@@ -103,7 +103,7 @@ class Track(Struct, frozen=True):
     context: Context | None = None
 
 
-class Event(Struct, frozen=True):
+class Event(Struct, frozen=True, gc=False):
     """One decoded fact from a producer.
 
     Attributes

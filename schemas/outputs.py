@@ -36,7 +36,7 @@ class RecommendedItem(Struct, frozen=True, gc=False):
     reasons: list[str] = field(default_factory=list)
 
 
-class Recommendation(Struct, frozen=True):
+class Recommendation(Struct, frozen=True, gc=False):
     """A ranked list for one user and slot, valid until ``valid_until``."""
 
     id: str
@@ -57,7 +57,7 @@ class Recipient(Struct, frozen=True, gc=False):
     anonymous_id: str | None = None
 
 
-class TriggerDecision(Struct, frozen=True):
+class TriggerDecision(Struct, frozen=True, gc=False):
     """How the decision to send, and what, was made."""
 
     decision_id: str
@@ -68,7 +68,7 @@ class TriggerDecision(Struct, frozen=True):
     reasons: list[str] = field(default_factory=list)
 
 
-class Trigger(Struct, frozen=True):
+class Trigger(Struct, frozen=True, gc=False):
     """A message we ask the campaign system to send."""
 
     id: str
@@ -88,7 +88,7 @@ class Trigger(Struct, frozen=True):
     variant_id: str | None = None
 
 
-class Decision(Struct, frozen=True, omit_defaults=True):
+class Decision(Struct, frozen=True, omit_defaults=True, gc=False):
     """One choice we made, with what is needed to judge it afterwards."""
 
     decision_id: str

@@ -315,6 +315,51 @@ def topics_apply(bootstrap: Bootstrap = None, as_json: AsJson = False) -> None:
     _topics(bootstrap, make=True, as_json=as_json)
 
 
+@topics_app.command("grow")
+def topics_grow(
+    to_prefix: Annotated[str, typer.Option(help="Prefix of the new topics; nobody may have used it.")],
+    partitions: Annotated[int, typer.Option(min=1, max=1024, help="Partitions of the new topics.")],
+    partitioner: Annotated[
+        str, typer.Option(help="How producers choose a partition: murmur2 (Java, aiokafka) or crc32.")
+    ] = "murmur2",
+    bootstrap: Bootstrap = None,
+    as_json: AsJson = False,
+) -> None:
+    """Move users, models and reference records to topics with another number of partitions.
+
+    Stop the producers, let the workers read everything, stop them, then run this. It ends with 78 if
+    something still runs or waits. The old topics stay as they were.
+    """
+    from stream.assembly import build_models
+    from stream.runtime.errors import WorkerError
+    from stream.runtime.growing import PARTITIONERS, grow
+
+    if partitioner not in PARTITIONERS:
+        fail(ExitCode.USAGE, f"--partitioner {partitioner!r}; there are {', '.join(PARTITIONERS)}")
+    settings = _settings(bootstrap=bootstrap)
+    models = build_models(settings).fold
+    with progress_bar("moving users") as progress:
+        try:
+            growth = asyncio.run(
+                grow(
+                    settings.kafka,
+                    models,
+                    prefix=to_prefix,
+                    partitions=partitions,
+                    partitioner=partitioner,
+                    progress=progress,
+                )
+            )
+        except WorkerError as error:
+            fail(ExitCode(error.exit_code), str(error))
+    if as_json:
+        print_json({name: getattr(growth, name) for name in ("users", "reference_records", "model_bytes")})
+    say(
+        f"moved {growth.users} users, {growth.reference_records} reference records and {growth.model_bytes} "
+        f"bytes of models; start workers and producers with NUDGE_KAFKA__TOPIC_PREFIX={to_prefix}"
+    )
+
+
 @schemas_app.command("write")
 def schemas_write(folder: Annotated[Path, typer.Argument()] = PUBLISHED) -> None:
     """Generate the published schemas from the code."""

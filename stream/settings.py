@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -152,6 +153,12 @@ class Settings(BaseSettings):
     )
     hot_users: int = Field(
         4096, ge=1, description="Users per partition whose rows stay decoded, 6 kB each; changes no result."
+    )
+    cache_dir: Path | None = Field(
+        None, description="Keep a copy of user state here, for quick restarts; one worker's own directory."
+    )
+    cache_interval_s: float = Field(
+        600.0, ge=1, description="Least time between two copies of a partition's user state, s."
     )
     max_items: int = Field(131_072, ge=256, description="Items that the models remember.")
     click_slots: int = Field(2**18, ge=2**10, le=2**24, description="Slots of the hashed click model.")

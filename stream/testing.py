@@ -102,6 +102,11 @@ class Driver:
         Records of a batch; no result depends on it, and a test may prove so.
     codec : RowCodec, optional
         How rows are committed; defaults to plain MessagePack.
+
+    Attributes
+    ----------
+    committed : dict of str to bytes
+        Rows as committed.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from online_models.kernels._jit import kernel
+from online_models.kernels._jit import kernel, part
 from online_models.kernels.decay import epoch_of, growth, rebase
 from online_models.kernels.journal import remember
 from online_models.kernels.top_n import smallest
@@ -46,7 +46,7 @@ def worst_case(ring: int, slots: int) -> int:
     return 2 * ring + (ring + 1) * 2 * slots
 
 
-@kernel
+@part
 def _log_cell(
     row: int,
     slot: int,
@@ -81,7 +81,7 @@ def put_back_cells(
     log[0, 0] = 0
 
 
-@kernel
+@part
 def prune(
     row: int,
     pruned: int,
@@ -121,7 +121,7 @@ def prune(
     heads[row, LENGTH] = kept
 
 
-@kernel
+@part
 def find(row: int, other: int, length: int, refs: NDArray[np.int32]) -> int:
     """Slot of a neighbour in a row, −1 when it is not there.
 
@@ -143,7 +143,7 @@ def find(row: int, other: int, length: int, refs: NDArray[np.int32]) -> int:
     return -1
 
 
-@kernel
+@part
 def _advance(
     row: int,
     at: float,
@@ -176,7 +176,7 @@ def _advance(
     return growth(at, rate, heads[row, ROW_EPOCH])
 
 
-@kernel
+@part
 def _slot_of(
     row: int,
     other: int,
@@ -209,7 +209,7 @@ def _slot_of(
     return slot
 
 
-@kernel
+@part
 def learn(
     row: int,
     history: NDArray[np.int32],

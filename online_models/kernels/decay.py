@@ -11,26 +11,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from online_models.kernels._jit import kernel
+from online_models.kernels._jit import kernel, part
 
 __all__ = ["EPOCH", "decayed", "epoch_of", "growth", "rebase", "sort_key"]
 
 EPOCH = 64.0  # half-lives; 2**64 times a count stays far below the largest float32, 2**128
 
 
-@kernel
+@part
 def epoch_of(at: float, rate: float) -> float:
     """Epoch of an event time; ``rate`` is 1 / half-life."""
     return float(np.floor(at * rate / EPOCH))
 
 
-@kernel
+@part
 def growth(at: float, rate: float, epoch: float) -> float:
     """What an event of weight 1 at this time adds to a value of this epoch."""
     return float(np.exp2(at * rate - EPOCH * epoch))
 
 
-@kernel
+@part
 def rebase(epoch: float, new_epoch: float) -> float:
     """Power of two that moves a value to a later epoch."""
     return float(np.exp2(EPOCH * (epoch - new_epoch)))
@@ -42,7 +42,7 @@ def decayed(value: float, epoch: float, at: float, rate: float) -> float:
     return float(value * np.exp2(min(EPOCH * epoch - at * rate, 900.0)))
 
 
-@kernel
+@part
 def sort_key(value: float, epoch: float) -> float:
     """Orders sums of one half-life at any time: the key stays as it is between touches."""
     if value <= 0.0:

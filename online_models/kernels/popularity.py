@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from online_models.kernels._jit import kernel
+from online_models.kernels._jit import kernel, part
 from online_models.kernels.decay import epoch_of, growth, rebase, sort_key
 from online_models.kernels.journal import remember
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 __all__ = ["add", "add_many", "drop", "rebuild"]
 
 
-@kernel
+@part
 def _ranks_above(key: float, order: int, other_key: float, other_order: int) -> bool:
     if key != other_key:
         return key > other_key
     return order < other_order
 
 
-@kernel
+@part
 def _find(
     row: int,
     key: float,
@@ -56,7 +56,7 @@ def _find(
     return -1
 
 
-@kernel
+@part
 def _place(
     row: int,
     old_key: float,

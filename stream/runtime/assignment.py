@@ -95,8 +95,8 @@ class Assignment:
         if mine and mine[-1].partition >= self._shared.n_partitions:
             raise TopicMismatchError(
                 f"{mine[-1].topic} has grown from {self._shared.n_partitions} partitions to at least "
-                f"{mine[-1].partition + 1}: users have moved away from their state; use a new "
-                "NUDGE_KAFKA__TOPIC_PREFIX and replay the events into it"
+                f"{mine[-1].partition + 1}: users have moved away from their state; `nudge topics grow` "
+                "moves both to topics under a new prefix"
             )
         self._consumer.pause(*mine)
         for tp in mine:
@@ -104,12 +104,25 @@ class Assignment:
 
     async def let_go(self, limit_s: float) -> None:
         """Finish the batches in hand, but not for long, and forget all partitions."""
+        _ = await self._settle(limit_s)
+        await self._drop([*self.tasks, *self.opening])
+
+    async def finish(self, limit_s: float) -> None:
+        """The same before a clean stop: what is committed goes to the caches of the state."""
+        settled = await self._settle(limit_s)
+        await asyncio.gather(*(task.save_last() for task in settled))
+        await self._drop([*self.tasks, *self.opening])
+
+    async def _settle(self, limit_s: float) -> list[PartitionTask]:
+        """Wait for the batches in hand; the tasks that are returned take no other one."""
         self._epoch += 1
+        settled: list[PartitionTask] = []
         with suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
                 for task in list(self.tasks.values()):
-                    await task.busy.acquire()  # and keep it: this task takes no other batch
-        await self._drop([*self.tasks, *self.opening])
+                    await task.busy.acquire()  # and keep it
+                    settled.append(task)
+        return settled
 
     def lag(self, task: PartitionTask) -> int:
         """Records between a partition's position and its end."""

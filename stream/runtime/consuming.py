@@ -33,7 +33,8 @@ async def open_reader(
         bootstrap_servers=bootstrap,
         group_id=None,
         enable_auto_commit=False,
-        auto_offset_reset="earliest",
+        # From a position that we gave it, a reader must not jump over what was trimmed.
+        auto_offset_reset="none" if partitions else "earliest",
         isolation_level="read_committed" if read_committed else "read_uncommitted",
         max_partition_fetch_bytes=FETCH_BYTES,
         fetch_max_wait_ms=POLL_MS,

@@ -47,6 +47,11 @@ class KafkaTransport:
                     logger.warning("topic_differs", topic=change.topic, detail=change.detail)
         return counts
 
+    async def cluster_id(self) -> str:
+        """Ask the cluster."""
+        async with open_admin(self._kafka.bootstrap) as admin:
+            return str((await admin.describe_cluster()).get("cluster_id"))
+
     def producer(self, client_id: str, transactional_id: str | None = None) -> Producer:
         """An idempotent producer that waits for all replicas."""
         options: dict[str, object] = {}

@@ -68,6 +68,9 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
     MetricSpec("rebuilds", "counter", "Partitions dropped and restored after an error."),
     MetricSpec("loop_lag_seconds", "histogram", "How late the event loop came back to a timer."),
     MetricSpec("state_users", "gauge", "Users remembered.", ("partition",)),
+    MetricSpec(
+        "state_cache_writes", "counter", "Copies of user state on disk, by how it ended.", ("outcome",)
+    ),
     MetricSpec("state_restore_seconds", "histogram", "From fencing a partition to its first batch."),
     MetricSpec(
         "model_quality",

@@ -58,6 +58,7 @@ class ModelLog:
     ) -> None:
         self._transport = transport
         self._topic = topic
+        self._partitions = [TopicPartition(topic, p) for p in range(n_partitions)]
         self._turns = turns
         self._snapshots = snapshots
         self._owned: set[int] = set()
@@ -80,16 +81,15 @@ class ModelLog:
         """Return the input offset up to which a partition's records have been learned and published."""
         return self._covered[partition]
 
+    async def restore(self) -> None:
+        """Restore the newest snapshot and what came after it, once."""
+        async with self._transport.reader(self._partitions) as reader:
+            await self._fold_to_end(reader)
+
     async def run(self) -> None:
-        """Restore the newest snapshot and what came after it, then tail the log until cancelled."""
-        partitions = [TopicPartition(self._topic, p) for p in range(len(self._folded))]
-        async with self._transport.reader(partitions) as reader:
-            await self._restore(reader, partitions)
-            async for records in read_to_end(reader):
-                async with self._turns.turn() as models:
-                    self._fold(models, records)
-                await asyncio.sleep(0)  # heartbeats and probes live while a long log is folded
-            await self._note_positions(reader)
+        """Restore, then tail the log until cancelled."""
+        async with self._transport.reader(self._partitions) as reader:
+            await self._fold_to_end(reader)
             self._reader = reader
             self._ready.set()
             try:
@@ -181,9 +181,18 @@ class ModelLog:
             await self._transport.delete_before(trimmed)
             logger.info("model_log_trimmed", positions=older.positions)
 
-    async def _restore(self, reader: Reader, partitions: list[TopicPartition]) -> None:
-        starts = await reader.beginning_offsets(partitions)
-        snapshot = await self._snapshots.newest([starts[tp] for tp in partitions])
+    async def _fold_to_end(self, reader: Reader) -> None:
+        await self._begin(reader)
+        async for records in read_to_end(reader):
+            async with self._turns.turn() as models:
+                self._fold(models, records, restoring=True)
+            await asyncio.sleep(0)  # heartbeats and probes live while a long log is folded
+        await self._note_positions(reader)
+
+    async def _begin(self, reader: Reader) -> None:
+        """Take the newest snapshot over, and let the reader go on behind it."""
+        starts = await reader.beginning_offsets(self._partitions)
+        snapshot = await self._snapshots.newest([starts[tp] for tp in self._partitions])
         if snapshot is None:
             if any(starts.values()):
                 raise ModelLogError(
@@ -200,7 +209,7 @@ class ModelLog:
         self._folded = list(snapshot.manifest.positions)
         self._covered = list(snapshot.manifest.covered)
         self._saved = snapshot.n_bytes
-        for tp in partitions:
+        for tp in self._partitions:
             reader.seek(tp, self._folded[tp.partition])
         logger.info("snapshot_restored", id=snapshot.manifest.id, bytes=snapshot.n_bytes)
 
@@ -209,7 +218,7 @@ class ModelLog:
             chunks = await reader.getmany(timeout_ms=POLL_MS)
             for records in chunks.values():
                 async with self._turns.turn() as models:
-                    self._fold(models, records)
+                    self._fold(models, records, restoring=False)
             await self._note_positions(reader)
 
     async def _note_positions(self, reader: Reader) -> None:
@@ -218,7 +227,7 @@ class ModelLog:
                 self._read[p] = await reader.position(TopicPartition(self._topic, p))
         self._moved.set()
 
-    def _fold(self, models: ModelSet, records: list[LogRecord]) -> None:
+    def _fold(self, models: ModelSet, records: list[LogRecord], *, restoring: bool) -> None:
         for record in records:
             partition, headers = record.partition, dict(record.headers)
             if record.offset < self._folded[partition] or partition in self._owned:
@@ -228,7 +237,7 @@ class ModelLog:
             if delta is None or int(headers[_FIRST]) < self._covered[partition]:
                 continue
             try:
-                models.fold(delta)
+                models.fold(delta, restoring=restoring)
             except DeltaError as error:
                 raise ModelLogError(
                     f"{self._topic} partition {partition} offset {record.offset} cannot be folded: {error}; "

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 
 from schemas.outputs import DeadLetter
 from schemas.reasons import RejectCode
@@ -24,7 +24,9 @@ from stream.runtime.errors import OffsetGapError, WorkerError
 from stream.runtime.modellog import delta_records
 from stream.runtime.outbox import Outbox
 from stream.runtime.records import add_outputs, as_record
-from stream.runtime.restoring import restore
+from stream.runtime.restoring import paused_collection, restore
+from stream.runtime.saving import StateSaver
+from stream.runtime.statecache import Mark, open_cache
 from stream.runtime.statecodec import ROWS, encode_header, key_of
 from stream.runtime.turns import NOTHING
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from stream.core.engine import Engine
     from stream.runtime.shared import Shared
+    from stream.runtime.statecache import StateCache
     from stream.runtime.transport import GroupConsumer, LogRecord, Producer
     from stream.runtime.turns import Lesson
 
@@ -58,6 +61,8 @@ class _Batch:
 
     outbox: Outbox
     state: Outbox  # the same, apart, because at_least_once sends it after the outputs
+    header: bytes = b""  # the record of the partition's header
+    n_state: int = 0  # records of user state, the header's included
     counts: Counter[tuple[str, ...]] = field(default_factory=Counter)
     ingest_times: list[float] = field(default_factory=list)
 
@@ -88,6 +93,7 @@ class PartitionTask:
         self._exactly_once = kafka.guarantee == "exactly_once"
         self._commit_limit_s = kafka.transaction_timeout_ms / 1000
         self._producer: Producer | None = None
+        self._saver: StateSaver | None = None
         self._engine: Engine = build_engine(
             shared.settings,
             shared.models,
@@ -121,15 +127,23 @@ class PartitionTask:
                 await self._producer.start()
         except AssertionError as error:  # aiokafka's: a broker that has just come back may list no brokers
             raise KafkaError(f"no broker known: {error}") from error
+        # The offset before the state that it follows: without a fence a former owner may still move both.
+        committed = await self._consumer.committed(self.source)
         changelog = TopicPartition(self._shared.names.user_state, self._partition)
-        restored = await restore(self._shared.transport, changelog)
-        if restored is not None:
-            lateness_s = self._shared.settings.campaigns.lateness_s
-            # In a thread: a million rows take seconds, and other partitions have batches and heartbeats due.
-            await asyncio.to_thread(self._engine.state.load, restored.header, restored.rows, lateness_s)
+        cache = await open_cache(self._shared.settings, self._shared.transport, changelog)
+        with paused_collection():
+            restored = await restore(self._shared.transport, changelog, cache)
+            if restored is not None:
+                lateness_s = self._shared.settings.campaigns.lateness_s
+                # In a thread: a million rows take seconds, and other partitions have heartbeats due.
+                await asyncio.to_thread(self._engine.state.load, restored.header, restored.rows, lateness_s)
+        if cache is not None:
+            self._saver = self._new_saver(cache)
+            self._saver.mark = restored.mark if restored is not None else None
         await self._shared.model_log.catch_up()
         self._shared.model_log.acquire(self._partition)
-        self.position = await self._find_position(restored.next_offset if restored is not None else None)
+        state_offset = restored.next_offset if restored is not None else None
+        self.position = await self._find_position(committed, state_offset)
         self.committed_at = self._ticked_at = self._clock()
         elapsed = self.committed_at - started
         self._shared.metrics["state_restore_seconds"].observe(elapsed)
@@ -138,6 +152,7 @@ class PartitionTask:
             partition=self._partition,
             position=self.position,
             users=self.n_users,
+            cached=restored.n_cached if restored is not None else 0,
             seconds=round(elapsed, 3),
         )
 
@@ -185,12 +200,19 @@ class PartitionTask:
 
     async def close(self) -> None:
         """Stop the producer and let go of the model log. An open transaction is left to the next fence."""
+        if self._saver is not None:
+            await self._saver.stop()
         self._shared.model_log.release(self._partition)
         producer, self._producer = self._producer, None
         if producer is not None:
             with suppress(TimeoutError, KafkaError, OSError):
                 async with asyncio.timeout(CLOSE_S):
                     await producer.stop()
+
+    async def save_last(self) -> None:
+        """Write the cache of the state, where there is one, before a clean stop; no batch may be in hand."""
+        if self._saver is not None:
+            await self._saver.save_last()
 
     async def _run(
         self, records: Sequence[LogRecord], *, elapsed_s: float = 0.0, ready: Outputs | None = None
@@ -202,15 +224,19 @@ class PartitionTask:
             self._add_delta(batch, lesson.delta, records, next_offset)
             await self._add_state(batch, next_offset)
             commit = self._commit_exactly_once if self._exactly_once else self._commit_at_least_once
-            delta_end = await commit(batch, next_offset)
+            ends = await commit(batch, next_offset)
         except BaseException:
             shared.turns.abandon(lesson)
             shared.metrics["transactions"].labels("aborted").inc()
             raise
         await shared.turns.settle(lesson)
-        if delta_end is not None:
+        if lesson.delta:
+            delta_end = ends[shared.names.model_deltas]
             shared.model_log.kept(self._partition, delta_end, next_offset, len(lesson.delta))
         self._forget_batch(batch, next_offset, started, len(lesson.delta))
+        if self._saver is not None:
+            end = ends[shared.names.user_state]
+            self._saver.committed(Mark(batch.header, end - batch.n_state, end))
 
     async def _learn(
         self, records: Sequence[LogRecord], elapsed_s: float, ready: Outputs | None, next_offset: int
@@ -273,32 +299,34 @@ class PartitionTask:
         for user in sorted(state.forgotten):
             batch.state.add(topic, key_of(user), None)
         # The header comes last: in at_least_once it is what makes the rows before it count.
-        batch.state.add(topic, *encode_header(state.header, next_offset))
+        key, batch.header = encode_header(state.header, next_offset)
+        batch.n_state = len(state.dirty) + len(state.forgotten) + 1
+        batch.state.add(topic, key, batch.header)
 
-    async def _commit_exactly_once(self, batch: _Batch, next_offset: int) -> int | None:
-        """Commit; return where the delta log goes on, if the batch taught anything.
+    async def _commit_exactly_once(self, batch: _Batch, next_offset: int) -> dict[str, int]:
+        """Commit; return where the changelog and the delta log go on.
 
         1. begin, 2. send everything, 3. wait until the broker has every batch of it, 4. send the offsets,
         5. commit. Without step 3 a commit would succeed although the broker refused a record.
         """
         producer = self._producer
         assert producer is not None  # noqa: S101  open() came first
-        async with asyncio.timeout(self._commit_limit_s):
-            await producer.begin_transaction()  # 1.
-            outputs, state = await asyncio.gather(
-                batch.outbox.send(), batch.state.send(), return_exceptions=True
-            )  # 2. and 3.
-            if isinstance(outputs, BaseException) and not isinstance(state, ProducerFenced):
-                raise outputs
-            if isinstance(state, BaseException):
-                raise state  # having been fenced explains what the outputs met
-            offsets = {self.source: next_offset}
-            await producer.send_offsets_to_transaction(offsets, self._shared.settings.kafka.group)  # 4.
-            await producer.commit_transaction()  # 5.
-        return state.get(self._shared.names.model_deltas)
+        try:
+            async with asyncio.timeout(self._commit_limit_s):
+                await producer.begin_transaction()  # 1.
+                sends = (batch.outbox.send(), batch.state.send())
+                sent = await asyncio.gather(*sends, return_exceptions=True)  # 2. and 3.
+                _, state = _without_errors(sent)
+                offsets = {self.source: next_offset}
+                await producer.send_offsets_to_transaction(offsets, self._shared.settings.kafka.group)  # 4.
+                await producer.commit_transaction()  # 5.
+        except (IllegalOperation, AssertionError) as error:
+            # How aiokafka refuses the next step after its sender has ended, which it mostly does when fenced.
+            raise ProducerFenced(f"the producer has failed: {error!r}") from error
+        return state
 
-    async def _commit_at_least_once(self, batch: _Batch, next_offset: int) -> int | None:
-        """Commit without a transaction; return where the delta log goes on, if the batch taught anything.
+    async def _commit_at_least_once(self, batch: _Batch, next_offset: int) -> dict[str, int]:
+        """Commit without a transaction; return the same.
 
         1. outputs, 2. delta and state, whose header names the next offset, 3. the offset. A crash after 1
         repeats outputs with the same ids; after 2 nothing is repeated, for the header says where to go on.
@@ -307,7 +335,7 @@ class PartitionTask:
             await batch.outbox.send()  # 1.
             sent = await batch.state.send()  # 2.
             await self._consumer.commit({self.source: next_offset})  # 3.
-        return sent.get(self._shared.names.model_deltas)
+        return sent
 
     def _forget_batch(self, batch: _Batch, next_offset: int, started: float, delta_bytes: int) -> None:
         """Book what is committed now."""
@@ -321,13 +349,22 @@ class PartitionTask:
         metrics["event_to_effect_seconds"].observe_many(now - ingested for ingested in batch.ingest_times)
         metrics["model_delta_bytes"].inc(delta_bytes)
 
+    def _new_saver(self, cache: StateCache) -> StateSaver:
+        writes = self._shared.metrics["state_cache_writes"]
+        return StateSaver(
+            cache,
+            self._engine.state,
+            self.busy,
+            self._shared.settings.cache_interval_s,
+            lambda outcome: writes.labels(outcome).inc(),
+        )
+
     def _new_producer(self) -> Producer:
         group = self._shared.settings.kafka.group
         fence = f"{group}.{self.source.topic}.{self._partition}" if self._exactly_once else None
         return self._shared.transport.producer(f"{group}-{self._partition}", fence)
 
-    async def _find_position(self, state_offset: int | None) -> int:
-        committed = await self._consumer.committed(self.source)
+    async def _find_position(self, committed: int | None, state_offset: int | None) -> int:
         first = (await self._consumer.beginning_offsets([self.source]))[self.source]
         end = (await self._consumer.end_offsets([self.source]))[self.source]
         if state_offset is None and committed is None:
@@ -352,3 +389,11 @@ class PartitionTask:
         position = min(max(state_offset, first), end)
         logger.error("gap_accepted", partition=self._partition, expected=state_offset, position=position)
         return position
+
+
+def _without_errors(sent: Sequence[dict[str, int] | BaseException]) -> list[dict[str, int]]:
+    """Raise what went wrong; to have been fenced explains whatever else did."""
+    errors = [result for result in sent if isinstance(result, BaseException)]
+    if errors:
+        raise next((error for error in errors if isinstance(error, ProducerFenced)), errors[0])
+    return [result for result in sent if not isinstance(result, BaseException)]

@@ -34,6 +34,7 @@ STALLED_S: Final = 30.0  # lag without a commit: not ready
 DEAD_S: Final = 120.0  # the same: give up, and let the supervisor start afresh
 WATCH_S: Final = 0.25
 STOP_S: Final = 3.0
+SAVE_S: Final = 10.0  # to write the caches of user state; what is not done by then is left out
 
 
 class DataPlane(mode.Service):
@@ -72,7 +73,8 @@ class DataPlane(mode.Service):
         """Finish the batches in hand, then leave the group."""
         self._stopping.set()
         if self._loop_task is not None and self._assignment is not None:
-            await asyncio.wait({self._loop_task}, timeout=STOP_S)
+            limit_s = STOP_S + (SAVE_S if self._settings.cache_dir is not None else 0.0)
+            await asyncio.wait({self._loop_task}, timeout=limit_s)
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
@@ -134,6 +136,7 @@ class DataPlane(mode.Service):
         try:
             consumer.subscribe([shared.names.events], listener=Listener(assignment, self.fail))
             await self._watch(assignment)
+            await assignment.finish(STOP_S / 2)
         finally:
             await assignment.let_go(STOP_S / 2)
             with suppress(TimeoutError, KafkaError, OSError):

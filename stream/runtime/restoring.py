@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stream.runtime.consuming import read_to_end
+from stream.runtime.statecache import Mark
 from stream.runtime.statecodec import HEADER_KEY, check_row, decode_header, user_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from aiokafka import TopicPartition
 
     from stream.core.state import Header
-    from stream.runtime.transport import Transport
+    from stream.runtime.statecache import Cached, StateCache
+    from stream.runtime.transport import Reader, Transport
 
-__all__ = ["Restored", "restore"]
+__all__ = ["Restored", "paused_collection", "restore"]
 
 
 @dataclass(slots=True)
@@ -27,41 +31,95 @@ class Restored:
     header: Header
     rows: dict[str, bytes]  # checked, not decoded
     next_offset: int
+    mark: Mark
+    n_cached: int  # rows that the cache gave; the changelog may have had newer ones of the same users
 
 
-async def restore(transport: Transport, changelog: TopicPartition) -> Restored | None:
+@contextmanager
+def paused_collection() -> Iterator[None]:
+    """Pause the collector of cycles, which would look at a million new rows again and again.
+
+    Rows hold no cycles. Where pauses overlap the first one's end ends them all, which costs time only.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+async def restore(
+    transport: Transport, changelog: TopicPartition, cache: StateCache | None = None
+) -> Restored | None:
     """Read the changelog to its end; ``None`` when nothing was ever committed.
 
     Rows count with the header that follows them. Without transactions a crash may leave rows after the last
-    header; their batch will be repeated, so they are left out.
+    header; their batch will be repeated, so they are left out. So are rows and header of a former owner that
+    wrote after its successor had gone further: without transactions nobody fences it.
 
     Raises
     ------
     StateCodecError
         A record is damaged or of an unknown version.
     """
+    cached = await asyncio.to_thread(cache.read) if cache is not None else None
+    async with transport.reader([changelog]) as reader:
+        if cached is not None and cache is not None:
+            doubt = await _doubt(reader, changelog, cached)
+            if doubt is None:
+                reader.seek(changelog, cached.mark.offset)
+            else:
+                cache.refuse(doubt)
+                cached = None
+        return await _restore(reader, changelog, cached)
+
+
+async def _restore(reader: Reader, changelog: TopicPartition, cached: Cached | None) -> Restored | None:
+    old: dict[str, bytes] = cached.rows if cached is not None else {}
+    n_cached, header_value = len(old), cached.mark.header if cached is not None else None
+    next_offset = decode_header(header_value)[1] if header_value is not None else 0
     rows: dict[str, bytes] = {}
     waiting: dict[str, bytes | None] = {}
-    header_value: bytes | None = None
-    async with transport.reader([changelog]) as reader:
-        async for records in read_to_end(reader):
-            for record in records:
-                if record.key != HEADER_KEY:
-                    waiting[user_of(record.key or b"")] = record.value
-                    continue
-                header_value = record.value
+    async for records in read_to_end(reader):
+        for record in records:
+            if record.key != HEADER_KEY:
+                waiting[user_of(record.key or b"")] = record.value
+                continue
+            following = decode_header(record.value or b"")[1]
+            if following >= next_offset:
+                header_value, next_offset = record.value, following
                 for user, value in waiting.items():
+                    old.pop(user, None)
                     if value is None:
                         rows.pop(user, None)
                     else:
                         rows[user] = value
-                waiting.clear()
-            await asyncio.sleep(0)
+            waiting.clear()
+        await asyncio.sleep(0)
     if header_value is None:
         return None
     header, next_offset = decode_header(header_value)
     await asyncio.to_thread(_check, rows.values())
-    return Restored(header, rows, next_offset)
+    end = await reader.position(changelog)
+    old.update(rows)
+    return Restored(header, old, next_offset, Mark(header_value, end, end), n_cached)
+
+
+async def _doubt(reader: Reader, changelog: TopicPartition, cached: Cached) -> str | None:
+    """Say why a cache does not go with the changelog; ``None`` if it does."""
+    first = (await reader.beginning_offsets([changelog]))[changelog]
+    end = (await reader.end_offsets([changelog]))[changelog]
+    mark = cached.mark
+    if not first <= mark.offset <= mark.end <= end:
+        return f"it goes with offsets {mark.offset} to {mark.end}, the changelog has {first} to {end}"
+    # A topic that was deleted and created anew under its name holds nothing as old as the cache before it.
+    at = await reader.offsets_for_times({changelog: int(cached.written_at * 1000)})
+    later = at[changelog]
+    if later is not None and later.offset < mark.offset:
+        return f"the changelog has records that are younger than the cache at offset {later.offset}"
+    return None
 
 
 def _check(rows: Iterable[bytes]) -> None:

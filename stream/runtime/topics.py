@@ -244,7 +244,7 @@ async def plan(admin: AIOKafkaAdminClient, kafka: KafkaSettings) -> list[Change]
             changes.append(Change("replicas", name, detail))
         if spec.partitioned and count != wanted:
             detail = f"has {count} partitions, {wanted} wanted (NUDGE_KAFKA__PARTITIONS)"
-            why = "refused: users would move away from their state; use a new NUDGE_KAFKA__TOPIC_PREFIX"
+            why = "refused: users would move away from their state; see `nudge topics grow`"
             changes.append(Change("partitions", name, f"{detail}; {why}"))
         actual = await _config_of(admin, name)
         different = {key: value for key, value in config.items() if not _equal(actual.get(key), value)}

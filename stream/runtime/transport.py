@@ -98,6 +98,11 @@ class Reader(Protocol):
     async def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """First offsets that the log still holds."""
 
+    async def offsets_for_times(
+        self, times: Mapping[TopicPartition, int]
+    ) -> Mapping[TopicPartition, Sent | None]:
+        """First records at or after times, milliseconds since the epoch; ``None`` where there is none."""
+
     async def end_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """Where the committed part of the log ends now (the last stable offset)."""
 
@@ -118,7 +123,7 @@ class GroupConsumer(Reader, Protocol):
         """The last stable offset that a fetch saw; ``None`` before the first."""
 
     async def committed(self, partition: TopicPartition) -> int | None:
-        """The group's next offset; waits while a transaction on it is pending."""
+        """The group's next offset as last committed; what a transaction holds pending does not show."""
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Move the group's offsets."""
@@ -135,6 +140,9 @@ class Transport(Protocol):
         TopicMismatchError
             A topic is missing, or counts that must be equal differ.
         """
+
+    async def cluster_id(self) -> str:
+        """What tells this cluster from any other."""
 
     def producer(self, client_id: str, transactional_id: str | None = None) -> Producer:
         """A producer, not started."""

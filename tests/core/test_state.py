@@ -181,6 +181,7 @@ def test_of_a_user_who_refused_the_refusal_stays() -> None:
 
     assert (["email"], [], 0) == (kept.unsubscribed, kept.ring, kept.n_events)
     assert ["no", "now"] == list(stream.engine.state)
+    assert {"no", "now"} == set(stream.engine.state.users())
     assert 30 == len(recorder.written) - n_written
 
 

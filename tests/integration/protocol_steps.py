@@ -7,13 +7,14 @@ addresses, no ids, no times. `conversation` returns the whole transcript.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import IllegalOperation, KafkaError
 from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
 
 Step = Callable[["Client"], Awaitable[object]]
@@ -70,8 +71,8 @@ class Client:
         consumer = AIOKafkaConsumer(
             *(self.name(topic) for topic in topics), bootstrap_servers=self.bootstrap, **(settings | options)
         )
-        await consumer.start()
         try:
+            await consumer.start()
             yield consumer
         finally:
             await consumer.stop()
@@ -129,6 +130,12 @@ class Client:
     async def values(self, topic: str, isolation: str = "read_committed") -> str:
         """Values of partition 0, in order."""
         return " ".join((record.value or b"-").decode() for record in await self.read(topic, 0, isolation))
+
+
+def membership(consumer: AIOKafkaConsumer) -> tuple[int, str]:
+    """Generation and id of a member; aiokafka tells them to nobody."""
+    coordinator: Any = consumer._coordinator
+    return coordinator.generation, coordinator.member_id
 
 
 def failed(error: BaseException) -> str:
@@ -408,6 +415,246 @@ async def topics_grow_and_go(c: Client) -> object:
     return "grown", "gone"
 
 
+async def empty_partitions_have_two_equal_ends(c: Client) -> object:
+    """A partition that nobody wrote to begins and ends at 0, and a position in it is found."""
+    await c.create("empty", 2)
+    partition = c.partition("empty", 1)
+    async with c.consumer() as consumer:
+        consumer.assign([partition])
+        first = await consumer.beginning_offsets([partition])
+        last = await consumer.end_offsets([partition])
+        return first[partition], last[partition], await consumer.position(partition)
+
+
+async def transactions_span_partitions(c: Client) -> object:
+    """Both partitions of a transaction get records and a marker; before the end none is visible."""
+    await c.create("span", 2)
+    async with c.producer(transactional_id="t5") as producer:
+        await producer.begin_transaction()
+        for number in range(2):
+            await producer.send_and_wait(c.name("span"), b"%d" % number, partition=number)
+        before = [len(await c.read("span", number)) for number in range(2)]
+        await producer.commit_transaction()
+    await c.settle("t5")
+    async with c.consumer() as consumer:
+        ends = await consumer.end_offsets([c.partition("span", number) for number in range(2)])
+    return before, [len(await c.read("span", number)) for number in range(2)], list(ends.values())
+
+
+async def transactions_hold_back_their_own_partitions_only(c: Client) -> object:
+    """The other partition of the topic is read on while a transaction is open on one."""
+    async with c.producer(transactional_id="t5") as producer, c.producer() as other:
+        await producer.begin_transaction()
+        await producer.send_and_wait(c.name("span"), b"open", partition=0)
+        await other.send_and_wait(c.name("span"), b"free", partition=1)
+        seen = [[record.value for record in await c.read("span", number)] for number in range(2)]
+        await producer.abort_transaction()
+    await c.settle("t5")
+    return seen
+
+
+async def positions_pass_markers(c: Client) -> object:
+    """Whoever has read the records of a committed and an aborted transaction stands behind the markers."""
+    partition = c.partition("span", 0)
+    async with c.consumer(isolation_level="read_committed") as consumer:
+        consumer.assign([partition])
+        values = []
+        end = (await consumer.end_offsets([partition]))[partition]
+        while await consumer.position(partition) < end:
+            fetched = await consumer.getmany(partition, timeout_ms=100)
+            values += [record.value for record in fetched.get(partition, [])]
+        return values, await consumer.position(partition), end
+
+
+async def seeks_forget_what_was_fetched(c: Client) -> object:
+    """After a seek the next record is the one sought, not one fetched ahead."""
+    partition = c.partition("plain", 1)
+    async with c.consumer() as consumer:
+        consumer.assign([partition])
+        first = (await consumer.getmany(partition, timeout_ms=1000, max_records=2))[partition]
+        consumer.seek(partition, 7)
+        then = (await consumer.getmany(partition, timeout_ms=1000, max_records=2))[partition]
+        return [record.offset for record in first], [record.offset for record in then]
+
+
+async def refused_records_do_not_fail_a_commit(c: Client) -> object:
+    """A transaction commits although one of its records was refused: whoever sends has to look."""
+    async with c.producer(transactional_id="t6") as producer:
+        await producer.begin_transaction()
+        await producer.send_and_wait(c.name("tx"), b"g", partition=1)
+        large = await outcome(producer.send_and_wait(c.name("small"), b"x" * 2000, partition=0))
+        commit = await outcome(producer.commit_transaction())
+    await c.settle("t6")
+    return large, commit, [record.value for record in await c.read("tx", 1)]
+
+
+async def pending_offsets_do_not_show(c: Client) -> object:
+    """Offsets of an open transaction are neither seen nor waited for by the requests that aiokafka sends."""
+    source = c.partition("plain", 1)
+    async with c.producer(transactional_id="t7") as producer:
+        await producer.begin_transaction()
+        await producer.send_offsets_to_transaction({source: 6}, c.name("g-pending"))
+        pending = await c.committed("g-pending", source)
+        await producer.commit_transaction()
+    await c.settle("t7")
+    return pending, await c.committed("g-pending", source)
+
+
+async def fencing_forgets_pending_offsets(c: Client) -> object:
+    """The offsets of a transaction that a successor ended never count."""
+    source = c.partition("plain", 1)
+    async with c.producer(transactional_id="t8") as first:
+        await first.begin_transaction()
+        await first.send_offsets_to_transaction({source: 8}, c.name("g-fenced"))
+        async with c.producer(transactional_id="t8"):
+            seen = await c.committed("g-fenced", source)
+        return seen, await outcome(first.commit_transaction()), await c.committed("g-fenced", source)
+
+
+async def timed_out_ids_go_on_with_a_new_producer(c: Client) -> object:
+    """After a timeout the id's next producer works as if nothing had been."""
+    async with c.producer(transactional_id="t4") as producer, producer.transaction():
+        await producer.send_and_wait(c.name("forgotten"), b"y", partition=0)
+    await c.settle("t4")
+    return await c.values("forgotten"), await c.values("forgotten", "read_uncommitted")
+
+
+async def deleted_records_move_the_start(c: Client) -> object:
+    """DeleteRecords moves the first offset; a reader before it hears so; past the end it is refused."""
+    await c.create("trimmed")
+    partition = c.partition("trimmed")
+    async with c.producer() as producer:
+        for n in range(5):
+            await producer.send_and_wait(c.name("trimmed"), b"%d" % n, partition=0)
+    async with c.admin() as admin:
+        await admin.delete_records({partition: RecordsToDelete(before_offset=3)})
+        past = await outcome(admin.delete_records({partition: RecordsToDelete(before_offset=9)}))
+    async with c.consumer(auto_offset_reset="none") as consumer:
+        consumer.assign([partition])
+        first = (await consumer.beginning_offsets([partition]))[partition]
+        consumer.seek(partition, 1)
+        before = await outcome(consumer.getone())
+    return first, before, past, await c.values("trimmed")
+
+
+async def generations_count_rebalances(c: Client) -> object:
+    """A member alone, a second one, and the first alone again: three generations, revoked before assigned."""
+    calls: list[tuple[str, int]] = []
+
+    class Listener(ConsumerRebalanceListener):
+        def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+            calls.append(("revoked", len(revoked)))
+
+        def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+            calls.append(("assigned", len(assigned)))
+
+    group = {"group_id": c.name("g4"), "heartbeat_interval_ms": 200}
+    assignors = {"partition_assignment_strategy": (RangePartitionAssignor,)}
+    generations = []
+    async with c.consumer(**group, **assignors) as first:
+        first.subscribe([c.name("plain")], listener=Listener())
+        while len(first.assignment()) < 3:
+            await first.getmany(timeout_ms=50)
+        generations.append(membership(first)[0])
+        async with c.consumer("plain", **group, **assignors) as second:
+            while len(first.assignment()) + len(second.assignment()) != 3 or not second.assignment():
+                await asyncio.gather(first.getmany(timeout_ms=50), second.getmany(timeout_ms=50))
+            generations.append(membership(first)[0])
+        while len(first.assignment()) < 3:
+            await first.getmany(timeout_ms=50)
+        generations.append(membership(first)[0])
+    return generations, [name for name, _ in calls], calls[0], calls[1], calls[-1]
+
+
+async def stale_generations_cannot_commit(c: Client) -> object:
+    """A commit that names an older generation, or a member that is gone, is refused."""
+    source = c.partition("plain", 0)
+    # The member that was spoiled cannot say goodbye, so its session has to run out before the next one joins.
+    group: dict[str, Any] = {
+        "group_id": c.name("g5"),
+        "heartbeat_interval_ms": 200,
+        "session_timeout_ms": 1500,
+    }
+    refused = []
+    for field, wrong in (("generation", 0), ("member_id", "nobody")):
+        async with c.consumer("plain", **group) as consumer:
+            while source not in consumer.assignment():
+                await consumer.getmany(timeout_ms=50)
+            ok = await outcome(consumer.commit({source: 1}))
+            setattr(consumer._coordinator, field, wrong)
+            refused.append((ok, await outcome(consumer.commit({source: 0}))))
+    return refused, await c.committed("g5", source)
+
+
+async def static_members_come_back_to_their_place(c: Client) -> object:
+    """A static member that restarts within its session gets its partitions in the same generation."""
+    options: dict[str, Any] = {
+        "group_id": c.name("g6"),
+        "heartbeat_interval_ms": 200,
+        "session_timeout_ms": 6000,
+        "group_instance_id": "static",
+    }
+    generations, members = [], []
+    for _ in range(2):
+        async with c.consumer("plain", **options) as consumer:
+            while len(consumer.assignment()) < 3:
+                await consumer.getmany(timeout_ms=50)
+            generation, member_id = membership(consumer)
+            generations.append(generation)
+            members.append(member_id)
+    return generations, members[0] == members[1]
+
+
+async def silent_members_are_given_up(c: Client) -> object:
+    """A static member that stops says nothing; after its session the other one has all partitions."""
+    group: dict[str, Any] = {
+        "group_id": c.name("g7"),
+        "heartbeat_interval_ms": 200,
+        "session_timeout_ms": 1500,
+    }
+    async with c.consumer("plain", **group) as stays:
+        async with c.consumer("plain", group_instance_id="silent", **group) as leaves:
+            while not leaves.assignment() or len(stays.assignment()) + len(leaves.assignment()) != 3:
+                await asyncio.gather(stays.getmany(timeout_ms=50), leaves.getmany(timeout_ms=50))
+            shared = len(stays.assignment()) < 3
+        async with asyncio.timeout(10):
+            while len(stays.assignment()) < 3:
+                await stays.getmany(timeout_ms=50)
+    return shared, "given up"
+
+
+async def fetched_ends_are_told(c: Client) -> object:
+    """A fetch tells the last stable offset and the high watermark, even where it brings no records."""
+    partition = c.partition("tx", 0)
+    async with c.producer(transactional_id="t1") as producer:
+        await producer.begin_transaction()
+        await producer.send_and_wait(c.name("tx"), b"h", partition=0)
+        async with c.consumer(isolation_level="read_committed") as consumer:
+            consumer.assign([partition])
+            stable = (await consumer.end_offsets([partition]))[partition]
+            consumer.seek(partition, stable)
+            while consumer.last_stable_offset(partition) is None:
+                await consumer.getmany(partition, timeout_ms=100)
+            told = consumer.last_stable_offset(partition) == stable, consumer.highwater(partition) - stable
+        await producer.abort_transaction()
+    await c.settle("t1")
+    return told
+
+
+async def unsent_transactions_end_in_silence(c: Client) -> object:
+    """A transaction without records and offsets leaves no trace, and sends outside of one are refused."""
+    before = await c.end("tx")
+    async with c.producer(transactional_id="t1") as producer:
+        async with producer.transaction():
+            pass
+        try:
+            await producer.send(c.name("tx"), b"i", partition=0)
+            outside = "taken"
+        except IllegalOperation as error:
+            outside = failed(error)
+    return await c.end("tx") - before, outside
+
+
 STEPS: Sequence[Step] = (
     topics_are_created,
     topics_are_described,
@@ -431,6 +678,22 @@ STEPS: Sequence[Step] = (
     forgotten_transactions_end,
     commits_keep_metadata,
     groups_share_partitions,
+    empty_partitions_have_two_equal_ends,
+    transactions_span_partitions,
+    transactions_hold_back_their_own_partitions_only,
+    positions_pass_markers,
+    seeks_forget_what_was_fetched,
+    refused_records_do_not_fail_a_commit,
+    pending_offsets_do_not_show,
+    fencing_forgets_pending_offsets,
+    timed_out_ids_go_on_with_a_new_producer,
+    deleted_records_move_the_start,
+    generations_count_rebalances,
+    stale_generations_cannot_commit,
+    static_members_come_back_to_their_place,
+    silent_members_are_given_up,
+    fetched_ends_are_told,
+    unsent_transactions_end_in_silence,
     topics_grow_and_go,
 )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -71,25 +70,12 @@ def manifests(setup: Setup) -> list[Manifest]:
 
 def restored(setup: Setup, settings: Settings = SETTINGS) -> ModelSet:
     """The models that a worker would start with."""
-
-    async def restore() -> ModelSet:
-        models = build_models(settings).fold
-        transport = KafkaTransport(setup.kafka)
-        snapshots = SnapshotLog(transport, setup.names.model_snapshots)
-        log = ModelLog(transport, setup.names.model_deltas, ModelTurns(models), snapshots, 1)
-        running = asyncio.create_task(log.run())
-        ready = asyncio.create_task(log.restored())
-        done, _ = await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (running, ready):
-            if task not in done:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
-        if running in done:
-            running.result()
-        return models
-
-    return asyncio.run(restore())
+    models = build_models(settings).fold
+    transport = KafkaTransport(setup.kafka)
+    snapshots = SnapshotLog(transport, setup.names.model_snapshots)
+    log = ModelLog(transport, setup.names.model_deltas, ModelTurns(models), snapshots, 1)
+    asyncio.run(log.restore())
+    return models
 
 
 def learned(setup: Setup) -> ModelSet:

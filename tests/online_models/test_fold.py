@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable
-from itertools import pairwise, permutations
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -152,7 +152,7 @@ def test_folding_the_own_delta(seed: int, max_rows: int, half_life_s: float, fac
     shop.learn(stream[cut:])
     delta = shop.models.delta()
     shop.models.rollback()
-    shop.models.fold(delta)
+    shop.models.fold(delta, restoring=True)
 
     assert in_one_batch(stream, max_rows, half_life_s, factors=factors).state() == shop.state()
 
@@ -177,7 +177,7 @@ def test_another_worker_rebuilds_from_deltas(
     other.models.restore(snapshot)
     other.memories = shop.memories
     for delta in deltas:
-        other.models.fold(delta)
+        other.models.fold(delta, restoring=True)
 
     assert shop.state() == other.state()
 
@@ -204,24 +204,50 @@ def test_digest_sees_every_model() -> None:
     assert 39 == len(digests)
 
 
-def test_rankers_add_up_in_any_order() -> None:
-    """Batches learned apart from the same state fold to the same weights in any order."""
-    deltas, before = [], Shop().blend.weights.tobytes()
-    for seed in (5, 6, 7):
-        shop = Shop()
-        shop.models.begin()
-        shop.learn(stream_of(seed))
-        deltas.append(shop.models.delta())
+def test_live_worker_keeps_its_own_ranker() -> None:
+    """Other workers' ranker weights are taken while restoring only; their counts always."""
+    teacher, worker = Shop(), Shop()
+    teacher.models.begin()
+    teacher.learn(stream_of(5))
+    delta = teacher.models.delta()
+    before = worker.blend.weights.copy()
+    worker.models.fold(delta)
+
+    assert before.tobytes() == worker.blend.weights.tobytes()
+    assert teacher.blend.popularity.top(9e5, 3, 5) == worker.blend.popularity.top(9e5, 3, 5)
+    assert teacher.blend.weights.tobytes() != before.tobytes()
+
+
+def test_own_batches_set_aside_move_the_ranker_in_any_order() -> None:
+    """Batches learned one from the other's base fold back to the same weights, whichever commits first."""
     weights = set()
-    for order in permutations(deltas):
-        shop = Shop()
-        for delta in order:
-            shop.models.fold(delta)
+    for order in ((0, 1, 2), (2, 0, 1), (1, 2, 0)):
+        shop, waiting = Shop(), []
+        for seed in (5, 6, 7):
+            shop.models.begin()
+            shop.learn(stream_of(seed))
+            waiting.append((shop.models.delta(), shop.models.set_aside()))
+        assert shop.state() == Shop().state()
+        for place in order:
+            delta, aside = waiting[place]
+            shop.models.fold(delta, aside=aside)
         weights.add(shop.blend.weights.tobytes() + shop.blend.squares.tobytes())
 
     assert 1 == len(weights)
-    assert Shop().blend.weights.tobytes() == before
-    assert before not in weights.pop()
+    assert Shop().blend.weights.tobytes() not in weights.pop()
+
+
+def test_one_batch_set_aside_comes_back_to_the_bit() -> None:
+    """Whoever needs the models while a batch waits for its commit leaves no trace in them."""
+    kept, folded = Shop(), Shop()
+    for shop in (kept, folded):
+        shop.models.begin()
+        shop.learn(stream_of(4))
+    kept.models.keep()
+    delta = folded.models.delta()
+    folded.models.fold(delta, aside=folded.models.set_aside())
+
+    assert kept.models.digest() == folded.models.digest()
 
 
 def test_empty_batch_has_no_delta() -> None:

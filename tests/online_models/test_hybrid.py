@@ -136,6 +136,45 @@ def test_only_allowed_items_are_shown(n: int) -> None:
     assert [] == slate.top(n, lambda _: False)
 
 
+def test_rows_say_the_same_as_top() -> None:
+    """As text: scores to six digits, sources, and reasons that name the history item they follow."""
+    blend, _ = shop(factors=True)
+    for history in (["butter", "bread"], ["zzz", "other-3", "bread"], []):
+        slate = blend.propose(history, 31 * HOUR, 600.0, {"bread"})
+        spelled = [
+            (
+                ranked.item_id,
+                round(ranked.score, 6),
+                ranked.source.value,
+                [f"{r.code.value}:{r.item_id}" if r.item_id else r.code.value for r in ranked.reasons],
+            )
+            for ranked in slate.top(20)
+        ]
+
+        assert spelled == slate.rows(20)
+        assert spelled == slate.rows(20)  # texts are shared, and nobody wrote into them
+        assert len(spelled) == 20
+
+
+def test_reasons_name_the_loudest_history_item() -> None:
+    """Butter follows bread in every history, so bread explains it, also from further back."""
+    blend, _ = shop()
+    [butter] = [
+        r for r in blend.propose(["zzz", "bread"], 31 * HOUR, 60.0, ()).top(60) if r.item_id == "butter"
+    ]
+
+    assert "bread" in {reason.item_id for reason in butter.reasons if reason.code == "follows_history"}
+
+
+def test_new_only_excludes_the_history() -> None:
+    """As naming its items does; an item the vocabulary does not know excludes nothing."""
+    blend, _ = shop(factors=True)
+    history = ["butter", "zzz", "bread"]
+    named = blend.propose(history, 31 * HOUR, 600.0, history)
+
+    assert bits(named) == bits(blend.propose(history, 31 * HOUR, 600.0, (), new_only=True))
+
+
 def test_ties_go_to_the_more_popular_then_to_the_hash() -> None:
     """With all weights 0 every score is 0: popularity orders, then the ids' hashes, never arrival."""
     blend, _ = shop()

@@ -1,0 +1,55 @@
+"""Rows of a history are those of the vocabulary, however it was asked before."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from online_models.history import HistoryRows
+from online_models.vocabulary import Vocabulary
+
+ITEMS = st.sampled_from("abcdefg")
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("touch"), ITEMS),
+        st.tuples(st.just("push"), ITEMS),
+        st.tuples(st.just("read"), st.lists(ITEMS, max_size=7).map("".join)),
+        st.tuples(st.just("roll back"), st.just("")),
+    ),
+    max_size=40,
+)
+
+
+@given(STEPS)
+def test_rows_are_looked_up_or_just_as_if(steps: list[tuple[str, str]]) -> None:
+    """Admissions, evictions, rollbacks and one item in front: the rows are those of a look-up."""
+    vocabulary = Vocabulary(max_rows=3)
+    vocabulary.begin()
+    rows, history = HistoryRows(vocabulary, 5), list("ab")
+    for at, (what, items) in enumerate(steps):
+        if what == "touch":
+            vocabulary.touch(items, float(at))
+        elif what == "push":
+            history = [items, *history]
+        elif what == "read":
+            history = list(items)
+        else:
+            vocabulary.rollback()
+            vocabulary.begin()
+        n = rows.read(history)
+
+        assert min(5, len(history)) == n
+        assert vocabulary.rows(history[:5]) == rows.rows[:n].tolist()
+
+
+def test_a_list_that_its_owner_changed_is_read_anew() -> None:
+    """What was read is kept by value: the same list object may hold other items now."""
+    vocabulary = Vocabulary(3)
+    vocabulary.begin()
+    vocabulary.touch("a", 0.0)
+    vocabulary.touch("b", 1.0)
+    rows, history = HistoryRows(vocabulary, 5), ["a"]
+    rows.read(history)
+    history[0] = "b"
+
+    assert [1] == rows.rows[: rows.read(history)].tolist()

@@ -1,0 +1,76 @@
+"""What the simulation has found in the data plane, each as small as it can be shown."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.protocol.transaction import AddPartitionsToTxnRequest
+
+from stream.core.state import Header, ModelMemory, Profile
+from stream.runtime.kafka import KafkaTransport
+from stream.runtime.restoring import Restored, restore
+from stream.runtime.statecodec import decode_row, encode_header, encode_row
+from tests.runtime.shop_stream import campaigns, shop_stream
+from tests.simulation.cluster import Cluster, settings_of
+from tests.simulation.loop import Machine
+from tests.simulation.network import Trap
+from tests.simulation.stage import on_stage
+
+
+def test_a_reader_does_not_jump_over_what_was_trimmed() -> None:
+    """A worker that was away while the delta log was trimmed must hear of it, or its models miss deltas."""
+
+    async def trim(cluster: Cluster) -> None:
+        log = TopicPartition(cluster.names.model_deltas, 0)
+        transport = KafkaTransport(cluster.settings.kafka)
+        for n in range(3):
+            cluster.broker.write(log, [(b"k", b"%d" % n, ())])
+        async with transport.reader([log]) as reader:
+            await transport.delete_before({log: 2})
+            reader.seek(log, 0)  # what was fetched ahead does not help
+            with pytest.raises(OffsetOutOfRangeError):
+                await reader.getmany(timeout_ms=1000)
+
+    on_stage(trim)
+
+
+def test_a_former_owners_late_state_does_not_count() -> None:
+    """Without transactions nobody fences a worker that was frozen: what it still writes is passed by."""
+
+    async def write_late(cluster: Cluster) -> Restored | None:
+        changelog = TopicPartition(cluster.names.user_state, 0)
+        for events, following in ((1, 10), (2, 20), (1, 15)):
+            row = encode_row(Profile(n_events=events), ModelMemory())
+            rows = [(b"u", row, ()), (*encode_header(Header(), following), ())]
+            cluster.broker.write(changelog, rows)
+        return await restore(KafkaTransport(cluster.settings.kafka), changelog)
+
+    restored = on_stage(write_late, settings_of(2, exactly_once=False))
+
+    assert restored is not None
+    assert 20 == restored.next_offset
+    assert [2] == [decode_row(value)[0].n_events for value in restored.rows.values()]
+
+
+def test_a_fenced_producer_costs_the_partition_and_not_the_worker() -> None:
+    """What is sent after the sender has ended is refused with an error that is no KafkaError."""
+
+    async def fence_while_sending(cluster: Cluster) -> list[BaseException]:
+        cluster.produce_campaigns(campaigns())
+        cluster.produce_events(list(shop_stream(60, 1))[:60])
+
+        def fence(_machine: Machine) -> None:
+            for number in range(2):
+                cluster.broker.transactions.init(f"sim.{cluster.names.events}.{number}", 4000)
+
+        cluster.network.latency_s = 0.015
+        cluster.network.traps.append(Trap(AddPartitionsToTxnRequest.API_KEY, fence))
+        cluster.start(cluster.add("w0"))
+        await asyncio.sleep(10.0)
+        assert cluster.broker.transactions.ended["committed"] > 0
+        return cluster.crashed
+
+    assert [] == on_stage(fence_while_sending)
