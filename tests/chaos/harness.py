@@ -60,6 +60,8 @@ class Fleet:
         The events; of the seeded shop unless given.
     run : str, optional
         Python that a worker's process runs, where it is not the production worker.
+    through : str, optional
+        The workers' way to the broker, where it is not the test's own.
     """
 
     def __init__(
@@ -71,10 +73,13 @@ class Fleet:
         rate: float = RATE,
         lines: Iterable[bytes] | None = None,
         run: str | None = None,
+        through: str | None = None,
         **settings: str,
     ) -> None:
         self.setup = setup
         self._environment: dict[str, str] = setup.environment | SMALL | settings
+        if through is not None:
+            self._environment["KAFKA__BOOTSTRAP"] = through
         self._folder = folder
         self._run = {} if run is None else {"run": run}
         self.total = 0
@@ -110,6 +115,11 @@ class Fleet:
             if not worker.runs():
                 worker.start()
         return self
+
+    def wait_at_work(self) -> None:
+        """Wait until each worker that runs owns a partition; before that it ends if the broker goes."""
+        members = [worker for worker in self.workers if worker.runs()]
+        self.wait_until("all at work", lambda: all(worker.partitions() for worker in members))
 
     def committed(self) -> int:
         """Input records whose effects are committed; while the broker does not say, the last we know."""

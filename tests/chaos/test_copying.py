@@ -1,7 +1,7 @@
 """Kafka's own transaction test, with the worker as the copier: each bad record is copied to the dead letters.
 
-After ``tests/kafkatest/tests/core/transactions_test.py`` of Apache Kafka: copiers are bounced, hard and cleanly,
-at 20 % of progress each time, while a reader at ``read_committed`` sees each copy once and in order.
+After ``tests/kafkatest/tests/core/transactions_test.py`` of Apache Kafka: copiers are bounced, hard and
+cleanly, at 20 % of progress each time, while a reader at ``read_committed`` sees each copy once and in order.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BOUNCES = 3
 
 
 class ConcurrentReader:
-    """Reads the committed dead letters while they are written; ``seen`` has their source offsets, as they come."""
+    """Reads the committed dead letters while they are written; ``seen`` has their source offsets in order."""
 
     def __init__(self, setup: Setup) -> None:
         self.seen: dict[int, list[int]] = {p: [] for p in range(setup.kafka.partitions)}

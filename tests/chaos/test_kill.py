@@ -48,8 +48,8 @@ def _kill_repeatedly(fleet: Fleet, *, kills: int, aborted_at_least: int, limit: 
 def test_killed_workers_leave_what_one_that_never_died_leaves(line: Line, tmp_path: Path, name: str) -> None:
     """Triggers, suppressions, dead letters and user state equal the fault-free run's; each id comes once."""
     line.proxy.delay(0.002, 0.001)  # as in a data centre: most of a batch's time its transaction is open
-    setup = topics_for(line.bootstrap, name)
-    with Fleet(setup, tmp_path, 2) as fleet:
+    setup = topics_for(line.broker.bootstrap, name)
+    with Fleet(setup, tmp_path, 2, through=line.bootstrap) as fleet:
         kills = _kill_repeatedly(
             fleet, kills=size(10, 200), aborted_at_least=MIN_ABORTED, limit=size(25, 400)
         )

@@ -17,6 +17,7 @@ from tests.conftest import missing
 from tests.runtime.oracle import assert_as_without_faults
 
 HEAL_S = 15.0  # within which there must be progress again
+NOTICE_S = 30.0  # a dead connection that nobody resets is found by request timeouts, one after the other
 FREEZE_S = 10.0
 CUT_S = 30.0
 BETWEEN = 300  # events of progress between two faults
@@ -42,7 +43,8 @@ def test_a_frozen_broker_is_waited_for(kafka_broker: KafkaBroker, tmp_path: Path
     """The broker stops for 10 s with connections open, longer than sessions and transactions last."""
     setup = topics_for(kafka_broker.bootstrap, name)
     with Fleet(setup, tmp_path, 2) as fleet:
-        fleet.start().advance(BETWEEN)
+        fleet.start().wait_at_work()
+        fleet.advance(BETWEEN)
         kafka_broker.pause()
         try:
             time.sleep(FREEZE_S)
@@ -58,10 +60,10 @@ def test_a_frozen_broker_is_waited_for(kafka_broker: KafkaBroker, tmp_path: Path
 
 def test_a_bad_line_costs_time_and_nothing_else(line: Line, tmp_path: Path, name: str) -> None:
     """Connections reset, half open, 200 ms ± 100 late, and dead for 30 s: one after the other, then exact."""
-    setup = topics_for(line.bootstrap, name)
+    setup = topics_for(line.broker.bootstrap, name)
     figures: dict[str, list[float]] = {"reset": [], "half_open": [], "late": [], "dead": []}
-    with Fleet(setup, tmp_path, 2) as fleet:
-        fleet.start()
+    with Fleet(setup, tmp_path, 2, through=line.bootstrap) as fleet:
+        fleet.start().wait_at_work()
         for _ in range(size(1, 10)):
             fleet.advance(BETWEEN)
             line.proxy.reset()
@@ -69,7 +71,7 @@ def test_a_bad_line_costs_time_and_nothing_else(line: Line, tmp_path: Path, name
 
             fleet.advance(BETWEEN)
             line.proxy.half_open()
-            figures["half_open"].append(fleet.advance(BETWEEN, HEAL_S))
+            figures["half_open"].append(fleet.advance(BETWEEN, NOTICE_S))
 
             line.proxy.delay(0.2, 0.1)
             figures["late"].append(fleet.advance(1, HEAL_S))  # progress also during this fault
@@ -106,7 +108,7 @@ def test_brokers_of_three_go_one_after_the_other(cluster: KafkaCluster, tmp_path
     setup = topics_for(cluster.bootstrap, name, replication=3, session_timeout_ms=6000)
     during, after = [], []
     with Fleet(setup, tmp_path, 2) as fleet:
-        fleet.start()
+        fleet.start().wait_at_work()
         for n in range(size(3, 30)):
             fleet.advance(BETWEEN)
             node = cluster.nodes[n % 3]

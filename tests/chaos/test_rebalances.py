@@ -94,7 +94,7 @@ def test_a_worker_that_slept_too_long_changes_nothing(
     with Fleet(setup, tmp_path, 2) as fleet:
         fleet.start()
         for _ in range(rounds):
-            fleet.wait_until("both at work", lambda: all(worker.partitions() for worker in fleet.workers))
+            fleet.wait_at_work()
             partition = open_transaction(setup)
             sleeper = next(worker for worker in fleet.workers if partition in worker.partitions())
             other = next(worker for worker in fleet.workers if worker is not sleeper)
@@ -113,8 +113,7 @@ def test_a_killed_workers_partitions_move(kafka_broker: KafkaBroker, tmp_path: P
     """Of two workers one is killed: the other owns all partitions within the session and 3 s, exactly."""
     setup = topics_for(kafka_broker.bootstrap, name)
     with Fleet(setup, tmp_path, 2) as fleet:
-        fleet.start()
-        fleet.wait_until("both at work", lambda: all(worker.partitions() for worker in fleet.workers))
+        fleet.start().wait_at_work()
         fleet.wait_committed(400)
         killed, other = fleet.workers
         killed.kill()

@@ -19,10 +19,10 @@ def test_sigterm_under_load_reprocesses_nothing(
     """Each life ends with 0 within 5 s; the effects are exact, which without transactions means no repeat."""
     lives, seconds = size(5 if guarantee == "exactly_once" else 2, 20), []
     setup = topics_for(kafka_broker.bootstrap, name, guarantee=guarantee)
-    with Fleet(setup, tmp_path, rate=400.0) as fleet:
+    with Fleet(setup, tmp_path) as fleet:
         [worker] = fleet.workers
         for _ in range(lives):
-            fleet.start().advance(200)
+            fleet.start().advance(100)
             code, taken = worker.terminate()
             assert (0, True) == (code, taken <= 5.0), f"{code} after {taken:.1f} s: {worker.tail()}"
             seconds.append(round(taken, 2))

@@ -31,11 +31,7 @@ async def _retention_overran(admin: AIOKafkaAdminClient, setup: Setup) -> None:
 
 async def _tail_lost(admin: AIOKafkaAdminClient, setup: Setup) -> None:
     """The topic is deleted and created again: what was acknowledged is gone, the log begins anew."""
-    await admin.delete_topics([setup.names.events])
-    async with asyncio.timeout(30.0):
-        while setup.names.events in await topics.partition_counts(admin):
-            await asyncio.sleep(0.05)
-    await topics.apply(admin, setup.kafka)
+    await _recreate(admin, setup, setup.names.events)
 
 
 async def _partitions_added(admin: AIOKafkaAdminClient, setup: Setup) -> None:
@@ -45,12 +41,20 @@ async def _partitions_added(admin: AIOKafkaAdminClient, setup: Setup) -> None:
 
 async def _changelog_lost(admin: AIOKafkaAdminClient, setup: Setup) -> None:
     """The user state is gone, and the group says that it had been committed."""
-    await _trim(admin, setup, setup.names.user_state)
+    await _recreate(admin, setup, setup.names.user_state)
 
 
 async def _model_log_trimmed(admin: AIOKafkaAdminClient, setup: Setup) -> None:
     """Deltas are gone that no snapshot holds."""
     await _trim(admin, setup, setup.names.model_deltas)
+
+
+async def _recreate(admin: AIOKafkaAdminClient, setup: Setup, topic: str) -> None:
+    await admin.delete_topics([topic])
+    async with asyncio.timeout(30.0):
+        while topic in await topics.partition_counts(admin):
+            await asyncio.sleep(0.05)
+    await topics.apply(admin, setup.kafka)
 
 
 async def _trim(admin: AIOKafkaAdminClient, setup: Setup, topic: str) -> None:

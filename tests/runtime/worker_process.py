@@ -19,7 +19,7 @@ from typing import Self
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 150.0  # 3 s with a warm numba cache; a cold one compiles for half a minute on a free machine
 _OWNED = re.compile(r'^nudge_state_users\{partition="(\d+)"\}', re.MULTILINE)
-_RUN = (
+RUN = (
     "import sys; from stream.settings import Settings; from stream.worker import run_worker; "
     "sys.exit(run_worker(Settings()))"
 )
@@ -39,7 +39,7 @@ class WorkerProcess:
     Its log goes to ``log``; it is killed when the context ends, whatever happened.
     """
 
-    def __init__(self, settings: Mapping[str, str], log: Path, run: str = _RUN) -> None:
+    def __init__(self, settings: Mapping[str, str], log: Path, run: str = RUN) -> None:
         self.port = free_port()
         self.log = log
         self._run = run
