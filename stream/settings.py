@@ -113,7 +113,7 @@ class KafkaSettings(_Section):
         "exactly_once", description="Delivery guarantee."
     )
     batch_records: int = Field(1000, ge=1, le=10_000, description="Most records of one transaction.")
-    batch_ms: int = Field(50, ge=1, le=10_000, description="Longest wait for a batch to fill, ms.")
+    batch_ms: int = Field(50, ge=1, le=10_000, description="Longest wait of a fetch for a first record, ms.")
     snapshot_bytes: int = Field(
         64 << 20, ge=1024, description="Write a model snapshot after so many bytes of deltas, B."
     )

@@ -27,6 +27,8 @@ __all__ = ["run_worker"]
 INTERNAL: Final = 70
 BAD_CONFIGURATION: Final = 78
 STOP_S: Final = 5.0
+# Events make many objects and next to no cycles; by default the collector runs every 700 of them.
+GC_THRESHOLDS: Final = (50_000, 20, 100)
 
 logger = get_logger(__name__)
 
@@ -57,6 +59,7 @@ def run_worker(
     # of a second.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     with asyncio.Runner() as runner:
         return runner.run(_run(settings, reference, transport))
 

@@ -268,10 +268,12 @@ class PartitionState:
         never earlier. A row that still waits for a timer or a reward waits here, too.
         """
         horizon = self.header.watermark - self._ttl_s
+        if self._last_seen(next(iter(self._rows))) >= horizon:
+            return  # as good as always
         for user in list(islice(self._rows, min(MAX_EXPIRED, len(self._rows) - 1))):  # not who is active now
-            glance = self._glance(user)
-            if glance.last_seen >= horizon:
+            if self._last_seen(user) >= horizon:
                 break
+            glance = self._glance(user)
             if glance.timers_due == glance.looks_due == NEVER:
                 self._let_go(user)
 
@@ -398,6 +400,10 @@ class PartitionState:
             self.schedule(profile.impressions_due_at, user, "impressions", "")
         if memory.due_at:
             self.schedule(memory.due_at, user, "decisions", "")
+
+    def _last_seen(self, user: str) -> float:
+        row = self._hot.get(user)
+        return row[0].last_seen if row is not None else self._glance(user).last_seen
 
     def _glance(self, user: str) -> Glance:
         row = self._hot.get(user)

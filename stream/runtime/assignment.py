@@ -46,6 +46,7 @@ MAX_PAUSE_S: Final = 3.0
 GIVE_UP_S: Final = 120.0  # a partition that cannot be opened for so long ends the worker
 TICK_S: Final = 1.0
 RETRY_S: Final = 0.05
+FETCH_MS: Final = 200  # a partition that was opened meanwhile waits so long for its first fetch
 
 logger = structlog.get_logger(__name__)
 
@@ -77,6 +78,7 @@ class Assignment:
         self._spawn = spawn
         self._clock = asyncio.get_running_loop().time
         self._epoch = 0
+        self._opened = asyncio.Event()
         self._pumps: dict[int, asyncio.Task[None]] = {}
         self._suspects = Suspects()
         self._rebuilds: defaultdict[int, deque[float]] = defaultdict(deque)  # times, by partition
@@ -135,34 +137,40 @@ class Assignment:
         oldest = self._clock() - limit_s
         return [p for p, task in self.tasks.items() if task.committed_at < oldest and self.lag(task)]
 
-    async def _pump(self, task: PartitionTask) -> None:
-        """Feed a partition until it is dropped or has failed."""
-        kafka, epoch = self._shared.settings.kafka, self._epoch
-        partition = task.source.partition
-        while self._owns(task):
-            first = task.position
-            size = self._suspects.batch_size(partition, first, kafka.batch_records)
+    async def fetch(self) -> None:
+        """Hand what is fetched to the partitions' inboxes until cancelled."""
+        while True:
+            epoch, sources = self._epoch, [task.source for task in self.tasks.values()]
+            if not sources:
+                self._opened.clear()
+                await self._opened.wait()
+                continue
             try:
-                fetched = await self._consumer.getmany(
-                    task.source, timeout_ms=round(TICK_S * 1000), max_records=size
-                )
+                fetched = await self._consumer.getmany(*sources, timeout_ms=FETCH_MS)
             except OffsetOutOfRangeError as error:
-                if kafka.accept_gap:
-                    await self._rebuild(task, [], error)  # which looks for a position anew
-                    continue
-                raise OffsetGapError(
-                    f"{task.source.topic} partition {partition}: the log no longer holds the next record "
-                    f"({error}); retention overran the worker, or the broker lost its tail; nothing is "
-                    "skipped silently (NUDGE_KAFKA__ACCEPT_GAP=true goes on at the first record there is)"
-                ) from error
+                await self._lose(error)
+                continue
             except (NoOffsetForPartitionError, IllegalStateError):
                 await asyncio.sleep(RETRY_S)  # the assignment changed while we asked
                 continue
-            records = fetched.get(task.source, [])
+            for source, records in fetched.items():
+                task = self.tasks.get(source.partition)
+                if task is not None and self._is_next(task, records, epoch):
+                    task.inbox.put(records)
+                    if task.inbox.full:
+                        self._consumer.pause(source)
+
+    async def _pump(self, task: PartitionTask) -> None:
+        """Feed a partition until it is dropped or has failed."""
+        inbox, usual = task.inbox, self._shared.settings.kafka.batch_records
+        while self._owns(task):
+            await inbox.wait(TICK_S)
+            was_full = inbox.full
+            records = inbox.take(self._suspects.batch_size(task.source.partition, inbox.first(), usual))
+            if was_full and not inbox.full:
+                self._consumer.resume(task.source)
             try:
                 async with task.busy:
-                    if not self._is_next(task, records, epoch):
-                        continue
                     await self._feed(task, records)
             except (EngineFailedError, KafkaError, TimeoutError, OSError) as error:
                 if self._owns(task):  # else revoked: the new owner goes on from the last commit
@@ -173,12 +181,25 @@ class Assignment:
 
     def _is_next(self, task: PartitionTask, records: list[LogRecord], epoch: int) -> bool:
         """Whether records are the task's next ones: not fetched before a rebalance, or before a seek."""
-        if epoch != self._epoch or not self._owns(task):
-            return False
-        if records and records[0].offset < task.position:
-            self._consumer.seek(task.source, task.position)
-            return False
-        return True
+        if epoch == self._epoch and records[0].offset >= task.inbox.next_offset:
+            return True
+        with suppress(IllegalStateError):  # it is not ours any more
+            self._consumer.seek(task.source, task.inbox.next_offset)
+        return False
+
+    async def _lose(self, error: OffsetOutOfRangeError) -> None:
+        """Stop where records that were never read are gone, or go on with what there is if we may."""
+        for source in error.args[0]:
+            task = self.tasks.get(source.partition)
+            if task is None:
+                continue
+            if not self._shared.settings.kafka.accept_gap:
+                raise OffsetGapError(
+                    f"{source.topic} partition {source.partition}: the log no longer holds the next record "
+                    f"({error}); retention overran the worker, or the broker lost its tail; nothing is "
+                    "skipped silently (NUDGE_KAFKA__ACCEPT_GAP=true goes on at the first record there is)"
+                ) from error
+            await self._rebuild(task, [], error)  # which looks for a position anew
 
     async def _feed(self, task: PartitionTask, records: list[LogRecord]) -> None:
         """Process one batch, or let time pass where there is none."""
@@ -253,6 +274,7 @@ class Assignment:
             return
         del self.opening[partition]
         self.tasks[partition] = task
+        self._opened.set()
         self._consumer.seek(task.source, task.position)
         self._consumer.resume(task.source)
         self._pumps[partition] = self._spawn(self._pump(task), f"partition {partition}")

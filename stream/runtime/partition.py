@@ -21,6 +21,7 @@ from schemas.reasons import RejectCode
 from stream.assembly import build_engine
 from stream.core.records import Outputs
 from stream.runtime.errors import OffsetGapError, WorkerError
+from stream.runtime.inbox import Inbox
 from stream.runtime.modellog import delta_records
 from stream.runtime.outbox import Outbox
 from stream.runtime.records import add_outputs, as_record
@@ -43,6 +44,7 @@ __all__ = ["EngineFailedError", "PartitionTask"]
 
 SLICE_RECORDS: Final = 25  # some milliseconds of work; between slices heartbeats and probes get their turn
 SLICE_ROWS: Final = 500
+INBOX_BATCHES: Final = 2
 IDLE_COMMIT_S: Final = 30.0  # how much idle time a crash may forget
 START_S: Final = 60.0
 CLOSE_S: Final = 2.0
@@ -73,7 +75,9 @@ class PartitionTask:
     Attributes
     ----------
     position : int
-        Offset of the next record.
+        Offset of the next record to process.
+    inbox : Inbox
+        Records that were fetched from there on.
     busy : asyncio.Lock
         Held while a batch is in hand; who takes it away waits for that.
     committed_at : float
@@ -84,6 +88,7 @@ class PartitionTask:
         kafka = shared.settings.kafka
         self.source = TopicPartition(shared.names.events, partition)
         self.position = 0
+        self.inbox = Inbox(0, INBOX_BATCHES * kafka.batch_records)
         self.busy = asyncio.Lock()
         self._clock = asyncio.get_running_loop().time
         self.committed_at = self._ticked_at = self._clock()
@@ -143,7 +148,7 @@ class PartitionTask:
         await self._shared.model_log.catch_up()
         self._shared.model_log.acquire(self._partition)
         state_offset = restored.next_offset if restored is not None else None
-        self.position = await self._find_position(committed, state_offset)
+        self.position = self.inbox.next_offset = await self._find_position(committed, state_offset)
         self.committed_at = self._ticked_at = self._clock()
         elapsed = self.committed_at - started
         self._shared.metrics["state_restore_seconds"].observe(elapsed)

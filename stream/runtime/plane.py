@@ -135,6 +135,7 @@ class DataPlane(mode.Service):
         assignment = self._assignment = Assignment(shared, consumer, self.spawn)
         try:
             consumer.subscribe([shared.names.events], listener=Listener(assignment, self.fail))
+            _ = self.spawn(assignment.fetch(), "fetch")
             await self._watch(assignment)
             await assignment.finish(STOP_S / 2)
         finally:
