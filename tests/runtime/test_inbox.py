@@ -29,19 +29,19 @@ def test_records_come_out_as_they_went_in() -> None:
 
 def test_who_is_full_is_not_fetched_for_until_half_is_gone() -> None:
     """By number, and by bytes."""
-    inbox = Inbox(0, 10)
+    inbox, seen = Inbox(0, 10), []
     inbox.put(records(0, 9))
-    assert inbox.full
-    inbox.take(4)
-    assert inbox.full
-    inbox.take(1)
-    assert not inbox.full
+    for n in (0, 4, 1):
+        inbox.take(n)
+        seen.append(inbox.full)
+    assert [True, True, False] == seen
 
-    large = Inbox(0, 1000)
+    large, seen = Inbox(0, 1000), []
     large.put(records(0, 4, MAX_BYTES // 4))
-    assert large.full
-    large.take(3)
-    assert not large.full
+    for n in (0, 3):
+        large.take(n)
+        seen.append(large.full)
+    assert [True, False] == seen
 
 
 async def test_waiting_ends_with_a_record_or_in_time() -> None:
