@@ -322,6 +322,7 @@ async def _describe(admin: AIOKafkaAdminClient) -> dict[str, tuple[int, int]]:
     return {
         topic["topic"]: (len(topic["partitions"]), min(len(p["replicas"]) for p in topic["partitions"]))
         for topic in described
+        if topic["partitions"]  # a broker that has just heard of a topic may not know them yet
     }
 
 

@@ -33,6 +33,7 @@ POINTS: Final = (
     "in_revoke",
     "in_snapshot",
     "before_trim",
+    "before_rename",
 )
 IN_FLIGHT_S: Final = 0.001  # a request is on the wire then, and its answer, as often as not, not back
 
@@ -157,6 +158,16 @@ class _DyingListener(ConsumerRebalanceListener):
         await self._inner.on_partitions_assigned(assigned)
 
 
+def _watch_renames(failpoint: Failpoint) -> None:
+    """Die with a copy of user state written beside its place: the interpreter tells of a rename before it."""
+
+    def hear(event: str, arguments: tuple[object, ...]) -> None:
+        if event == "os.rename" and str(arguments[1]).endswith(".cache"):
+            failpoint.reach("before_rename")
+
+    sys.addaudithook(hear)
+
+
 def _after(call: Callable[..., Awaitable[Any]], then: Callable[[], None]) -> Callable[..., Awaitable[Any]]:
     async def called(*args: Any, **options: Any) -> Any:
         result = await call(*args, **options)
@@ -169,4 +180,5 @@ def _after(call: Callable[..., Awaitable[Any]], then: Callable[[], None]) -> Cal
 if __name__ == "__main__":
     SETTINGS = Settings()
     FAILPOINT = Failpoint(os.environ.get("NUDGE_FAILPOINT", ""))
+    _watch_renames(FAILPOINT)
     sys.exit(run_worker(SETTINGS, transport=FailingTransport(SETTINGS.kafka, FAILPOINT)))

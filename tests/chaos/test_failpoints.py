@@ -21,11 +21,12 @@ def test_death_at_every_point_of_a_commit_leaves_exact_effects(
     """A worker dies at each point in turn, another life goes on; once a second member makes it give way."""
     points = POINTS * size(1, 20)
     setup = topics_for(kafka_broker.bootstrap, name, snapshot_bytes=1024)
+    cached = {"CACHE_DIR": str(tmp_path / "cache"), "CACHE_INTERVAL_S": "1"}
     deaths: list[str] = []
     with Fleet(setup, tmp_path, 2, run=RUN, rate=50.0) as fleet:
         victim, other = fleet.start(0).workers
         for point in points:
-            victim.start(FAILPOINT=f"{point}:{NTH.get(point, 7)}")
+            victim.start(**cached, FAILPOINT=f"{point}:{NTH.get(point, 7)}")
             if point == "in_revoke":
                 fleet.wait_until("at work", lambda: bool(victim.partitions()))
                 other.start()
@@ -35,7 +36,12 @@ def test_death_at_every_point_of_a_commit_leaves_exact_effects(
             if point == "in_revoke":
                 fleet.wait_until("taken over", lambda: len(other.partitions()) == setup.kafka.partitions)
                 assert 0 == other.terminate()[0]
+        victim.start(**cached)
         fleet.start().finish()
-        report(name, events=fleet.total, deaths=len(deaths), aborted_transactions=aborted(setup))
+        caches = len(list((tmp_path / "cache").glob("*.cache")))
+        report(
+            name, events=fleet.total, deaths=len(deaths), caches=caches, aborted_transactions=aborted(setup)
+        )
     assert list(points) == deaths
+    assert caches, "void: no copy of user state was ever in place"
     assert_as_without_faults(setup, SETTINGS)
