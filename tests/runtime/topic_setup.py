@@ -72,7 +72,11 @@ class Setup:
         return asyncio.run(ends())
 
     def committed(self) -> int:
-        """How many input records the group has committed, over all partitions; cheaper than `applied`.
+        """How many input records the group has committed, over all partitions; cheaper than `applied`."""
+        return sum(self.committed_offsets().values())
+
+    def committed_offsets(self) -> dict[int, int]:
+        """The group's next offset of each partition.
 
         Raises
         ------
@@ -80,10 +84,10 @@ class Setup:
             The broker does not answer.
         """
 
-        async def committed() -> int:
+        async def committed() -> dict[int, int]:
             async with asyncio.timeout(ANSWER_S), topics.open_admin(self.kafka.bootstrap) as admin:
                 offsets = await admin.list_consumer_group_offsets(self.kafka.group)
-            return sum(max(found.offset, 0) for found in offsets.values())
+            return {tp.partition: max(found.offset, 0) for tp, found in offsets.items()}
 
         return asyncio.run(committed())
 
