@@ -130,7 +130,6 @@ class MeasuredTransport:
         self._group = settings.kafka.group
         self._steps = steps
         self._producers: dict[int, _Producer] = {}
-        self.partition_counts, self.delete_before = self._inner.partition_counts, self._inner.delete_before
 
     def producer(self, client_id: str, transactional_id: str | None = None) -> Producer:
         """A partition's producer is clocked; its client id ends with the partition."""
@@ -141,6 +140,18 @@ class MeasuredTransport:
         clocked = _Producer(inner, self._steps, int(number), transactional=transactional_id is not None)
         self._producers[int(number)] = clocked
         return clocked
+
+    async def partition_counts(self) -> dict[str, int]:
+        """Not clocked."""
+        return await self._inner.partition_counts()
+
+    async def cluster_id(self) -> str:
+        """Not clocked."""
+        return await self._inner.cluster_id()
+
+    async def delete_before(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Not clocked."""
+        await self._inner.delete_before(offsets)
 
     def reader(self, partitions: Sequence[TopicPartition]) -> AbstractAsyncContextManager[Reader]:
         """Not clocked."""

@@ -26,6 +26,7 @@ from stream.runtime.errors import (
     OffsetGapError,
     TooManyRebuildsError,
     TopicMismatchError,
+    located,
 )
 from stream.runtime.partition import EngineFailedError, PartitionTask
 from stream.runtime.quarantine import Suspects
@@ -226,7 +227,7 @@ class Assignment:
             rebuilds.popleft()
         fenced = isinstance(error, ProducerFenced)
         logger.warning(
-            "partition_rebuild", partition=partition, error=repr(error), cause=repr(error.__cause__)
+            "partition_rebuild", partition=partition, error=repr(error), cause=located(error.__cause__)
         )
         if len(rebuilds) > MAX_REBUILDS and not fenced:
             raise TooManyRebuildsError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
 from typing import ClassVar
 
 __all__ = [
@@ -10,6 +12,7 @@ __all__ = [
     "TooManyRebuildsError",
     "TopicMismatchError",
     "WorkerError",
+    "located",
 ]
 
 
@@ -39,3 +42,16 @@ class OffsetGapError(WorkerError):
 
 class TooManyRebuildsError(WorkerError):
     """Rebuilding partitions does not help; a new process may."""
+
+
+def located(error: BaseException | None) -> str | None:
+    """Name an error by its type and where it was raised; its text may hold what was in a record.
+
+    >>> located(ValueError("a customer's name"))
+    'ValueError'
+    """
+    if error is None:
+        return None
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{where}"

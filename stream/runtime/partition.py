@@ -276,7 +276,7 @@ class PartitionTask:
                 self._add(batch, self._engine.process([as_record(record) for record in part]), part)
                 await asyncio.sleep(0)
         except Exception as error:
-            raise EngineFailedError(f"the engine failed between {records[:1]} and {records[-1:]}") from error
+            raise EngineFailedError(f"the engine failed between {_span(records)}") from error
         return batch
 
     def _add(self, batch: _Batch, outputs: Outputs, records: Sequence[LogRecord]) -> None:
@@ -402,3 +402,8 @@ def _without_errors(sent: Sequence[dict[str, int] | BaseException]) -> list[dict
     if errors:
         raise next((error for error in errors if isinstance(error, ProducerFenced)), errors[0])
     return [result for result in sent if not isinstance(result, BaseException)]
+
+
+def _span(records: Sequence[LogRecord]) -> str:
+    """Where records lie; what is in them is nobody's business in a log."""
+    return f"offsets {records[0].offset} and {records[-1].offset}" if records else "two records"
