@@ -26,6 +26,7 @@ from stream.runtime.errors import (
     OffsetGapError,
     TooManyRebuildsError,
     TopicMismatchError,
+    WorkerError,
     located,
 )
 from stream.runtime.partition import EngineFailedError, PartitionTask
@@ -46,6 +47,7 @@ REBUILD_PAUSE_S: Final = 0.2
 MAX_PAUSE_S: Final = 3.0
 GIVE_UP_S: Final = 120.0  # a partition that cannot be opened for so long ends the worker
 TICK_S: Final = 1.0
+MANY, MANY_S = 12, 30.0  # assignments that no group of living members hears in such a time
 RETRY_S: Final = 0.05
 FETCH_MS: Final = 200  # a partition that was opened meanwhile waits so long for its first fetch
 
@@ -82,6 +84,7 @@ class Assignment:
         self._opened = asyncio.Event()
         self._pumps: dict[int, asyncio.Task[None]] = {}
         self._suspects = Suspects()
+        self._assigned_at: deque[float] = deque(maxlen=MANY)
         self._rebuilds: defaultdict[int, deque[float]] = defaultdict(deque)  # times, by partition
 
     @property
@@ -94,6 +97,7 @@ class Assignment:
         self._epoch += 1
         self.heard = True
         mine = sorted(partitions)
+        self._require_peace()
         logger.info("assigned", partitions=[tp.partition for tp in mine], epoch=self._epoch)
         if mine and mine[-1].partition >= self._shared.n_partitions:
             raise TopicMismatchError(
@@ -104,6 +108,17 @@ class Assignment:
         self._consumer.pause(*mine)
         for tp in mine:
             self._open(tp.partition, self._epoch)
+
+    def _require_peace(self) -> None:
+        """Two living workers under one instance id take the partitions from each other for ever."""
+        now = self._clock()
+        self._assigned_at.append(now)
+        instance = self._shared.settings.kafka.instance_id
+        if instance is not None and len(self._assigned_at) == MANY and now - self._assigned_at[0] < MANY_S:
+            raise WorkerError(
+                f"{MANY} assignments within {MANY_S:.0f} s: another worker seems to run under the instance "
+                f"id {instance!r} (NUDGE_KAFKA__INSTANCE_ID); each needs its own"
+            )
 
     async def let_go(self, limit_s: float) -> None:
         """Finish the batches in hand, but not for long, and forget all partitions."""

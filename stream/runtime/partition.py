@@ -25,7 +25,7 @@ from stream.runtime.inbox import Inbox
 from stream.runtime.modellog import delta_records
 from stream.runtime.outbox import Outbox
 from stream.runtime.records import add_outputs, as_record
-from stream.runtime.restoring import paused_collection, restore
+from stream.runtime.restoring import LAST_INGEST, OF_BATCH, paused_collection, restore
 from stream.runtime.saving import StateSaver
 from stream.runtime.statecache import Mark, open_cache
 from stream.runtime.statecodec import ROWS, encode_header, key_of
@@ -47,6 +47,7 @@ SLICE_ROWS: Final = 500
 INBOX_BATCHES: Final = 2
 IDLE_COMMIT_S: Final = 30.0  # how much idle time a crash may forget
 START_S: Final = 60.0
+LOOK_MS: Final = 2000
 CLOSE_S: Final = 2.0
 MAX_DELTA_BYTES: Final = 64 << 20  # in memory until the commit; a thousand orders of 20 lines teach 13 MB
 
@@ -97,6 +98,7 @@ class PartitionTask:
         self._partition = partition
         self._exactly_once = kafka.guarantee == "exactly_once"
         self._commit_limit_s = kafka.transaction_timeout_ms / 1000
+        self._last_ingest = -1  # append time of the last record, ms
         self._producer: Producer | None = None
         self._saver: StateSaver | None = None
         self._engine: Engine = build_engine(
@@ -147,6 +149,9 @@ class PartitionTask:
             self._saver.mark = restored.mark if restored is not None else None
         await self._shared.model_log.catch_up()
         self._shared.model_log.acquire(self._partition)
+        if restored is not None and restored.last_ingest is not None:
+            await self._require_same_log(restored.next_offset - 1, restored.last_ingest)
+            self._last_ingest = restored.last_ingest
         state_offset = restored.next_offset if restored is not None else None
         self.position = self.inbox.next_offset = await self._find_position(committed, state_offset)
         self.committed_at = self._ticked_at = self._clock()
@@ -227,6 +232,7 @@ class PartitionTask:
         batch, lesson = await self._learn(records, elapsed_s, ready, next_offset)
         try:
             self._add_delta(batch, lesson.delta, records, next_offset)
+            self._last_ingest = records[-1].timestamp if records else self._last_ingest
             await self._add_state(batch, next_offset)
             commit = self._commit_exactly_once if self._exactly_once else self._commit_at_least_once
             ends = await commit(batch, next_offset)
@@ -297,16 +303,17 @@ class PartitionTask:
 
     async def _add_state(self, batch: _Batch, next_offset: int) -> None:
         state, topic = self._engine.state, self._shared.names.user_state
+        of_batch = [] if self._exactly_once else [(OF_BATCH, b"%d" % next_offset)]
         for n, (user, value) in enumerate(state.encode()):
-            batch.state.add(topic, key_of(user), value)
+            batch.state.add(topic, key_of(user), value, of_batch)
             if n % SLICE_ROWS == SLICE_ROWS - 1:
                 await asyncio.sleep(0)
         for user in sorted(state.forgotten):
-            batch.state.add(topic, key_of(user), None)
+            batch.state.add(topic, key_of(user), None, of_batch)
         # The header comes last: in at_least_once it is what makes the rows before it count.
         key, batch.header = encode_header(state.header, next_offset)
         batch.n_state = len(state.dirty) + len(state.forgotten) + 1
-        batch.state.add(topic, key, batch.header)
+        batch.state.add(topic, key, batch.header, [*of_batch, (LAST_INGEST, b"%d" % self._last_ingest)])
 
     async def _commit_exactly_once(self, batch: _Batch, next_offset: int) -> dict[str, int]:
         """Commit; return where the changelog and the delta log go on.
@@ -368,6 +375,23 @@ class PartitionTask:
         group = self._shared.settings.kafka.group
         fence = f"{group}.{self.source.topic}.{self._partition}" if self._exactly_once else None
         return self._shared.transport.producer(f"{group}-{self._partition}", fence)
+
+    async def _require_same_log(self, offset: int, ingest: int) -> None:
+        """A topic that was deleted and created anew has another record where we stopped, or none."""
+        async with self._shared.transport.reader([self.source]) as reader:
+            ends = await reader.end_offsets([self.source])
+            first = (await reader.beginning_offsets([self.source]))[self.source]
+            if not first <= offset < ends[self.source]:
+                return  # what that means, _find_position says
+            reader.seek(self.source, offset)
+            fetched = await reader.getmany(timeout_ms=LOOK_MS, max_records=1)
+        for record in fetched.get(self.source, []):
+            if record.offset == offset and record.timestamp != ingest:
+                raise OffsetGapError(
+                    f"{self.source.topic} partition {self._partition} offset {offset} was appended at "
+                    f"{ingest}, says the user state, but the log holds a record of {record.timestamp} there: "
+                    "the topic was deleted and created anew; use a new NUDGE_KAFKA__TOPIC_PREFIX for it"
+                )
 
     async def _find_position(self, committed: int | None, state_offset: int | None) -> int:
         first = (await self._consumer.beginning_offsets([self.source]))[self.source]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from stream.runtime.consuming import read_to_end
 from stream.runtime.statecache import Mark
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
     from stream.runtime.statecache import Cached, StateCache
     from stream.runtime.transport import Reader, Transport
 
-__all__ = ["Restored", "paused_collection", "restore"]
+__all__ = ["LAST_INGEST", "OF_BATCH", "Restored", "paused_collection", "restore"]
+
+OF_BATCH: Final = "nudge.next_offset"  # header of rows without transactions: which header record is theirs
+LAST_INGEST: Final = "nudge.last_ingest"  # header of the header record: when the last input came, ms
 
 
 @dataclass(slots=True)
@@ -33,6 +37,7 @@ class Restored:
     next_offset: int
     mark: Mark
     n_cached: int  # rows that the cache gave; the changelog may have had newer ones of the same users
+    last_ingest: int | None  # append time of the last input record that is in it, ms; if the log still says
 
 
 @contextmanager
@@ -57,7 +62,7 @@ async def restore(
 
     Rows count with the header that follows them. Without transactions a crash may leave rows after the last
     header; their batch will be repeated, so they are left out. So are rows and header of a former owner that
-    wrote after its successor had gone further: without transactions nobody fences it.
+    wrote after its successor had gone further: nobody fences it, and its records may lie between others'.
 
     Raises
     ------
@@ -80,23 +85,28 @@ async def _restore(reader: Reader, changelog: TopicPartition, cached: Cached | N
     old: dict[str, bytes] = cached.rows if cached is not None else {}
     n_cached, header_value = len(old), cached.mark.header if cached is not None else None
     next_offset = decode_header(header_value)[1] if header_value is not None else 0
+    last_ingest: int | None = None
     rows: dict[str, bytes] = {}
-    waiting: dict[str, bytes | None] = {}
+    waiting: dict[bytes, dict[str, bytes | None]] = defaultdict(dict)  # by what says which batch a row is of
     async for records in read_to_end(reader):
         for record in records:
+            batch = record.headers[0][1] if record.headers and record.headers[0][0] == OF_BATCH else b""
             if record.key != HEADER_KEY:
-                waiting[user_of(record.key or b"")] = record.value
+                waiting[batch][user_of(record.key or b"")] = record.value
                 continue
-            following = decode_header(record.value or b"")[1]
-            if following >= next_offset:
-                header_value, next_offset = record.value, following
-                for user, value in waiting.items():
-                    old.pop(user, None)
-                    if value is None:
-                        rows.pop(user, None)
-                    else:
-                        rows[user] = value
-            waiting.clear()
+            written, following = waiting.pop(batch, {}), decode_header(record.value or b"")[1]
+            if following < next_offset:
+                continue
+            header_value, next_offset = record.value, following
+            last_ingest = int(dict(record.headers).get(LAST_INGEST, -1))
+            for user, value in written.items():
+                old.pop(user, None)
+                if value is None:
+                    rows.pop(user, None)
+                else:
+                    rows[user] = value
+            for torn in [batch for batch in waiting if int(batch or b"0") <= next_offset]:
+                del waiting[torn]
         await asyncio.sleep(0)
     if header_value is None:
         return None
@@ -104,7 +114,8 @@ async def _restore(reader: Reader, changelog: TopicPartition, cached: Cached | N
     await asyncio.to_thread(_check, rows.values())
     end = await reader.position(changelog)
     old.update(rows)
-    return Restored(header, old, next_offset, Mark(header_value, end, end), n_cached)
+    mark = Mark(header_value, end, end)
+    return Restored(header, old, next_offset, mark, n_cached, last_ingest if last_ingest != -1 else None)
 
 
 async def _doubt(reader: Reader, changelog: TopicPartition, cached: Cached) -> str | None:

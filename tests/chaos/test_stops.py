@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 
 from stream.runtime import topics
 from stream.runtime.broker import KafkaBroker
+from stream.runtime.producing import produce
 from tests.chaos.harness import Fleet, topics_for
 from tests.chaos.report import report
 from tests.runtime.shop_stream import shop_stream
@@ -32,6 +33,12 @@ async def _retention_overran(admin: AIOKafkaAdminClient, setup: Setup) -> None:
 async def _tail_lost(admin: AIOKafkaAdminClient, setup: Setup) -> None:
     """The topic is deleted and created again: what was acknowledged is gone, the log begins anew."""
     await _recreate(admin, setup, setup.names.events)
+
+
+async def _another_log(admin: AIOKafkaAdminClient, setup: Setup) -> None:
+    """The same, and it has grown beyond where we stopped: there are other records under our offsets."""
+    await _recreate(admin, setup, setup.names.events)
+    await produce(setup.kafka.bootstrap, setup.names.events, shop_stream(4 * N_EVENTS, seed=6))
 
 
 async def _partitions_added(admin: AIOKafkaAdminClient, setup: Setup) -> None:
@@ -67,6 +74,7 @@ async def _trim(admin: AIOKafkaAdminClient, setup: Setup, topic: str) -> None:
     [
         (_retention_overran, MISSING_RECORDS, "retention overran"),
         (_tail_lost, MISSING_RECORDS, "lost its tail"),
+        (_another_log, MISSING_RECORDS, "created anew"),
         (_partitions_added, BAD_TOPICS, "has 5 partitions"),
         (_changelog_lost, MISSING_RECORDS, "the changelog was lost"),
         (_model_log_trimmed, BAD_TOPICS, "no complete snapshot"),

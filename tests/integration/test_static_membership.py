@@ -52,6 +52,25 @@ def test_a_restart_within_the_session_moves_nothing(kafka_broker: KafkaBroker, t
     assert_as_without_faults(setup, SETTINGS)
 
 
+def test_two_workers_under_one_instance_id_say_so(kafka_broker: KafkaBroker, tmp_path: Path) -> None:
+    """They take the partitions from each other; that ends with a name instead of going on for ever."""
+    setup = Setup(
+        KafkaSettings(bootstrap=kafka_broker.bootstrap, topic_prefix="twins.", group="twins", partitions=2)
+    )
+    setup.create()
+    environment = setup.environment | SMALL | {"KAFKA__INSTANCE_ID": "a"}
+    with (
+        WorkerProcess(environment, tmp_path / "one.log") as one,
+        WorkerProcess(environment, tmp_path / "other.log") as other,
+    ):
+        one.start()
+        other.start()
+        wait_until("one of them ends", lambda: one.code() is not None or other.code() is not None)
+        ended = one if one.code() is not None else other
+        assert 70 == ended.code()
+        assert "NUDGE_KAFKA__INSTANCE_ID" in ended.tail()
+
+
 def owned(worker: WorkerProcess) -> list[int]:
     """What the group gave a worker last."""
     told = worker.events("assigned") if worker.log.exists() else []

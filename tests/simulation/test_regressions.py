@@ -11,13 +11,15 @@ from aiokafka.protocol.transaction import AddPartitionsToTxnRequest
 
 from stream.core.state import Header, ModelMemory, Profile
 from stream.runtime.kafka import KafkaTransport
-from stream.runtime.restoring import Restored, restore
+from stream.runtime.restoring import OF_BATCH, Restored, restore
 from stream.runtime.statecodec import decode_row, encode_header, encode_row
 from tests.runtime.shop_stream import campaigns, shop_stream
 from tests.simulation.cluster import Cluster, settings_of
 from tests.simulation.loop import Machine
 from tests.simulation.network import Trap
 from tests.simulation.stage import on_stage
+
+Written = tuple[bytes, bytes, tuple[tuple[str, bytes], ...]]
 
 
 def test_a_reader_does_not_jump_over_what_was_trimmed() -> None:
@@ -53,6 +55,40 @@ def test_a_former_owners_late_state_does_not_count() -> None:
     assert restored is not None
     assert 20 == restored.next_offset
     assert [2] == [decode_row(value)[0].n_events for value in restored.rows.values()]
+
+
+def test_a_former_owners_rows_between_its_successors_do_not_count() -> None:
+    """Rows belong to the header that they name, whoever writes in between."""
+
+    async def write_between(cluster: Cluster) -> Restored | None:
+        changelog = TopicPartition(cluster.names.user_state, 0)
+
+        def row(
+            user: bytes, events: int, following: int
+        ) -> tuple[bytes, bytes, tuple[tuple[str, bytes], ...]]:
+            value = encode_row(Profile(n_events=events), ModelMemory())
+            return user, value, ((OF_BATCH, b"%d" % following),)
+
+        def header(following: int) -> Written:
+            return (*encode_header(Header(), following), ((OF_BATCH, b"%d" % following),))
+
+        written = [
+            row(b"u", 1, 10),
+            header(10),
+            row(b"u", 2, 20),
+            row(b"u", 1, 15),
+            row(b"v", 1, 15),
+            header(20),
+        ]
+        cluster.broker.write(changelog, written)
+        cluster.broker.write(changelog, [header(15), row(b"w", 1, 30)])
+        return await restore(KafkaTransport(cluster.settings.kafka), changelog)
+
+    restored = on_stage(write_between, settings_of(2, exactly_once=False))
+
+    assert restored is not None
+    assert 20 == restored.next_offset
+    assert {"u": 2} == {user: decode_row(value)[0].n_events for user, value in restored.rows.items()}
 
 
 def test_a_fenced_producer_costs_the_partition_and_not_the_worker() -> None:
