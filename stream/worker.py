@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import signal
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +29,7 @@ __all__ = ["run_worker"]
 INTERNAL: Final = 70
 BAD_CONFIGURATION: Final = 78
 STOP_S: Final = 5.0
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 # Events make many objects and next to no cycles; by default the collector runs every 700 of them.
 GC_THRESHOLDS: Final = (50_000, 20, 100)
 
@@ -53,6 +56,8 @@ def run_worker(
         from the log, 70 anything else.
     """
     configure_logs()
+    for number in STOP_SIGNALS:
+        signal.signal(number, _stop_early)
     logger.info("kernels_compile")  # half a minute on a new machine, a second with a warm cache
     warm_up()
     # Modules and kernels stay for good: a full collection that looks at them too holds the loop for a tenth
@@ -64,10 +69,18 @@ def run_worker(
         return runner.run(_run(settings, reference, transport))
 
 
+def _stop_early(_number: int, _frame: object) -> None:
+    """Nothing has begun yet: to stop is to end. An exception might be lost in a compiler's callback."""
+    logger.info("worker_stops", cause="signal")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
 async def _run(settings: Settings, reference: Reference | None, transport: Transport | None) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
     metrics = Metrics(_version())
     plane = DataPlane(settings, metrics, reference, transport)

@@ -75,6 +75,13 @@ def test_a_restarted_worker_goes_on_where_it_stopped(setup: Setup, tmp_path: Pat
     assert_as_without_faults(setup, SETTINGS)
 
 
+def test_a_worker_that_is_stopped_while_it_starts_ends_cleanly(worker: WorkerProcess) -> None:
+    """Before it has connected, while kernels are compiled or loaded, SIGTERM is a clean end, too."""
+    worker.start()
+    wait_until("it starts", lambda: worker.log.exists() and bool(worker.events("kernels_compile")))
+    assert 0 == worker.terminate()[0]
+
+
 def test_effects_carry_headers_and_dead_letters_their_bytes(setup: Setup, worker: WorkerProcess) -> None:
     """Outputs are CloudEvents; a dead letter is the record itself with its coordinates and a code."""
     bad = b'\xff{"not": json'
