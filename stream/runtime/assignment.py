@@ -164,7 +164,7 @@ class Assignment:
             try:
                 fetched = await self._consumer.getmany(*sources, timeout_ms=FETCH_MS)
             except OffsetOutOfRangeError as error:
-                await self._lose(error)
+                await self._lose(error, epoch)
                 continue
             except (NoOffsetForPartitionError, IllegalStateError):
                 await asyncio.sleep(RETRY_S)  # the assignment changed while we asked
@@ -178,7 +178,7 @@ class Assignment:
 
     async def _pump(self, task: PartitionTask) -> None:
         """Feed a partition until it is dropped or has failed."""
-        inbox, usual = task.inbox, self._shared.settings.kafka.batch_records
+        inbox, usual, epoch = task.inbox, self._shared.settings.kafka.batch_records, self._epoch
         while self._owns(task):
             await inbox.wait(TICK_S)
             was_full = inbox.full
@@ -189,8 +189,10 @@ class Assignment:
                 async with task.busy:
                     await self._feed(task, records)
             except (EngineFailedError, KafkaError, TimeoutError, OSError) as error:
-                if self._owns(task):  # else revoked: the new owner goes on from the last commit
+                # Else it is being revoked: whoever gets it next goes on from the last commit.
+                if self._owns(task) and epoch == self._epoch:
                     await self._rebuild(task, records, error)
+                return
 
     def _owns(self, task: PartitionTask) -> bool:
         return self.tasks.get(task.source.partition) is task
@@ -203,11 +205,11 @@ class Assignment:
             self._consumer.seek(task.source, task.inbox.next_offset)
         return False
 
-    async def _lose(self, error: OffsetOutOfRangeError) -> None:
+    async def _lose(self, error: OffsetOutOfRangeError, epoch: int) -> None:
         """Stop where records that were never read are gone, or go on with what there is if we may."""
         for source in error.args[0]:
             task = self.tasks.get(source.partition)
-            if task is None:
+            if task is None or epoch != self._epoch:
                 continue
             if not self._shared.settings.kafka.accept_gap:
                 raise OffsetGapError(

@@ -61,7 +61,7 @@ class ModelLog:
         self._partitions = [TopicPartition(topic, p) for p in range(n_partitions)]
         self._turns = turns
         self._snapshots = snapshots
-        self._owned: set[int] = set()
+        self._owned: dict[int, object] = {}  # partitions that this worker writes, and who does
         self._folded = [0] * n_partitions  # offset after the last delta that is in the models
         self._read = [0] * n_partitions  # how far the log was read
         self._covered = [0] * n_partitions  # the input offset up to which deltas exist
@@ -124,16 +124,19 @@ class ModelLog:
                 self._moved.clear()
                 await self._moved.wait()
 
-    def acquire(self, partition: int) -> None:
-        """From here on this worker writes the partition's deltas and does not read them."""
-        self._owned.add(partition)
+    def acquire(self, partition: int, writer: object) -> None:
+        """From here on ``writer`` writes the partition's deltas, and they are not read."""
+        self._owned[partition] = writer
         self._reader.pause(TopicPartition(self._topic, partition))
 
-    def release(self, partition: int) -> None:
-        """Somebody else may write the partition's deltas; those that are in the models are not read again."""
-        if partition not in self._owned:
+    def release(self, partition: int, writer: object) -> None:
+        """Somebody else may write the partition's deltas; those that are in the models are not read again.
+
+        Nothing happens when another writer has it already.
+        """
+        if self._owned.get(partition) is not writer:
             return
-        self._owned.discard(partition)
+        del self._owned[partition]
         tp = TopicPartition(self._topic, partition)
         self._read[partition] = self._folded[partition]
         self._joiners[partition] = Joiner()

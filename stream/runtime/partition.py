@@ -148,7 +148,7 @@ class PartitionTask:
             self._saver = self._new_saver(cache)
             self._saver.mark = restored.mark if restored is not None else None
         await self._shared.model_log.catch_up()
-        self._shared.model_log.acquire(self._partition)
+        self._shared.model_log.acquire(self._partition, self)
         if restored is not None and restored.last_ingest is not None:
             await self._require_same_log(restored.next_offset - 1, restored.last_ingest)
             self._last_ingest = restored.last_ingest
@@ -212,7 +212,7 @@ class PartitionTask:
         """Stop the producer and let go of the model log. An open transaction is left to the next fence."""
         if self._saver is not None:
             await self._saver.stop()
-        self._shared.model_log.release(self._partition)
+        self._shared.model_log.release(self._partition, self)
         producer, self._producer = self._producer, None
         if producer is not None:
             with suppress(TimeoutError, KafkaError, OSError):
