@@ -81,7 +81,8 @@ class WorkerCounts:
             case "events_unknown":
                 self.unknown = int(value)
             case "events_rejected":
-                self.rejected[labels["code"]] = int(value)
+                if value:  # each code is born at zero
+                    self.rejected[labels["code"]] = int(value)
             case "consumer_lag_records":
                 self.lag += int(value)
             case "triggers" if labels["outcome"] == "suppressed":
