@@ -80,9 +80,8 @@ class WorkerCounts:
                 self.duplicate = int(value)
             case "events_unknown":
                 self.unknown = int(value)
-            case "events_rejected":
-                if value:  # each code is born at zero
-                    self.rejected[labels["code"]] = int(value)
+            case "events_rejected" if value:  # each code is born at zero
+                self.rejected[labels["code"]] = int(value)
             case "consumer_lag_records":
                 self.lag += int(value)
             case "triggers" if labels["outcome"] == "suppressed":
