@@ -103,7 +103,7 @@ async def _finish(cluster: Cluster, history: History) -> bool:
     moved, before, healed = loop.time(), -1, loop.time()
     while True:
         done, left = _progress(cluster)
-        if not left:
+        if not left and cluster.broker.transactions.settled:  # an end is acknowledged before its markers
             return True
         if done != before:
             moved, before = loop.time(), done

@@ -79,6 +79,11 @@ class TransactionCoordinator:
         self._by_producer: dict[int, Transaction] = {}
         self._last_producer_id = 1000
 
+    @property
+    def settled(self) -> bool:
+        """Whether every transaction that was ended has all its markers written."""
+        return all(transaction.state != "preparing" for transaction in self._by_id.values())
+
     def init(self, transactional_id: str | None, timeout_ms: int) -> tuple[int, int, int]:
         """Give out a producer id and a new epoch; return error code, id and epoch."""
         if transactional_id is None:
