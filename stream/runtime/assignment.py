@@ -189,9 +189,10 @@ class Assignment:
                 async with task.busy:
                     await self._feed(task, records)
             except (EngineFailedError, KafkaError, TimeoutError, OSError) as error:
-                # Else it is being revoked: whoever gets it next goes on from the last commit.
                 if self._owns(task) and epoch == self._epoch:
                     await self._rebuild(task, records, error)
+                else:  # it is being revoked: whoever gets it next goes on from the last commit
+                    logger.warning("partition_lost", partition=task.source.partition, error=repr(error))
                 return
 
     def _owns(self, task: PartitionTask) -> bool:

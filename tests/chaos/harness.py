@@ -173,7 +173,8 @@ class Fleet:
 
     def fenced(self) -> int:
         """How often a worker found that somebody else had taken its partition."""
-        return sum("ProducerFenced" in str(line["error"]) for line in self.events("partition_rebuild"))
+        failed = self.events("partition_rebuild") + self.events("partition_lost")
+        return sum("ProducerFenced" in str(line["error"]) for line in failed)
 
 
 def aborted(setup: Setup) -> int:
