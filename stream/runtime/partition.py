@@ -261,7 +261,7 @@ class PartitionTask:
             except BaseException:
                 models.rollback()
                 raise
-            lesson = self._shared.turns.leave(len(records))
+            lesson = self._shared.turns.leave()
             if records and next_offset <= self._shared.model_log.covered(self._partition):
                 self._shared.turns.abandon(lesson)  # the log has taught these records already
                 return batch, NOTHING

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -17,26 +17,21 @@ __all__ = ["NOTHING", "Lesson", "ModelTurns"]
 class Lesson:
     """What a batch taught, from its last record to the end of its commit."""
 
-    __slots__ = ("aside", "delta", "ended", "n_records")
+    __slots__ = ("aside", "delta")
 
-    def __init__(self, delta: bytes, n_records: int = 0) -> None:
+    def __init__(self, delta: bytes) -> None:
         self.delta = delta
-        self.n_records = n_records
-        self.ended = asyncio.Event()
         self.aside: Aside | None = None
 
 
 NOTHING = Lesson(b"")
-# To set a batch aside and fold it again takes some 30 us a record, a commit 10 ms or so.
-WORTH_WAITING: Final = 400
 
 
 class ModelTurns:
     """Who has the models.
 
     A batch that waits for its commit stays in the models until somebody else takes a turn; then it is rolled
-    back, and folded from its delta after the commit. A large one is awaited instead: that costs less than to
-    fold it again. No batch reads what another has not committed.
+    back, and folded from its delta after the commit. No batch reads what another has not committed.
     """
 
     def __init__(self, models: ModelSet) -> None:
@@ -48,28 +43,24 @@ class ModelTurns:
     async def turn(self) -> AsyncIterator[ModelSet]:
         """Lend the models: they hold committed deltas only, and are nobody else's inside the block."""
         async with self._lock:
-            if self._waiting is not None and self._waiting.n_records >= WORTH_WAITING:
-                await self._waiting.ended.wait()
             if self._waiting is not None:
                 self._waiting.aside = self._models.set_aside()
                 self._waiting = None
             yield self._models
 
-    def leave(self, n_records: int) -> Lesson:
+    def leave(self) -> Lesson:
         """End a turn with the open batch in the models: it waits for its commit."""
-        self._waiting = Lesson(self._models.delta(), n_records)
+        self._waiting = Lesson(self._models.delta())
         return self._waiting
 
     def abandon(self, lesson: Lesson) -> None:
         """Forget a lesson whose commit failed, or whose result only the log knows."""
-        lesson.ended.set()
         if lesson is self._waiting:
             self._models.rollback()
             self._waiting = None
 
     async def settle(self, lesson: Lesson) -> None:
         """Keep a lesson that is committed. What the caller does next, before it awaits, happens at once."""
-        lesson.ended.set()
         if lesson is self._waiting:
             self._models.keep()
             self._waiting = None

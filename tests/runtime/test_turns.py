@@ -10,7 +10,7 @@ from online_models.fold import ModelSet
 from online_models.popularity import DecayedPopularity
 from online_models.vocabulary import Vocabulary
 from stream.runtime.chunks import Joiner, cut
-from stream.runtime.turns import WORTH_WAITING, Lesson, ModelTurns
+from stream.runtime.turns import Lesson, ModelTurns
 
 
 class Counter:
@@ -22,12 +22,12 @@ class Counter:
         self.models = ModelSet([self.popularity], vocabulary)
         self.turns = ModelTurns(self.models)
 
-    async def learn(self, item: str, n_records: int = 1) -> Lesson:
-        """One batch of one event, up to its commit; it may pass for a larger one."""
+    async def learn(self, item: str) -> Lesson:
+        """One batch of one event, up to its commit."""
         async with self.turns.turn() as models:
             models.begin()
             self.popularity.learn_one(item, at=1.0)
-            return self.turns.leave(n_records)
+            return self.turns.leave()
 
     def count(self, item: str) -> float:
         """How often an item is in the models."""
@@ -56,22 +56,6 @@ async def test_overlapping_batches_see_committed_ones_only(order: tuple[int, ...
         async with counter.turns.turn():
             settled = [bool(counter.count(item)) for item in ("a", "b", "c")]
         assert settled == [n in order[: order.index(place) + 1] for n in range(3)]
-
-
-@pytest.mark.parametrize("committed", [True, False])
-async def test_a_large_batch_is_awaited(committed: bool) -> None:
-    """Whoever comes next waits for the end of its commit, and finds the models as that left them."""
-    counter = Counter()
-    lesson = await counter.learn("a", WORTH_WAITING)
-    waiting = asyncio.create_task(counter.learn("b"))
-    await asyncio.sleep(0.01)
-    assert not waiting.done()
-    if committed:
-        await counter.turns.settle(lesson)
-    else:
-        counter.turns.abandon(lesson)
-    await counter.turns.settle(await waiting)
-    assert [committed, True] == [bool(counter.count(item)) for item in ("a", "b")]
 
 
 async def test_an_aborted_batch_leaves_no_trace() -> None:
