@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,22 @@ def test_records_that_vanish_under_a_worker_end_it(
 async def _damage(setup: Setup, damage: Damage) -> None:
     async with topics.open_admin(setup.kafka.bootstrap) as admin:
         await damage(admin, setup)
+
+
+def test_an_operator_may_go_on_after_a_gap(kafka_broker: KafkaBroker, tmp_path: Path, name: str) -> None:
+    """With NUDGE_KAFKA__ACCEPT_GAP the same gap is logged as an error, and what there is is read."""
+    setup = topics_for(kafka_broker.bootstrap, name)
+    setup.produce_events(shop_stream(N_EVENTS, seed=4))
+    with Fleet(setup, tmp_path, rate=0) as fleet:
+        fleet.start().finish()
+    setup.produce_events(shop_stream(N_EVENTS, seed=5))
+    asyncio.run(_damage(setup, _retention_overran))
+    setup.produce_events(shop_stream(N_EVENTS, seed=6))
+
+    with Fleet(
+        replace(setup, kafka=setup.kafka.model_copy(update={"accept_gap": True})), tmp_path, rate=0
+    ) as fleet:
+        fleet.start().finish()
+        accepted = fleet.events("gap_accepted")
+    assert {line["partition"] for line in accepted} == set(range(setup.kafka.partitions))
+    assert all(int(str(line["expected"])) < int(str(line["position"])) for line in accepted)
