@@ -27,11 +27,15 @@ from tests.runtime.worker_process import WorkerProcess, wait_until
 
 SMALL = {"MAX_ITEMS": "1024", "CLICK_SLOTS": "4096"}
 SETTINGS = Settings(max_items=1024, click_slots=4096)
+MOST_EVENTS = 30_000
 _NUMBERS = itertools.count(1)
 
 
-def started(kafka_broker: KafkaBroker, tmp_path: Path, n_events: int, **kafka: int) -> Setup:
-    """Topics with one partition, on which a worker has read events and written snapshots."""
+def started(kafka_broker: KafkaBroker, tmp_path: Path, **kafka: int) -> Setup:
+    """Topics with one partition, on which a worker has read events until it trimmed the log behind snapshots.
+
+    How many that takes depends on when it looks: a second snapshot waits for as many bytes as the first has.
+    """
     name = f"snapshots-{next(_NUMBERS)}"
     setup = Setup(
         KafkaSettings(
@@ -46,15 +50,16 @@ def started(kafka_broker: KafkaBroker, tmp_path: Path, n_events: int, **kafka: i
     )
     setup.create()
     setup.produce_campaigns(campaigns())
-    lines = list(shop_stream(n_events, seed=11))
+    lines = shop_stream(MOST_EVENTS, seed=11)
     with WorkerProcess(setup.environment | SMALL, tmp_path / "worker.log") as worker:
         worker.start()
-        for start in range(0, len(lines), 600):
-            part = lines[start : start + 600]
+        done = 0
+        while not worker.events("model_log_trimmed"):
+            part = list(itertools.islice(lines, 600))
+            assert part, f"no trimmed log after {done} events"
             setup.produce_events(part)
-            done = start + len(part)
+            done += len(part)
             wait_until(f"{done} events applied", lambda done=done: setup.applied() == done)  # type: ignore[misc]
-        wait_until("snapshots and a trimmed log", lambda: bool(worker.events("model_log_trimmed")))
         assert 0 == worker.terminate()[0]
     return setup
 
@@ -115,7 +120,7 @@ def test_a_trimmed_log_and_its_snapshots_hold_the_same_models(
     kafka_broker: KafkaBroker, tmp_path: Path
 ) -> None:
     """Bit for bit those that the events teach: from the newest one, and from the other if it is damaged."""
-    setup = started(kafka_broker, tmp_path, 2400)
+    setup = started(kafka_broker, tmp_path)
     older, newer = manifests(setup)
     assert older.positions <= newer.positions
     assert 0 < first_delta(setup) <= older.positions[0]
@@ -128,7 +133,7 @@ def test_a_trimmed_log_and_its_snapshots_hold_the_same_models(
 
 def test_without_a_snapshot_a_trimmed_log_is_refused(kafka_broker: KafkaBroker, tmp_path: Path) -> None:
     """So are other model settings over an old snapshot: named errors, nothing mixed."""
-    setup = started(kafka_broker, tmp_path, 1200)
+    setup = started(kafka_broker, tmp_path)
     with pytest.raises(Exception, match="other model settings"):
         restored(setup, Settings(max_items=2048, click_slots=4096))
 
