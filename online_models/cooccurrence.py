@@ -50,6 +50,8 @@ class SequentialCooccurrence:
         Decay of the weight with the place in the history.
     half_life_s : float
         Forgetting by event time; ``inf`` for none.
+    name : str
+        Of its section in a delta, where a model set has more than one of this kind.
 
     Examples
     --------
@@ -75,6 +77,7 @@ class SequentialCooccurrence:
         beta: float = 0.3,
         *,
         half_life_s: float = math.inf,
+        name: str = "cooccurrence",
     ) -> None:
         if not (0 < pruned < slots and 0 < ring <= 64 and beta >= 0 and half_life_s > 0):
             message = (
@@ -82,11 +85,11 @@ class SequentialCooccurrence:
                 "0 < pruned < slots, 0 < ring <= 64, beta >= 0 and half_life_s > 0 are needed"
             )
             raise ValueError(message)
+        self.name = name
         self.vocabulary = vocabulary
         self.ring = ring
         self.spec = (
-            f"cooccurrence(slots={slots}, pruned={pruned}, ring={ring}, beta={beta}, "
-            f"half_life_s={half_life_s})"
+            f"{name}(slots={slots}, pruned={pruned}, ring={ring}, beta={beta}, half_life_s={half_life_s})"
         )
         n = vocabulary.max_rows
         self.ages = np.exp(-beta * np.arange(ring))

@@ -29,6 +29,8 @@ class Source(StrEnum):
     FACTORS = "factors"
     POPULARITY = "popularity"
     FRESHNESS = "freshness"
+    ORDERS = "orders"
+    OWN_PAST = "own_past"
 
 
 class ReasonCode(StrEnum):

@@ -126,6 +126,8 @@ def decode(raw: bytes) -> Event | Rejected:  # noqa: C901, PLR0911, PLR0912  one
         items = (product,)
     elif properties.products:
         items = tuple(p for p in map(_product, properties.products) if p is not None)
+    elif kind is EventKind.REQUEST and (page := _product(properties)) is not None:
+        items = (page,)  # the item of the page that asks
     for item in items:
         if not _good_id(item.product_id):  # type: ignore[arg-type]  # _product made it text
             return _bad_id("$.properties.product_id")

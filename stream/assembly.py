@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from online_models.bandits import ThompsonSampling
+from online_models.baskets import baskets_of
 from online_models.click_rate import ClickRate
 from online_models.cooccurrence import SequentialCooccurrence
 from online_models.factorisation import StreamingIALS
@@ -48,13 +49,15 @@ def build_models(settings: Settings) -> Models:
     blend = OnlineBlend(
         vocabulary, popularity, cooccurrence, factors, candidates_per_source=settings.recommend.candidates
     )
+    baskets = baskets_of(vocabulary)
     clicks = ClickRate(settings.click_slots)
     bandit = ThompsonSampling(len(OFFER_FEATURES), alpha=settings.offers.alpha, floor=settings.offers.floor)
     return Models(
         blend=blend,
+        baskets=baskets,
         clicks=clicks,
         offers=bandit,
-        fold=ModelSet([*blend.models, clicks, bandit], vocabulary),
+        fold=ModelSet([*blend.models, baskets, clicks, bandit], vocabulary),
         recommend_metrics=RankingMetrics(),
         click_metrics=ClickMetrics(),
         offer_metrics=ClickMetrics(),
@@ -90,7 +93,7 @@ def build_engine(
         cleaner=Cleaner(config.cleaning),
         attribution=attribution,
         learner=Learner(models),
-        recommender=Recommender(config, models.blend, reference, attribution),
+        recommender=Recommender(config, models, reference, attribution),
         desk=desk,
         campaigns=Campaigns(config.campaigns, reference, state, messenger),
     )

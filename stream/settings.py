@@ -60,6 +60,18 @@ class RecommendSettings(_Section):
     min_interval_s: float = Field(60.0, ge=0, description="Least event time between a user's slates, s.")
     valid_s: float = Field(86_400.0, gt=0, description="How long a slate is valid, s.")
     candidates: int = Field(50, ge=10, le=200, description="Candidates taken from each source.")
+    diversity: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="How much an item loses for each item of its category above it, log odds.",
+    )
+    novelty: float = Field(
+        0.0, ge=0, le=10, description="How much a thousandfold popularity costs an item, log odds."
+    )
+    impression_discount: float = Field(
+        0.0, ge=0, le=10, description="What an item loses each time it was listed and not touched, log odds."
+    )
     factors: bool = Field(default=True, description="Use streaming iALS as a source.")
 
 
@@ -216,6 +228,9 @@ class Settings(BaseSettings):
                 n_items=self.recommend.n_items,
                 min_interval_s=self.recommend.min_interval_s,
                 valid_s=self.recommend.valid_s,
+                diversity=self.recommend.diversity,
+                novelty=self.recommend.novelty,
+                impression_discount=self.recommend.impression_discount,
             ),
             offers=OfferConfig(min_interval_s=self.offers.min_interval_s, partitions=partitions),
             campaigns=CampaignPolicy(

@@ -49,7 +49,9 @@ class RecommendConfig:
     n_items: int = 10
     min_interval_s: float = 60.0
     valid_s: float = DAY_S
-    history: int = 64
+    diversity: float = 0.0
+    novelty: float = 0.0
+    impression_discount: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

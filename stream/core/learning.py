@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from online_models.bandits import NOTHING
+from online_models.baskets import learn_order
 from online_models.hashing import SparseFeatures
+from schemas.reasons import EventKind
 
 if TYPE_CHECKING:
     from online_models.bandits import ThompsonSampling
     from online_models.click_rate import ClickRate
+    from online_models.cooccurrence import SequentialCooccurrence
     from online_models.fold import ModelSet
     from online_models.hybrid import OnlineBlend
     from online_models.metrics import ClickMetrics, RankingMetrics
@@ -28,6 +31,7 @@ class Models:
     """The learners of one worker and their progressive metrics."""
 
     blend: OnlineBlend
+    baskets: SequentialCooccurrence
     clicks: ClickRate
     offers: ThompsonSampling
     fold: ModelSet
@@ -59,6 +63,8 @@ class Learner:
             history = [item_id, *history][:64]
         for item_id in moment.repeated:
             memory.factors = blend.observe(item_id, history, time, 1.0, repeat=True, memory=memory.factors)
+        if moment.event.kind is EventKind.ORDER:
+            learn_order(self._models.baskets, [*moment.fresh, *moment.repeated], time)
 
     def feed(self, feedback: Feedback) -> None:
         """Learn one closed decision or impression from the features logged when it was made."""

@@ -131,10 +131,14 @@ def _bump(views: dict[str, int], item_id: str) -> None:
 
 
 def _remember_bought(profile: Profile, item_id: str, time: float) -> None:
+    if item_id in profile.bought:
+        profile.n_bought[item_id] = profile.n_bought.get(item_id, 1) + 1
     time = max(time, profile.bought.pop(item_id, time))
     profile.bought[item_id] = time
     if len(profile.bought) > MAX_BOUGHT:
-        del profile.bought[next(iter(profile.bought))]
+        forgotten = next(iter(profile.bought))
+        del profile.bought[forgotten]
+        profile.n_bought.pop(forgotten, None)
 
 
 def _add_revenue(event: Event, profile: Profile, sign: float) -> None:

@@ -9,12 +9,14 @@ from schemas.ids import id_of
 from schemas.outputs import Decision, Recommendation, RecommendedItem
 from schemas.reasons import EventKind
 from stream.core.causes import Occasion, cause_of
+from stream.core.reranking import POOL, reranked, reranks
+from stream.core.slots import Slot, listed, slot_of
 from stream.core.state import OpenDecision
 
 if TYPE_CHECKING:
-    from online_models.hybrid import OnlineBlend
     from stream.core.attribution import Attribution
     from stream.core.config import EngineConfig
+    from stream.core.learning import Models
     from stream.core.profiles import Moment
     from stream.core.records import Outputs
     from stream.core.reference import Reference
@@ -23,8 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["POLICY", "Recommender"]
 
 POLICY = "blend"
-FOR_YOU = "for_you"
+MAX_NAME = 64  # characters of a slot
 _K = EventKind
+_BLENDED = frozenset({Slot.FOR_YOU, Slot.OTHERS_YOU_MAY_LIKE})
 _OCCASIONS = frozenset({_K.VIEW, _K.CLICK, _K.CART_ADD, _K.WISH_ADD, _K.ORDER, _K.REVIEW, _K.REQUEST})
 
 
@@ -32,12 +35,12 @@ class Recommender:
     """Decides whether an event calls for a slate, and which."""
 
     def __init__(
-        self, config: EngineConfig, blend: OnlineBlend, reference: Reference, attribution: Attribution
+        self, config: EngineConfig, models: Models, reference: Reference, attribution: Attribution
     ) -> None:
         self._config = config.recommend
         self._window_s = config.attribution.decision_window_s
         self._consent = config.campaigns.consent_when_unknown
-        self._blend = blend
+        self._models = models
         self._reference = reference
         self._attribution = attribution
 
@@ -46,7 +49,10 @@ class Recommender:
         event, profile = moment.event, moment.profile
         if not moment.on_time or event.kind not in _OCCASIONS:
             return
-        slot = (event.properties.slot or FOR_YOU)[:64] if event.kind is _K.REQUEST else FOR_YOU
+        slot = (
+            (event.properties.slot or Slot.FOR_YOU.value) if event.kind is _K.REQUEST else Slot.FOR_YOU.value
+        )
+        slot = slot[:MAX_NAME]
         waited = event.time - profile.slot_times.get(slot, float("-inf"))
         if event.kind is not _K.REQUEST and waited < self._config.min_interval_s:
             return
@@ -54,21 +60,41 @@ class Recommender:
         if slot in profile.slot_times or len(profile.slot_times) < 8:
             profile.slot_times[slot] = event.time
         personal = profile.consent.get("personalise", self._consent.get("personalise", True))
-        history = profile.ring if personal else []
-        excluded = [*profile.bought] if personal else [*profile.ring, *profile.bought]
-        factors = memory.factors if personal else b""
-        gap_s = 0.0 if history else None
-        slate = self._blend.propose(history, event.time, gap_s, excluded, factors, new_only=True)
-        allowed = self._reference.may_show if self._reference.items else None
-        shown = [
-            RecommendedItem(item_id, score, source, reasons)
-            for item_id, score, source, reasons in slate.rows(self._config.n_items, allowed)
-        ]
+        kind = slot_of(slot)
+        if kind in _BLENDED:
+            shown = self._blended(kind, moment, memory, personal=personal)
+        else:
+            n, models = self._config.n_items, self._models
+            shown = listed(kind, moment, models, self._reference, n, personal=personal)
         if not shown:
             outputs.counts["recommendation", "empty"] += 1
             return
         occasion = Occasion(event.user, profile, memory, event.time, cause_of(event), model_version)
         self._emit(occasion, slot, shown, outputs)
+
+    def _blended(
+        self, kind: Slot, moment: Moment, memory: ModelMemory, *, personal: bool
+    ) -> list[RecommendedItem]:
+        """The blend's best, for the user or for one who has just come to an item's page."""
+        config, profile, now, page = self._config, moment.profile, moment.event.time, moment.event.item_id
+        history = profile.ring if personal else []
+        excluded = [*profile.bought] if personal else [*profile.ring, *profile.bought]
+        if kind is Slot.OTHERS_YOU_MAY_LIKE and page is not None:
+            history = [page, *(item_id for item_id in history if item_id != page)]
+        factors = memory.factors if personal else b""
+        gap_s = 0.0 if history else None
+        slate = self._models.blend.propose(history, now, gap_s, excluded, factors, new_only=True)
+        allowed = self._reference.may_show if self._reference.items else None
+        reorder = reranks(config)
+        shown = [
+            RecommendedItem(item_id, score, source, reasons)
+            for item_id, score, source, reasons in slate.rows(
+                config.n_items * POOL if reorder else config.n_items, allowed
+            )
+        ]
+        if not reorder:
+            return shown
+        return reranked(shown, now, config, memory, self._reference, self._models.blend.popularity)
 
     def _emit(self, occasion: Occasion, slot: str, shown: list[RecommendedItem], outputs: Outputs) -> None:
         user, now, message_id = occasion.user, occasion.now, occasion.cause.message_id

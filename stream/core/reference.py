@@ -26,6 +26,11 @@ class Reference:
         item = self.items.get(item_id)
         return item is None or item.available
 
+    def category_of(self, item_id: str) -> str | None:
+        """Category of an item, where the catalogue knows it."""
+        item = self.items.get(item_id)
+        return None if item is None else item.category
+
     def active_offers(self, now: float) -> list[Offer]:
         """Offers active at ``now``, by id, in the currency of the first: money of two is never compared."""
         offers = [

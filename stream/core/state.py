@@ -107,6 +107,7 @@ class Profile(Struct, array_like=True):
     campaign_day: dict[str, list[int]] = field(default_factory=dict)  # campaign -> [day, count]
     impressions: list[Impression] = field(default_factory=list)
     impressions_due_at: float = 0.0  # when they are looked at next; 0: nothing is scheduled
+    n_bought: dict[str, int] = field(default_factory=dict)  # orders with an item, where more than one
 
     @property
     def lets_learn(self) -> bool:
