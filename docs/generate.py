@@ -52,7 +52,7 @@ EFFECT: Final[dict[EventKind, str]] = {
     EventKind.EMAIL_BOUNCE: "counts as activity",
     EventKind.UNSUBSCRIBE: "no more messages on `channel` (without one: email)",
     EventKind.CONSENT: "sets consent: `properties.purposes`, `context.consent.categoryPreferences`",
-    EventKind.REQUEST: "asks for recommendations for `slot` now; `product_id` names the item of the page that asks",
+    EventKind.REQUEST: "asks for recommendations for `slot` now; `product_id` is the item of the page",
     EventKind.EXPERIMENT: "counts as activity",
     EventKind.UNKNOWN: "accepted, counted as unknown, changes nothing",
 }
