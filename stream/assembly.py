@@ -93,7 +93,7 @@ def build_engine(
         cleaner=Cleaner(config.cleaning),
         attribution=attribution,
         learner=Learner(models),
-        recommender=Recommender(config, models, reference, attribution),
+        recommender=Recommender(config, models, reference, state, attribution),
         desk=desk,
         campaigns=Campaigns(config.campaigns, reference, state, messenger),
     )

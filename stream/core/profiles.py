@@ -46,10 +46,13 @@ class Moment:
     history: list[str]  # the ring before this event, newest first
 
 
-def update(event: Event, profile: Profile, *, on_time: bool) -> Moment:
-    """Apply an accepted event to its user's profile and say what was new in it."""
+def update(event: Event, profile: Profile, *, on_time: bool, learns: bool = True) -> Moment:
+    """Apply an accepted event to its user's profile and say what was new in it.
+
+    Without ``learns`` no model is taught; what the profile knows is kept up to date all the same.
+    """
     gap_s = max(0.0, event.time - profile.last_seen) if profile.n_events else None
-    teaches = on_time and profile.lets_learn
+    teaches = on_time and learns and profile.lets_learn
     moment = Moment(event, profile, on_time, teaches, gap_s, [], [], profile.ring)
     if profile.n_events == 0:
         profile.first_seen = event.time

@@ -128,6 +128,8 @@ class Header(Struct, array_like=True):
     jump_user: str = ""
     sequence: int = 0
     spend: dict[str, float] = field(default_factory=dict)  # offer -> spent here
+    stopped: list[str] = field(default_factory=list)  # what operators stopped, the oldest first
+    next_command: int = 0  # offset of the next command to obey
 
 
 class Due(Struct, frozen=True, order=True):

@@ -114,6 +114,11 @@ class PartitionTask:
         """Users whose state is held."""
         return len(self._engine.state)
 
+    @property
+    def n_stopped(self) -> int:
+        """Switches that operators have turned off."""
+        return len(self._engine.state.header.stopped)
+
     def idle_s(self) -> float:
         """Time since the last batch or tick."""
         return self._clock() - self._ticked_at
@@ -154,6 +159,7 @@ class PartitionTask:
             self._last_ingest = restored.last_ingest
         state_offset = restored.next_offset if restored is not None else None
         self.position = self.inbox.next_offset = await self._find_position(committed, state_offset)
+        await self._shared.commands.follow(self._partition, self._engine.state.header.next_command)
         self.committed_at = self._ticked_at = self._clock()
         elapsed = self.committed_at - started
         self._shared.metrics["state_restore_seconds"].observe(elapsed)
@@ -181,10 +187,11 @@ class PartitionTask:
         now = self._clock()
         elapsed, self._ticked_at = now - self._ticked_at, now
         header = self._engine.state.header
-        if header.watermark == float("-inf"):
+        told = self._shared.commands.waits(self._partition)
+        if header.watermark == float("-inf") and not told:
             return
         due = self._engine.state.next_due() <= header.watermark + elapsed
-        if due or now - self.committed_at > IDLE_COMMIT_S:
+        if due or told or now - self.committed_at > IDLE_COMMIT_S:
             await self._run([], elapsed_s=elapsed)
             return
         self._engine.tick(elapsed)  # nothing is due: the watermark alone moves, and the next commit holds it
@@ -212,6 +219,7 @@ class PartitionTask:
         """Stop the producer and let go of the model log. An open transaction is left to the next fence."""
         if self._saver is not None:
             await self._saver.stop()
+        self._shared.commands.unfollow(self._partition)
         self._shared.model_log.release(self._partition, self)
         producer, self._producer = self._producer, None
         if producer is not None:
@@ -274,6 +282,7 @@ class PartitionTask:
         if ready is not None:
             self._add(batch, ready, records)
             return batch
+        self._obey(batch)
         try:
             if not records:
                 self._add(batch, self._engine.tick(elapsed_s), records)
@@ -284,6 +293,17 @@ class PartitionTask:
         except Exception as error:
             raise EngineFailedError(f"the engine failed between {_span(records)}") from error
         return batch
+
+    def _obey(self, batch: _Batch) -> None:
+        """Carry out what operators have ordered since the last batch."""
+        commands = self._shared.commands.take(self._partition)
+        for command in commands:
+            outputs = self._engine.obey(as_record(command))
+            source = TopicPartition(command.topic, self._partition)
+            add_outputs(batch.outbox, self._shared.names, outputs, source, [command])
+            batch.counts.update(outputs.counts)
+            self._engine.state.header.next_command = command.offset + 1
+            logger.info("command", partition=self._partition, offset=command.offset, counts=[*outputs.counts])
 
     def _add(self, batch: _Batch, outputs: Outputs, records: Sequence[LogRecord]) -> None:
         add_outputs(batch.outbox, self._shared.names, outputs, self.source, records)
