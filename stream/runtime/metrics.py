@@ -69,6 +69,7 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
     MetricSpec("transactions", "counter", "Batches by how their transaction ended.", ("outcome",)),
     MetricSpec("rebuilds", "counter", "Partitions dropped and restored after an error."),
     MetricSpec("loop_lag_seconds", "histogram", "How late the event loop came back to a timer."),
+    MetricSpec("loop_tasks", "gauge", "Tasks of the event loop that have not ended."),
     MetricSpec("state_users", "gauge", "Users remembered.", ("partition",)),
     MetricSpec(
         "state_cache_writes", "counter", "Copies of user state on disk, by how it ended.", ("outcome",)

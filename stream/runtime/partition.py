@@ -21,6 +21,7 @@ from schemas.reasons import RejectCode
 from stream.assembly import build_engine
 from stream.core.records import Outputs
 from stream.runtime.errors import OffsetGapError, WorkerError
+from stream.runtime.foldpath import FOLD_PATH, Reading
 from stream.runtime.inbox import Inbox
 from stream.runtime.modellog import delta_records
 from stream.runtime.outbox import Outbox
@@ -64,6 +65,7 @@ class _Batch:
 
     outbox: Outbox
     state: Outbox  # the same, apart, because at_least_once sends it after the outputs
+    models: Reading  # as they were when it began
     header: bytes = b""  # the record of the partition's header
     n_state: int = 0  # records of user state, the header's included
     counts: Counter[tuple[str, ...]] = field(default_factory=Counter)
@@ -252,9 +254,10 @@ class PartitionTask:
         if lesson.delta:
             delta_end = ends[shared.names.model_deltas]
             shared.model_log.kept(self._partition, delta_end, next_offset, len(lesson.delta))
+        end = ends[shared.names.user_state]
+        shared.model_log.path.committed(batch.models, self._partition, end - 1)
         self._forget_batch(batch, next_offset, started, len(lesson.delta))
         if self._saver is not None:
-            end = ends[shared.names.user_state]
             self._saver.committed(Mark(batch.header, end - batch.n_state, end))
 
     async def _learn(
@@ -277,7 +280,8 @@ class PartitionTask:
 
     async def _process(self, records: Sequence[LogRecord], elapsed_s: float, ready: Outputs | None) -> _Batch:
         assert self._producer is not None  # noqa: S101  open() came first
-        batch = _Batch(Outbox(self._producer, self._partition), Outbox(self._producer, self._partition))
+        outbox, state = (Outbox(self._producer, self._partition) for _ in range(2))
+        batch = _Batch(outbox, state, self._shared.model_log.path.read())
         batch.ingest_times = [record.timestamp / 1000 for record in records]
         if ready is not None:
             self._add(batch, ready, records)
@@ -333,7 +337,8 @@ class PartitionTask:
         # The header comes last: in at_least_once it is what makes the rows before it count.
         key, batch.header = encode_header(state.header, next_offset)
         batch.n_state = len(state.dirty) + len(state.forgotten) + 1
-        batch.state.add(topic, key, batch.header, [*of_batch, (LAST_INGEST, b"%d" % self._last_ingest)])
+        headers = [*of_batch, (LAST_INGEST, b"%d" % self._last_ingest), (FOLD_PATH, batch.models.text)]
+        batch.state.add(topic, key, batch.header, headers)
 
     async def _commit_exactly_once(self, batch: _Batch, next_offset: int) -> dict[str, int]:
         """Commit; return where the changelog and the delta log go on.

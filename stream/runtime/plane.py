@@ -109,6 +109,7 @@ class DataPlane(mode.Service):
         metrics = self._metrics
         for gauge in ("consumer_lag_records", "state_users", "switches_stopped"):
             metrics[gauge].clear()
+        metrics["loop_tasks"].set(len(asyncio.all_tasks()))
         if self._assignment is None or self._shared is None:
             return
         for partition, task in self._assignment.tasks.items():
