@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stream.evaluate.baselines import RANKING
+from stream.evaluate.baselines import CLICK, RANKING
 from stream.terminal import ExitCode, fail, print_json, progress_bar, read_settings, say
 
 __all__ = ["app"]
@@ -72,6 +72,30 @@ def recommend(
     if gate and not report["gate"]["passed"]:
         say(f"recall@10 is not above that of {', '.join(report['gate']['against'])}", style="red")
         raise typer.Exit(ExitCode.FAILED_CHECK)
+
+
+@app.command()
+def click(
+    examples: Annotated[str, typer.Option(help=FILE_HELP)],
+    baselines: Baselines = "all",
+    as_json: AsJson = False,
+) -> None:
+    """Predict every example before its label is learned, in the file's order.
+
+    A line is {"time", "features": {...}, "label": 0 or 1, "label_time"?}.
+    Example: nudge evaluate click --examples impressions.jsonl.gz --json
+    """
+    path = _existing(examples)
+    chosen = _chosen(baselines, CLICK)
+
+    from stream.evaluate.click import evaluate_click
+    from stream.evaluate.show import show_click
+
+    with progress_bar(f"evaluating {path.name}") as progress:
+        report = evaluate_click(read_settings(), path, baselines=chosen, progress=progress)
+    show_click(report)
+    if as_json:
+        print_json(report)
 
 
 def _existing(file: str) -> Path:

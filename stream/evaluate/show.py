@@ -8,8 +8,9 @@ from rich.table import Table
 
 from stream.terminal import say, talk
 
-__all__ = ["show_recommend", "show_rejects"]
+__all__ = ["show_click", "show_recommend", "show_rejects"]
 
+PREDICTION = ("log_loss", "normalised_entropy", "auc", "calibration_ratio")
 RANKING = ("recall_at_10", "recall_at_20", "ndcg_at_10", "mrr")
 
 
@@ -52,6 +53,33 @@ def show_recommend(report: dict[str, Any]) -> None:
     )
     for name, row in rows.items():
         slices.add_row(name, *(_number(one["recall_at_10"]) for one in row["slices"].values()))
+    talk.print(slices)
+    for name, reason in report["baselines_skipped"].items():
+        say(f"{name} did not run: {reason}", style="yellow")
+
+
+def show_click(report: dict[str, Any]) -> None:
+    """Print the click model's metrics with intervals beside the baselines, and log loss by slice."""
+    examples = report["examples"]
+    show_rejects(examples["rejected"], examples["rejected_examples"])
+    say(
+        f"{report['n']} examples predicted; {examples['delayed_labels']} labels came later, "
+        f"{examples['labels_never_learned']} of them after the last example"
+    )
+    rows = {"nudge": report, **report["baselines"]}
+    table = Table("", *PREDICTION, "ece", "nudge leads log_loss by", box=None)
+    for name, row in rows.items():
+        lead = row["lead"]["log_loss"] if "lead" in row else None
+        table.add_row(
+            name,
+            *(_with_interval(row, metric) for metric in PREDICTION),
+            _number(row["ece"]),
+            f"{lead['value']:.4f} {_bounds((lead['low'], lead['high']))}" if lead else "",
+        )
+    talk.print(table)
+    slices = Table("log_loss", *(f"{name} ({one['n']})" for name, one in report["slices"].items()), box=None)
+    for name, row in rows.items():
+        slices.add_row(name, *(_number(one["log_loss"]) for one in row["slices"].values()))
     talk.print(slices)
     for name, reason in report["baselines_skipped"].items():
         say(f"{name} did not run: {reason}", style="yellow")

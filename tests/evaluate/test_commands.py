@@ -87,3 +87,19 @@ def test_mistakes_are_named(tmp_path: Path, options: list[str], code: int, says:
     assert code == done.returncode
     assert says in done.stderr.decode().replace("\n", "")
     assert b"" == done.stdout
+
+
+def test_click_prints_the_keys(tmp_path: Path) -> None:
+    """The metrics of the model and of each baseline; a refused line is named on stderr."""
+    path = tmp_path / "examples.jsonl"
+    good = [json.dumps({"time": n, "features": {"a": str(n % 3), "b": n}, "label": n % 2}) for n in range(50)]
+    path.write_text("\n".join([*good, "{"]))
+    done = evaluate("click", "--examples", path, "--json")
+    report = json.loads(done.stdout)
+    keys = {"log_loss", "base_rate_log_loss", "normalised_entropy", "auc", "ece", "n"}
+
+    assert (0, 50) == (done.returncode, report["n"])
+    assert keys <= set(report)
+    assert {"base_rate", "ftrl", "river_logistic_regression"} <= set(report["baselines"])
+    assert all(keys <= set(one) for one in report["baselines"].values())
+    assert f"{path}:51: not_json" in done.stderr.decode()
