@@ -16,14 +16,14 @@ from uuid import uuid4
 
 import msgspec
 import typer
-from pydantic import ValidationError
 
 from schemas.codec import Rejected, parse_time
 from schemas.commands import CommandKind, decode_command
+from stream.evaluate.commands import app as evaluate_app
 from stream.printing import show_report, show_validation
 from stream.reading import BadFileError
 from stream.settings import Settings
-from stream.terminal import ExitCode, fail, print_json, progress_bar, say
+from stream.terminal import ExitCode, fail, print_json, progress_bar, read_settings, say
 
 __all__ = ["main"]
 
@@ -41,6 +41,7 @@ config_app = typer.Typer(help="Show and check the settings.")
 app.add_typer(topics_app, name="topics")
 app.add_typer(schemas_app, name="schemas")
 app.add_typer(config_app, name="config")
+app.add_typer(evaluate_app, name="evaluate")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 Bootstrap = Annotated[str | None, typer.Option(help="Kafka, host:port; default NUDGE_KAFKA__BOOTSTRAP.")]
@@ -498,13 +499,7 @@ def _settings(*, seed: int | None = None, bootstrap: str | None = None) -> Setti
         changes["seed"] = seed
     if bootstrap is not None:
         changes["kafka"] = {"bootstrap": bootstrap}  # merged with the environment's other values
-    try:
-        return Settings(**changes)
-    except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()
-        )
-        fail(ExitCode.BAD_CONFIGURATION, f"bad configuration: {faults}")
+    return read_settings(**changes)
 
 
 def _time(text: str, option: str) -> float:

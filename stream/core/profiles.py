@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from schemas.events import Event
     from stream.core.state import Profile
 
-__all__ = ["INTERACTIONS", "Moment", "update"]
+__all__ = ["INTERACTIONS", "Moment", "shows_interest", "update"]
 
 MAX_RING = 64  # algorithms.md 3.4: one ring of 64 serves both retrieval models
 MAX_BOUGHT = 256
@@ -66,7 +66,7 @@ def update(event: Event, profile: Profile, *, on_time: bool, learns: bool = True
     if event.purposes:
         _note_answers(event.purposes, profile.consent)
     _count(event, profile)
-    if event.kind in INTERACTIONS and _positive(event):
+    if shows_interest(event):
         _interact(event, moment)
     return moment
 
@@ -104,8 +104,10 @@ def _note_answers(purposes: dict[str, bool], consent: dict[str, bool]) -> None:
         consent[purpose] = answer
 
 
-def _positive(event: Event) -> bool:
-    """A review counts as interest from four stars on; the spec's rating is text."""
+def shows_interest(event: Event) -> bool:
+    """Whether models learn the event's items; a review counts from four stars on, the rating may be text."""
+    if event.kind not in INTERACTIONS:
+        return False
     if event.kind is not _K.REVIEW:
         return True
     try:
