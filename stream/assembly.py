@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from online_models.bandits import ThompsonSampling
@@ -17,6 +18,7 @@ from online_models.vocabulary import Vocabulary
 from stream.core.attribution import Attribution
 from stream.core.campaigns import Campaigns
 from stream.core.cleaning import Cleaner
+from stream.core.config import DAY_S
 from stream.core.engine import Engine
 from stream.core.features import OFFER_FEATURES
 from stream.core.learning import Learner, Models
@@ -51,7 +53,12 @@ def build_models(settings: Settings) -> Models:
     )
     baskets = baskets_of(vocabulary)
     clicks = ClickRate(settings.click_slots)
-    bandit = ThompsonSampling(len(OFFER_FEATURES), alpha=settings.offers.alpha, floor=settings.offers.floor)
+    bandit = ThompsonSampling(
+        len(OFFER_FEATURES),
+        alpha=settings.offers.alpha,
+        floor=settings.offers.floor,
+        half_life_s=settings.offers.half_life_days * DAY_S or math.inf,
+    )
     return Models(
         blend=blend,
         baskets=baskets,

@@ -80,6 +80,8 @@ class OfferDesk:
             [0.0, *(offer.cost for offer in offers)],
             seed=self._seed,
             decision_id=decision_id,
+            categories=["", *(offer.category or "" for offer in offers)],
+            at=now,
         )
         outputs.decisions.append(
             Decision(
@@ -104,7 +106,10 @@ class OfferDesk:
             spend = self._state.header.spend
             cost = self._reference.offers[choice.offer].cost
             spend[choice.offer] = spend.get(choice.offer, 0.0) + cost
-            opened = OpenDecision("offer", choice.offer, now + self._window_s, features=context)
+            category = self._reference.offers[choice.offer].category or ""
+            opened = OpenDecision(
+                "offer", choice.offer, now + self._window_s, features=context, category=category
+            )
             self._attribution.open(decision_id, opened, occasion.user, occasion.memory)
         return choice
 
