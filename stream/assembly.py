@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["build_engine", "build_models"]
 
-# Up to so many items the factor model proposes from all of them (some 40 us); beyond, it only scores what the
-# other sources propose.
+# Up to so many items of several events the factor model proposes from all of them; beyond, it only scores
+# what the other sources propose.
 FACTOR_SCAN = 16_384
 
 
