@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stream.runtime.transport import Transport
     from stream.settings import Settings
 
-__all__ = ["run_worker"]
+__all__ = ["run_worker", "settle_garbage_collector"]
 
 INTERNAL: Final = 70
 BAD_CONFIGURATION: Final = 78
@@ -60,13 +60,19 @@ def run_worker(
         signal.signal(number, _stop_early)
     logger.info("kernels_compile")  # half a minute on a new machine, a second with a warm cache
     warm_up()
-    # Modules and kernels stay for good: a full collection that looks at them too holds the loop for a tenth
-    # of a second.
+    settle_garbage_collector()
+    with asyncio.Runner() as runner:
+        return runner.run(_run(settings, reference, transport))
+
+
+def settle_garbage_collector() -> None:
+    """Keep the collector from what stays for good, and from looking too often.
+
+    Modules and kernels stay: a full collection that looks at them too holds the loop for a tenth of a second.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    with asyncio.Runner() as runner:
-        return runner.run(_run(settings, reference, transport))
 
 
 def _stop_early(_number: int, _frame: object) -> None:

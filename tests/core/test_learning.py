@@ -167,6 +167,22 @@ def test_hidden_and_sold_out_items_are_filtered_on_current_state() -> None:
     assert len(slate.items) > 3
 
 
+@pytest.mark.parametrize("before", [False, True])
+def test_a_view_answers_the_newest_slate_that_showed_the_item(before: bool) -> None:
+    """Whole ids count, not parts of them; slates of rows written before keep their items in a list."""
+    stream = shop()
+    stream.pipe(viewed("u1", 500, "bread"))
+    [slate] = stream.take("recommendations")
+    waiting = stream.engine.state.memory("u1").open
+    if before:
+        waiting[slate.decision_id].action = "for_you"
+        waiting[slate.decision_id].items = [item.item_id for item in slate.items]
+    for at, (item_id, still_open) in enumerate([("utte", True), ("for_you", True), ("butter", False)]):
+        stream.pipe(viewed("u1", 510.0 + at, item_id))
+        stream.flush()
+        assert still_open == (slate.decision_id in stream.engine.state.memory("u1").open)
+
+
 def test_what_was_bought_is_not_recommended() -> None:
     """Neither bought nor already seen items come back."""
     stream = shop()
