@@ -13,6 +13,7 @@ from online_models.fold import ModelSet
 from online_models.hybrid import OnlineBlend
 from online_models.metrics import ClickMetrics, RankingMetrics
 from online_models.popularity import DecayedPopularity
+from online_models.proximal import FollowTheRegularizedLeader
 from online_models.vocabulary import Vocabulary
 from stream.core.attribution import Attribution
 from stream.core.campaigns import Campaigns
@@ -30,6 +31,7 @@ from stream.core.state import PartitionState
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from online_models.hashed import HashedLogistic
     from stream.core.config import EngineConfig
     from stream.core.state import RowCodec
     from stream.settings import Settings
@@ -50,7 +52,7 @@ def build_models(settings: Settings) -> Models:
     blend = OnlineBlend(
         vocabulary, popularity, cooccurrence, factors, candidates_per_source=settings.recommend.candidates
     )
-    clicks = ClickRate(settings.click_slots)
+    clicks = _click_model(settings)
     bandit = ThompsonSampling(
         len(OFFER_FEATURES),
         alpha=settings.offers.alpha,
@@ -66,6 +68,16 @@ def build_models(settings: Settings) -> Models:
         click_metrics=ClickMetrics(),
         offer_metrics=ClickMetrics(),
     )
+
+
+def _click_model(settings: Settings) -> HashedLogistic:
+    chosen = settings.clicks
+    half_life_s = chosen.half_life_days * DAY_S or math.inf
+    if chosen.model == "ftrl":
+        return FollowTheRegularizedLeader(
+            settings.click_slots, half_life_s=half_life_s, crosses=chosen.crosses
+        )
+    return ClickRate(settings.click_slots, half_life_s=half_life_s, crosses=chosen.crosses)
 
 
 def build_engine(
@@ -96,7 +108,7 @@ def build_engine(
         reference=reference,
         cleaner=Cleaner(config.cleaning),
         attribution=attribution,
-        learner=Learner(models),
+        learner=Learner(models, settings.clicks.negative_share),
         recommender=Recommender(config, models.blend, reference, attribution),
         desk=desk,
         campaigns=Campaigns(config.campaigns, reference, state, messenger),

@@ -63,6 +63,26 @@ class RecommendSettings(_Section):
     factors: bool = Field(default=True, description="Use streaming iALS as a source.")
 
 
+class ClickSettings(_Section):
+    """The click model."""
+
+    model: Literal["gaussian", "ftrl"] = Field(
+        "gaussian", description="Diagonal Gaussian, or FTRL-Proximal; the first merges better over workers."
+    )
+    half_life_days: float = Field(
+        0.0, ge=0, description="What a click says counts half after this, days; 0: never less."
+    )
+    crosses: tuple[tuple[str, str], ...] = Field(
+        (("category", "buyer"),), max_length=64, description="Pairs of features that also count together."
+    )
+    negative_share: float = Field(
+        1.0,
+        ge=0.01,
+        le=1,
+        description="Share of impressions without a click that is learned, each with a weight for the rest.",
+    )
+
+
 class OfferSettings(_Section):
     """Offers."""
 
@@ -176,6 +196,7 @@ class Settings(BaseSettings):
     cleaning: CleaningSettings = CleaningSettings()
     attribution: AttributionSettings = AttributionSettings()
     recommend: RecommendSettings = RecommendSettings()
+    clicks: ClickSettings = ClickSettings()
     offers: OfferSettings = OfferSettings()
     campaigns: CampaignSettings = CampaignSettings()
     consent: ConsentSettings = ConsentSettings()

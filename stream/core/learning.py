@@ -9,11 +9,12 @@ import numpy as np
 
 from online_models.bandits import NOTHING
 from online_models.hashing import SparseFeatures
+from schemas.ids import bucket
 
 if TYPE_CHECKING:
     from online_models.bandits import ThompsonSampling
-    from online_models.click_rate import ClickRate
     from online_models.fold import ModelSet
+    from online_models.hashed import HashedLogistic
     from online_models.hybrid import OnlineBlend
     from online_models.metrics import ClickMetrics, RankingMetrics
     from stream.core.attribution import Feedback
@@ -28,7 +29,7 @@ class Models:
     """The learners of one worker and their progressive metrics."""
 
     blend: OnlineBlend
-    clicks: ClickRate
+    clicks: HashedLogistic
     offers: ThompsonSampling
     fold: ModelSet
     recommend_metrics: RankingMetrics
@@ -39,8 +40,9 @@ class Models:
 class Learner:
     """Feeds interactions and feedback to the models."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Models, negative_share: float = 1.0) -> None:
         self._models = models
+        self._negative_share = negative_share
 
     def learn(self, moment: Moment, memory: ModelMemory) -> None:
         """Learn an event's interactions; items are taken in the event's order."""
@@ -60,13 +62,26 @@ class Learner:
         for item_id in moment.repeated:
             memory.factors = blend.observe(item_id, history, time, 1.0, repeat=True, memory=memory.factors)
 
+    def _click_weight(self, feedback: Feedback) -> float:
+        """1 for a click; impressions without one are sampled, and one that is kept stands for all its share.
+
+        So the model stays calibrated: its labels have the odds of the whole stream. Which are kept is a hash.
+        """
+        share = self._negative_share
+        if feedback.reward or share == 1.0:
+            return 1.0
+        return 1.0 / share if bucket("negatives", repr(feedback)) < share else 0.0
+
     def feed(self, feedback: Feedback) -> None:
         """Learn one closed decision or impression from the features logged when it was made."""
         models, reward = self._models, feedback.reward
         if feedback.kind == "click":
             slots = np.array(feedback.features, dtype=np.int32)
             shown = SparseFeatures(slots, np.ones(len(slots)), ())
-            models.click_metrics.update(reward, models.clicks.learn_one(shown, reward))
+            weight = self._click_weight(feedback)
+            if weight:
+                p = models.clicks.learn_one(shown, reward, weight, feedback.at)
+                models.click_metrics.update(reward, p, weight)
         elif feedback.kind == "offer" and feedback.action != NOTHING:
             models.offer_metrics.update(
                 reward,
