@@ -91,6 +91,10 @@ class OfferSettings(_Section):
     )
     alpha: float = Field(0.5, gt=0, le=2, description="Width of the Thompson draws; 1 samples the posterior.")
     floor: float = Field(0.01, gt=0, le=0.2, description="Least probability of each eligible offer.")
+    pacing: bool = Field(
+        default=True, description="Spend a budget evenly until its offer ends, by a price on its cost."
+    )
+    budget_buffer: float = Field(0.01, ge=0, le=0.5, description="Share of a budget that is never spent.")
     half_life_days: float = Field(
         90.0,
         ge=0,
@@ -243,7 +247,12 @@ class Settings(BaseSettings):
                 min_interval_s=self.recommend.min_interval_s,
                 valid_s=self.recommend.valid_s,
             ),
-            offers=OfferConfig(min_interval_s=self.offers.min_interval_s, partitions=partitions),
+            offers=OfferConfig(
+                min_interval_s=self.offers.min_interval_s,
+                partitions=partitions,
+                budget_buffer=self.offers.budget_buffer,
+                pacing=self.offers.pacing,
+            ),
             campaigns=CampaignPolicy(
                 lateness_s=campaigns.lateness_s,
                 daily_cap=campaigns.daily_cap,

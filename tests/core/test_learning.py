@@ -334,7 +334,8 @@ def test_an_unanswered_offer_becomes_a_zero_and_a_refund_takes_a_reward_back() -
 
 def test_a_budget_stops_its_offer_hard() -> None:
     """Budget 3, cost 1: three showings, then the offer is no longer eligible."""
-    stream = Driver(settings=Settings(**SMALL), offers=[offer("o1", budget=3.0, value=1e6)])
+    settings = Settings(**SMALL, offers={"budget_buffer": 0.0})
+    stream = Driver(settings=settings, offers=[offer("o1", budget=3.0, value=1e6)])
     stream.pipe(*(cart_seen(f"u{n}", n) for n in range(60)))
     decisions = offer_decisions(stream)
 
