@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from online_models.bandits import ThompsonSampling
 from online_models.click_rate import ClickRate
 from online_models.cooccurrence import SequentialCooccurrence
+from online_models.drift import DriftWatch
 from online_models.factorisation import StreamingIALS
 from online_models.fold import ModelSet
 from online_models.hybrid import OnlineBlend
@@ -67,6 +68,7 @@ def build_models(settings: Settings) -> Models:
         recommend_metrics=RankingMetrics(),
         click_metrics=ClickMetrics(),
         offer_metrics=ClickMetrics(),
+        drift={name: DriftWatch() for name in ("clicks", "offers")},
     )
 
 

@@ -13,6 +13,7 @@ from schemas.ids import bucket
 
 if TYPE_CHECKING:
     from online_models.bandits import ThompsonSampling
+    from online_models.drift import DriftWatch
     from online_models.fold import ModelSet
     from online_models.hashed import HashedLogistic
     from online_models.hybrid import OnlineBlend
@@ -35,6 +36,7 @@ class Models:
     recommend_metrics: RankingMetrics
     click_metrics: ClickMetrics
     offer_metrics: ClickMetrics
+    drift: dict[str, DriftWatch]
 
 
 class Learner:
@@ -82,10 +84,12 @@ class Learner:
             if weight:
                 p = models.clicks.learn_one(shown, reward, weight, feedback.at)
                 models.click_metrics.update(reward, p, weight)
+                if models.drift["clicks"].update((reward - p) ** 2):
+                    models.clicks.alarm(feedback.at)
         elif feedback.kind == "offer" and feedback.action != NOTHING:
-            models.offer_metrics.update(
-                reward,
-                models.offers.learn_one(
-                    feedback.action, feedback.features, reward, category=feedback.category, at=feedback.at
-                ),
+            p = models.offers.learn_one(
+                feedback.action, feedback.features, reward, category=feedback.category, at=feedback.at
             )
+            models.offer_metrics.update(reward, p)
+            if models.drift["offers"].update((reward - p) ** 2):
+                models.offers.alarm(feedback.at)

@@ -1,9 +1,9 @@
 """Budgets: a hard stop at the partition's share, and a price of the budget that spends it evenly until then.
 
 The price λ of one unit of cost is the dual variable of the budget in online mirror descent: the utility of an
-offer is ``p * value - (1 + λ) * cost``. Between two looks it moves by how much more was spent than an even spending of
-what is left would have been, relative to the whole share, and never below 0. It lives in the partition's
-header, so it is a function of the records alone.
+offer is ``p * value - (1 + λ) * cost``. Between two looks it moves by how much more was spent than an even
+spending of what is left would have been, relative to the whole share, and never below 0. It lives in the
+header of the partition, so it is a function of the records alone.
 
 References
 ----------

@@ -115,6 +115,8 @@ class DataPlane(mode.Service):
             metrics["consumer_lag_records"].labels(str(partition)).set(self._assignment.lag(task))
             metrics["state_users"].labels(str(partition)).set(task.n_users)
         models = self._shared.models
+        for model, watch in models.drift.items():
+            metrics["model_drift_alarms"].labels(model).inc(watch.take_alarms())
         quality = metrics["model_quality"]
         for model, snapshot in (
             ("recommend", models.recommend_metrics.snapshot()),

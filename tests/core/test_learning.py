@@ -427,3 +427,20 @@ def test_a_damaged_model_memory_is_not_fatal(memory: bytes) -> None:
     stream.pipe(viewed("u1", 600, "other1"))
 
     assert [1, 1] == [1 for slate in stream.take("recommendations") if slate.user_id == "u1"]
+
+
+def test_a_risen_error_makes_the_click_model_forget_faster() -> None:
+    """What was never clicked is clicked every other time: an alarm, the same at any batch size."""
+    found = set()
+    for size in (7, 1000):
+        stream = Driver(settings=Settings(**SMALL), batch_size=size)
+        for n in range(2000):
+            stream.pipe(shown(f"u{n}", 20 * n, "a"))
+            if n > 1000 and n % 2:
+                stream.pipe(event("Product Clicked", user=f"u{n}", at=20 * n + 1, product_id="a"))
+        stream.flush()
+        stream.advance(1800)
+        models = stream.models
+        found.add((models.drift["clicks"].n_alarms, models.clicks.clock.n_alarms, models.fold.digest()))
+    ((n_alarms, days, _),) = found
+    assert n_alarms >= days == 1
