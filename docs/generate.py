@@ -5,6 +5,7 @@ The words for each member of a closed set stand here; a member without words is 
 
 from __future__ import annotations
 
+import json
 import sys
 import types
 from collections.abc import Iterator, Sequence
@@ -227,6 +228,8 @@ def _type(annotation: Any) -> str:
         return " or ".join("empty" if part is type(None) else _type(part) for part in arguments)
     if origin is dict:
         return f"JSON object of {_type(arguments[1])}"
+    if origin is tuple:
+        return "pair of texts" if arguments[-1] is not ... else f"JSON list, each a {_type(arguments[0])}"
     return {bool: "true or false", int: "integer", float: "number", str: "text", Path: "path"}[annotation]
 
 
@@ -249,6 +252,8 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if value is None or value == {}:
         return ""
+    if isinstance(value, tuple):
+        return f"`{json.dumps(value)}`"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     return f"`{value:.10g}`" if isinstance(value, float) else f"`{value}`"

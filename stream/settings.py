@@ -75,6 +75,26 @@ class RecommendSettings(_Section):
     factors: bool = Field(default=True, description="Use streaming iALS as a source.")
 
 
+class ClickSettings(_Section):
+    """The click model."""
+
+    model: Literal["gaussian", "ftrl"] = Field(
+        "gaussian", description="Diagonal Gaussian, or FTRL-Proximal; the first merges better over workers."
+    )
+    half_life_days: float = Field(
+        0.0, ge=0, description="What a click says counts half after this, days; 0: never less."
+    )
+    crosses: tuple[tuple[str, str], ...] = Field(
+        (("category", "buyer"),), max_length=64, description="Pairs of features that also count together."
+    )
+    negative_share: float = Field(
+        1.0,
+        ge=0.01,
+        le=1,
+        description="Share of impressions without a click that is learned, each with a weight for the rest.",
+    )
+
+
 class OfferSettings(_Section):
     """Offers."""
 
@@ -83,6 +103,10 @@ class OfferSettings(_Section):
     )
     alpha: float = Field(0.5, gt=0, le=2, description="Width of the Thompson draws; 1 samples the posterior.")
     floor: float = Field(0.01, gt=0, le=0.2, description="Least probability of each eligible offer.")
+    pacing: bool = Field(
+        default=True, description="Spend a budget evenly until its offer ends, by a price on its cost."
+    )
+    budget_buffer: float = Field(0.01, ge=0, le=0.5, description="Share of a budget that is never spent.")
     half_life_days: float = Field(
         90.0,
         ge=0,
@@ -188,6 +212,7 @@ class Settings(BaseSettings):
     cleaning: CleaningSettings = CleaningSettings()
     attribution: AttributionSettings = AttributionSettings()
     recommend: RecommendSettings = RecommendSettings()
+    clicks: ClickSettings = ClickSettings()
     offers: OfferSettings = OfferSettings()
     campaigns: CampaignSettings = CampaignSettings()
     consent: ConsentSettings = ConsentSettings()
@@ -237,7 +262,12 @@ class Settings(BaseSettings):
                 novelty=self.recommend.novelty,
                 impression_discount=self.recommend.impression_discount,
             ),
-            offers=OfferConfig(min_interval_s=self.offers.min_interval_s, partitions=partitions),
+            offers=OfferConfig(
+                min_interval_s=self.offers.min_interval_s,
+                partitions=partitions,
+                budget_buffer=self.offers.budget_buffer,
+                pacing=self.offers.pacing,
+            ),
             campaigns=CampaignPolicy(
                 lateness_s=campaigns.lateness_s,
                 daily_cap=campaigns.daily_cap,

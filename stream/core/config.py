@@ -60,6 +60,8 @@ class OfferConfig:
 
     min_interval_s: float = 1800.0
     partitions: int = 1  # a global budget is shared out equally
+    budget_buffer: float = 0.01  # share of a budget that is never spent
+    pacing: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,8 @@ class DataPlane(mode.Service):
             metrics["state_users"].labels(str(partition)).set(task.n_users)
             metrics["switches_stopped"].labels(str(partition)).set(task.n_stopped)
         models = self._shared.models
+        for model, watch in models.drift.items():
+            metrics["model_drift_alarms"].labels(model).inc(watch.take_alarms())
         quality = metrics["model_quality"]
         for model, snapshot in (
             ("recommend", models.recommend_metrics.snapshot()),
