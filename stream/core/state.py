@@ -76,6 +76,11 @@ class OpenDecision(Struct, array_like=True):
     category: str = ""  # of the offer
     until: float = 0.0  # the end of its window, once it has counted as unanswered before that; 0: it has not
 
+    @property
+    def item_ids(self) -> list[str]:
+        """Items of a recommendation."""
+        return self.items or [item_id for item_id in self.action.split("\n") if item_id]
+
 
 class ModelMemory(Struct, array_like=True):
     """The model-dependent part of a profile."""
