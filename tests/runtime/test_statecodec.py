@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.core.state import Header, Impression, ModelMemory, OpenDecision, Profile, Timer, glance_at
+from stream.core.state import (
+    Header,
+    Impression,
+    Match,
+    ModelMemory,
+    OpenDecision,
+    Profile,
+    Send,
+    Timer,
+    glance_at,
+)
 from stream.runtime.statecodec import (
     HEADER_KEY,
     StateCodecError,
@@ -32,6 +42,8 @@ profiles = st.builds(
     known=st.booleans(),
     touched=st.integers(0, 2**53),
     n_events=st.integers(0, 3),
+    matched=st.dictionaries(ids, st.lists(st.builds(Match, times, ids, ids), max_size=2), max_size=2),
+    sends=st.lists(st.builds(Send, times, ids, ids, st.integers(0, 10**6)), max_size=2),
     unsubscribed=st.lists(ids, max_size=2),
     impressions_due_at=times,
     first_seen=times,
@@ -42,7 +54,16 @@ profiles = st.builds(
     seen_ids=st.lists(st.integers(0, 2**64 - 1), max_size=8),
     timers=st.dictionaries(
         ids,
-        st.builds(Timer, times, ids, ids, times, st.dictionaries(ids, st.one_of(ids, times), max_size=3)),
+        st.builds(
+            Timer,
+            times,
+            ids,
+            ids,
+            times,
+            st.dictionaries(ids, st.one_of(ids, times, st.lists(ids, max_size=2)), max_size=3),
+            watch=st.booleans(),
+            products=st.dictionaries(ids, times, max_size=2),
+        ),
         max_size=3,
     ),
     impressions=st.lists(
