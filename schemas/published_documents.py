@@ -9,6 +9,7 @@ import orjson
 
 from schemas.campaigns import Campaign
 from schemas.catalogue import Item, Offer
+from schemas.commands import Command
 from schemas.events import Track
 from schemas.outputs import Decision, Recommendation, Trigger
 
@@ -26,6 +27,7 @@ _DOCUMENTS: dict[str, type[Struct]] = {
     "item.v1": Item,
     "offer.v1": Offer,
     "campaign.v1": Campaign,
+    "command.v1": Command,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from online_models.bandits import ThompsonSampling
@@ -18,6 +19,7 @@ from stream.core.arbitration import Arbiter
 from stream.core.attribution import Attribution
 from stream.core.campaigns import Campaigns
 from stream.core.cleaning import Cleaner
+from stream.core.config import DAY_S
 from stream.core.engine import Engine
 from stream.core.features import OFFER_FEATURES
 from stream.core.learning import Learner, Models
@@ -36,8 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["build_engine", "build_models"]
 
-# Up to so many items the factor model proposes from all of them (some 40 us); beyond, it only scores what the
-# other sources propose.
+# Up to so many items of several events the factor model proposes from all of them; beyond, it only scores
+# what the other sources propose.
 FACTOR_SCAN = 16_384
 
 
@@ -52,7 +54,12 @@ def build_models(settings: Settings) -> Models:
     )
     baskets = baskets_of(vocabulary)
     clicks = ClickRate(settings.click_slots)
-    bandit = ThompsonSampling(len(OFFER_FEATURES), alpha=settings.offers.alpha, floor=settings.offers.floor)
+    bandit = ThompsonSampling(
+        len(OFFER_FEATURES),
+        alpha=settings.offers.alpha,
+        floor=settings.offers.floor,
+        half_life_s=settings.offers.half_life_days * DAY_S or math.inf,
+    )
     return Models(
         blend=blend,
         baskets=baskets,
@@ -87,7 +94,7 @@ def build_engine(
     attribution = Attribution(config.attribution, state, slots_of)
     desk = OfferDesk(config, models.offers, reference, state, attribution)
     click_probability = models.clicks.predict_proba_one
-    arbiter = Arbiter(config.campaigns, reference, click_probability, config.seed)
+    arbiter = Arbiter(config.campaigns, reference, state, click_probability, config.seed)
     messenger = Messenger(config.campaigns, reference, state, desk, arbiter)
     return Engine(
         state=state,
@@ -96,7 +103,7 @@ def build_engine(
         cleaner=Cleaner(config.cleaning),
         attribution=attribution,
         learner=Learner(models),
-        recommender=Recommender(config, models, reference, attribution),
+        recommender=Recommender(config, models, reference, state, attribution),
         desk=desk,
         campaigns=Campaigns(config.campaigns, reference, state, messenger, click_probability),
     )

@@ -9,17 +9,21 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import uuid4
 
+import msgspec
 import typer
-from pydantic import ValidationError
 
-from schemas.codec import parse_time
+from schemas.codec import Rejected, parse_time
+from schemas.commands import CommandKind, decode_command
+from stream.evaluate.commands import app as evaluate_app
 from stream.printing import show_report, show_validation
 from stream.reading import BadFileError
 from stream.settings import Settings
-from stream.terminal import ExitCode, fail, print_json, progress_bar, say
+from stream.terminal import ExitCode, fail, print_json, progress_bar, read_settings, say
 
 __all__ = ["main"]
 
@@ -37,6 +41,7 @@ config_app = typer.Typer(help="Show and check the settings.")
 app.add_typer(topics_app, name="topics")
 app.add_typer(schemas_app, name="schemas")
 app.add_typer(config_app, name="config")
+app.add_typer(evaluate_app, name="evaluate")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 Bootstrap = Annotated[str | None, typer.Option(help="Kafka, host:port; default NUDGE_KAFKA__BOOTSTRAP.")]
@@ -224,6 +229,67 @@ def worker(
 
     settings = _settings(seed=seed, bootstrap=bootstrap)
     raise typer.Exit(run_worker(settings, load_reference(catalogue, offers, campaigns)))
+
+
+@app.command()
+def stop(
+    switch: Annotated[str, typer.Argument(help="messages, learning or models.")],
+    campaign: Annotated[str | None, typer.Option(help="With messages: those of this campaign only.")] = None,
+    bootstrap: Bootstrap = None,
+) -> None:
+    """Stop all messages or one campaign's, learning, or the use of models (slates are best sellers then).
+
+    Every partition obeys with its next batch, and stays stopped until `nudge resume`.
+
+    Example: nudge stop messages --campaign cart
+    """
+    _command(CommandKind.STOP, bootstrap, switch=switch, campaign_id=campaign)
+
+
+@app.command()
+def resume(
+    switch: Annotated[str, typer.Argument(help="messages, learning or models.")],
+    campaign: Annotated[str | None, typer.Option(help="With messages: those of this campaign only.")] = None,
+    bootstrap: Bootstrap = None,
+) -> None:
+    """Let go on what `nudge stop` stopped under the same words.
+
+    Example: nudge resume messages --campaign cart
+    """
+    _command(CommandKind.RESUME, bootstrap, switch=switch, campaign_id=campaign)
+
+
+@app.command()
+def erase(
+    user: Annotated[str, typer.Argument(help="The user's id, as events name it.")],
+    bootstrap: Bootstrap = None,
+) -> None:
+    """Forget a user: profile, timers, open decisions and the models' memory of the user.
+
+    Outputs that were already written stay for as long as their topics keep them; sums in the models name
+    nobody. Consents and refusals are forgotten, too.
+
+    Example: nudge erase customer-17
+    """
+    _command(CommandKind.ERASE, bootstrap, user_id=user)
+
+
+def _command(kind: CommandKind, bootstrap: str | None, **fields: str | None) -> None:
+    """Send a command to all partitions."""
+    from stream.runtime.commanding import send_command
+    from stream.runtime.errors import WorkerError
+
+    issued_at = datetime.now(UTC).isoformat()
+    body = {"command_id": uuid4().hex, "kind": kind.value, "issued_at": issued_at} | fields
+    command = decode_command(msgspec.json.encode({key: text for key, text in body.items() if text}))
+    if isinstance(command, Rejected):
+        fail(ExitCode.USAGE, f"{command.path}: {command.message}")
+    settings = _settings(bootstrap=bootstrap)
+    try:
+        n_partitions = asyncio.run(send_command(settings.kafka, command))
+    except WorkerError as error:
+        fail(ExitCode(error.exit_code), str(error))
+    say(f"{kind.value} {command.user_id or command.stops}: sent to {n_partitions} partitions")
 
 
 @app.command()
@@ -433,13 +499,7 @@ def _settings(*, seed: int | None = None, bootstrap: str | None = None) -> Setti
         changes["seed"] = seed
     if bootstrap is not None:
         changes["kafka"] = {"bootstrap": bootstrap}  # merged with the environment's other values
-    try:
-        return Settings(**changes)
-    except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()
-        )
-        fail(ExitCode.BAD_CONFIGURATION, f"bad configuration: {faults}")
+    return read_settings(**changes)
 
 
 def _time(text: str, option: str) -> float:

@@ -11,7 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from schemas.commands import Switch
 from schemas.ids import bucket
+from stream.core.commands import is_stopped
 from stream.core.features import message_features
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from stream.core.causes import Occasion
     from stream.core.config import CampaignPolicy
     from stream.core.reference import Reference
+    from stream.core.state import PartitionState
 
 __all__ = ["POLICY", "Arbiter", "Worth"]
 
@@ -47,13 +50,19 @@ class Arbiter:
         self,
         policy: CampaignPolicy,
         reference: Reference,
+        state: PartitionState,
         click_probability: Callable[[Mapping[str, str]], float],
         seed: int,
     ) -> None:
         self._policy = policy
         self._reference = reference
+        self._state = state
         self._click_probability = click_probability
         self._seed = seed
+
+    def weighs(self, campaign: Campaign) -> bool:
+        """Whether a campaign's messages have an expected value; none has while models are stopped."""
+        return campaign.value is not None and not is_stopped(self._state.header, Switch.MODELS)
 
     def yields_until(
         self, campaign: Campaign, key: str, occasion: Occasion, room: int, since: float
@@ -94,7 +103,7 @@ class Arbiter:
     ) -> bool:
         if other.priority != campaign.priority:
             return other.priority > campaign.priority
-        if other.value is None or campaign.value is None or other.currency != campaign.currency:
+        if not (self.weighs(other) and self.weighs(campaign)) or other.currency != campaign.currency:
             return False
         return self._expected(other, other_key, occasion)[1] > self._expected(campaign, key, occasion)[1]
 

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from schemas.codec import rfc3339
+from schemas.commands import Switch
 from schemas.ids import id_of
 from schemas.outputs import Cause
 from schemas.reasons import SuppressionReason
 from stream.core.causes import Occasion
+from stream.core.commands import is_stopped
 from stream.core.conditions import Facts, always
 from stream.core.features import message_features
 from stream.core.matching import SEPARATOR, ended_after, happened_within, latest_occasion, note
@@ -226,6 +228,8 @@ class Campaigns:
     def _arm_product(self, rule: Rule, item: Product, match: Match, scene: _Scene) -> None:
         item_id = str(item.product_id)
         if rule.campaign.min_score is not None:
+            if is_stopped(self._state.header, Switch.MODELS):
+                return
             category = item.category or self._reference.category_of(item_id)
             features = message_features(scene.user, item_id, category, scene.profile)
             if self._click_probability(features) < rule.campaign.min_score:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from online_models.bandits import NOTHING
 from schemas.codec import rfc3339
+from schemas.commands import Switch
 from schemas.ids import bucket, id_of
 from schemas.outputs import Decision, Recipient, Trigger, TriggerDecision
 from schemas.reasons import SuppressionReason
@@ -22,6 +23,7 @@ from stream.core import arbitration, offers
 from stream.core.budgets import Budgets
 from stream.core.caps import Caps
 from stream.core.channels import channels_of, consents
+from stream.core.commands import is_stopped
 from stream.core.conditions import Facts
 from stream.core.localtime import next_active_hour, quiet_until, zone_of
 from stream.core.watching import holds
@@ -123,7 +125,7 @@ class Messenger:
             choice = self._desk.choose(offer_decision_id, occasion, outputs, campaign_id=campaign.campaign_id)
             if choice.offer == NOTHING:
                 reason = _R.NOTHING_CHOSEN
-        elif reason is None and marketing and campaign.value is not None:
+        elif reason is None and marketing and self._arbiter.weighs(campaign):
             worth = self._arbiter.worth(
                 campaign, str(timer.context.get("product_id", "")), occasion, decision_id
             )
@@ -162,9 +164,13 @@ class Messenger:
             return Verdict(channel=allowed[0])
         return self._later(message) or self._often(message, allowed)
 
-    def _standing(self, message: _Message) -> SuppressionReason | None:
+    def _standing(  # noqa: PLR0911  one guard per reason, in their order
+        self, message: _Message
+    ) -> SuppressionReason | None:
         """What speaks against the message whoever it is to and whatever they got before."""
         campaign, occasion = message.campaign, message.occasion
+        if is_stopped(self._state.header, Switch.MESSAGES, campaign.campaign_id):
+            return _R.STOPPED
         if not _runs(campaign, occasion.now):
             return _R.CAMPAIGN_INACTIVE
         if occasion.now < self._policy.go_live:

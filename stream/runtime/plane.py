@@ -107,13 +107,15 @@ class DataPlane(mode.Service):
     def refresh_gauges(self) -> None:
         """Bring lag, users and model measures up to date."""
         metrics = self._metrics
-        for gauge in ("consumer_lag_records", "state_users"):
+        for gauge in ("consumer_lag_records", "state_users", "switches_stopped"):
             metrics[gauge].clear()
+        metrics["loop_tasks"].set(len(asyncio.all_tasks()))
         if self._assignment is None or self._shared is None:
             return
         for partition, task in self._assignment.tasks.items():
             metrics["consumer_lag_records"].labels(str(partition)).set(self._assignment.lag(task))
             metrics["state_users"].labels(str(partition)).set(task.n_users)
+            metrics["switches_stopped"].labels(str(partition)).set(task.n_stopped)
         models = self._shared.models
         quality = metrics["model_quality"]
         for model, snapshot in (

