@@ -17,6 +17,7 @@ from online_models.metrics import ClickMetrics, RankingMetrics
 from online_models.popularity import DecayedPopularity
 from online_models.proximal import FollowTheRegularizedLeader
 from online_models.vocabulary import Vocabulary
+from stream.core.arbitration import Arbiter
 from stream.core.attribution import Attribution
 from stream.core.campaigns import Campaigns
 from stream.core.cleaning import Cleaner
@@ -106,7 +107,9 @@ def build_engine(
 
     attribution = Attribution(config.attribution, state, slots_of)
     desk = OfferDesk(config, models.offers, reference, state, attribution)
-    messenger = Messenger(config.campaigns, reference, state, desk)
+    click_probability = models.clicks.predict_proba_one
+    arbiter = Arbiter(config.campaigns, reference, state, click_probability, config.seed)
+    messenger = Messenger(config.campaigns, reference, state, desk, arbiter)
     return Engine(
         state=state,
         models=models,
@@ -116,5 +119,5 @@ def build_engine(
         learner=Learner(models, settings.clicks.negative_share),
         recommender=Recommender(config, models, reference, state, attribution),
         desk=desk,
-        campaigns=Campaigns(config.campaigns, reference, state, messenger),
+        campaigns=Campaigns(config.campaigns, reference, state, messenger, click_probability),
     )

@@ -15,9 +15,10 @@ import orjson
 
 from schemas.codec import dead_letter_line, encode
 from stream.assembly import build_engine, build_models
+from stream.campaign_files import read_campaigns
 from stream.core.records import Outputs, Record
 from stream.core.reference import Reference
-from stream.reading import open_lines, read_campaigns, read_items, read_offers
+from stream.reading import open_lines, read_items, read_offers
 from stream.report import campaign_funnel, event_counts, model_metrics
 
 if TYPE_CHECKING:

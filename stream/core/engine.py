@@ -55,6 +55,7 @@ class Engine:
     def process(self, batch: Sequence[Record]) -> Outputs:
         """Process records of one partition in order; outputs keep that order."""
         outputs = Outputs()
+        self.campaigns.look_at_items(outputs)
         for record in batch:
             self._process_one(record, outputs)
         return outputs
@@ -68,6 +69,7 @@ class Engine:
     def tick(self, elapsed_s: float) -> Outputs:
         """Let idle time pass: the watermark advances by it, and what comes due on the way fires."""
         outputs, header = Outputs(), self.state.header
+        self.campaigns.look_at_items(outputs)
         until = header.watermark + elapsed_s
         while self.state.next_due() <= until:
             header.watermark = max(header.watermark, self.state.next_due())
@@ -106,7 +108,7 @@ class Engine:
         self.learner.learn(moment, memory)
         self.recommender.recommend(moment, memory, self.model_version, outputs)
         self.desk.offer(moment, memory, self.model_version, outputs)
-        self.campaigns.advance(moment, outputs)
+        self.campaigns.advance(moment, memory, self.model_version, outputs)
 
     def _fire_due(self, outputs: Outputs) -> None:
         watermark = self.state.header.watermark

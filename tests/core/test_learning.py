@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from online_models.bandits import NOTHING
-from schemas.catalogue import CampaignConsent, Item, Offer
+from schemas.campaigns import CampaignConsent
+from schemas.catalogue import Item, Offer
 from schemas.codec import rfc3339
 from stream.settings import Settings
 from stream.testing import EPOCH, Driver, cart_campaign, event
