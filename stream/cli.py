@@ -116,6 +116,45 @@ def validate(
         raise typer.Exit(ExitCode.FAILED_CHECK)
 
 
+@app.command()
+def explain(
+    user: Annotated[str, typer.Argument(help="userId, or anonymousId of who never logged in.")],
+    decisions: Annotated[
+        Path | None,
+        typer.Option(exists=True, help="A replay's output folder, or a decision log; default: the topic."),
+    ] = None,
+    why_not: Annotated[str | None, typer.Option(help="A campaign whose message did not come.")] = None,
+    campaigns: Campaigns = None,
+    last: Annotated[int, typer.Option(min=1, help="Decisions to show; --json has all.")] = 20,
+    bootstrap: Bootstrap = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say in plain words what was decided for a user, when and why, from the decision log.
+
+    Ends with 0, with 1 if the log holds no decision about the user, 65 if it cannot be read, 69 without a
+    broker.
+
+    Example: nudge explain u17 --decisions results --campaigns campaigns.yaml --why-not cart-reminder
+    """
+    from stream.explaining import Limits, read_decisions, sentences
+    from stream.explaining import explain as told_of
+    from stream.reading import read_campaigns
+
+    settings = _settings(bootstrap=bootstrap)
+    limits = Limits(settings, read_campaigns(campaigns) if campaigns else {})
+    found = list(read_decisions(decisions, user)) if decisions else _decisions_on_topic(settings, user)
+    told = told_of(found, user, limits, why_not=why_not)
+    if as_json:
+        print_json(told)
+    else:
+        for sentence in sentences(told, last):
+            sys.stdout.write(sentence + "\n")
+    if not found:
+        where = decisions or f"{settings.kafka.topic_prefix}decisions.v1 at {settings.kafka.bootstrap}"
+        remedy = "check the id, or take a log that reaches further back"
+        fail(ExitCode.FAILED_CHECK, f"no decision about user {user!r} in {where}; {remedy}")
+
+
 @app.command(name="import")
 def import_(
     source: Annotated[str, typer.Argument(help="movielens, taobao, online-retail or yoochoose.")],
@@ -424,6 +463,19 @@ def _topics(bootstrap: str | None, *, make: bool, as_json: bool) -> None:
     # A setting that differs may be the operator's will; a partition count that differs cannot work.
     if any(change.action in {"partitions", "replicas"} if make else True for change in changes):
         raise typer.Exit(ExitCode.FAILED_CHECK)
+
+
+def _decisions_on_topic(settings: Settings, user: str) -> list[Any]:
+    from stream.explaining import decision_of
+    from stream.runtime.consuming import read_topic
+    from stream.runtime.errors import WorkerError
+
+    topic = f"{settings.kafka.topic_prefix}decisions.v1"
+    try:
+        records = asyncio.run(read_topic(settings.kafka.bootstrap, topic, key=user.encode()))
+    except WorkerError as error:
+        fail(ExitCode(error.exit_code), str(error))
+    return [decision_of(r.value or b"", f"{topic} {r.partition}:{r.offset}") for r in records]
 
 
 def _settings(*, seed: int | None = None, bootstrap: str | None = None) -> Settings:
