@@ -9,17 +9,23 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
 from schemas.codec import parse_time
-from stream.printing import show_report, show_validation
+from stream.printing import show_comparison, show_report, show_validation
 from stream.reading import BadFileError
 from stream.settings import Settings
-from stream.terminal import ExitCode, fail, print_json, progress_bar, say
+from stream.terminal import ExitCode, fail, json_bytes, print_json, progress_bar, say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stream.recording import Recording
 
 __all__ = ["main"]
 
@@ -45,46 +51,82 @@ Catalogue = Annotated[Path | None, typer.Option(exists=True, help="Items, one JS
 Offers = Annotated[Path | None, typer.Option(exists=True, help="Offers, one JSON object a line.")]
 Campaigns = Annotated[Path | None, typer.Option(exists=True, help="Campaigns: YAML or JSON, file or folder.")]
 EventsFile = Annotated[
-    Path, typer.Option("--events", exists=True, dir_okay=False, help="JSONL, plain or .gz.")
+    Path | None, typer.Option("--events", exists=True, dir_okay=False, help="JSONL, plain or .gz.")
 ]
 PUBLISHED = Path("schemas/published")
 
 
 @app.command()
 def replay(
-    events: EventsFile,
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the results.")],
+    events: EventsFile = None,
+    from_topic: Annotated[
+        str | None, typer.Option(help="Read this topic in place of a file, e.g. marketing.events.v1.")
+    ] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", help="Begin of the topic's range: time, or 0:1200,1:900.")
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option(help="End of the range, not in it; default: what there is.")
+    ] = None,
     catalogue: Catalogue = None,
     offers: Offers = None,
     campaigns: Campaigns = None,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(exists=True, help="Two files or folders of campaigns, in place of --campaigns."),
+    ] = None,
     seed: Seed = None,
     until: Annotated[str | None, typer.Option(help="Let time go on to here after the last event.")] = None,
-    now: Annotated[str | None, typer.Option(help="Nothing came in after this; default: now.")] = None,
+    now: Annotated[
+        str | None, typer.Option(help="Nothing in a file came in after this; default: now.")
+    ] = None,
+    bootstrap: Bootstrap = None,
     as_json: AsJson = False,
 ) -> None:
     """Run recorded events through the production engine, driven by event time.
 
     Example: nudge replay --events shop.jsonl.gz --campaigns campaigns.yaml --out results
+
+    Example: nudge replay --from-topic marketing.events.v1 --compare now/ then/ --out results
     """
+    from stream.comparing import SIDES
+    from stream.comparing import compare as compared
+    from stream.recording import file_recording
     from stream.replay import load_reference
     from stream.replay import replay as run
 
-    settings = _settings(seed=seed)
-    reference = load_reference(catalogue, offers, campaigns)
-    with progress_bar(f"replaying {events.name}") as progress:
-        report = run(
-            settings,
-            events,
-            out,
-            reference,
-            now=_time(now, "--now") if now else time.time(),
-            until=_time(until, "--until") if until else None,
-            progress=progress,
-        )
+    settings = _settings(seed=seed, bootstrap=bootstrap)
+    if (events is None) == (from_topic is None):
+        fail(ExitCode.USAGE, "give either --events FILE or --from-topic TOPIC")
+    if compare is not None and campaigns is not None:
+        fail(ExitCode.USAGE, "give either --campaigns or --compare, which names two of them")
+    end = _time(until, "--until") if until else None
+    runs = (
+        [(out, campaigns)]
+        if compare is None
+        else [(out / side, p) for side, p in zip(SIDES, compare, strict=True)]
+    )
+    references = [load_reference(catalogue, offers, path) for _, path in runs]
+    if events is not None:
+        recording = file_recording(events, _time(now, "--now") if now else time.time())
+    else:
+        recording = _from_topic(settings, from_topic or "", from_, to)
+    reports = []
+    with _broker_errors():
+        for (folder, _), reference in zip(runs, references, strict=True):
+            with progress_bar(f"replaying {recording.name}") as progress:
+                reports.append(run(settings, recording, folder, reference, until=end, progress=progress))
+    difference = compared(out, references[0].offers) if compare is not None else None
+    if difference is not None:
+        (out / "compare.json").write_bytes(json_bytes(difference))
     if as_json:
-        print_json(report)
+        print_json(reports[0] if difference is None else difference)
         return
-    show_report(report)
+    for report in reports:
+        show_report(report)
+    if difference is not None:
+        show_comparison(difference)
     say(f"results in {out}")
 
 
@@ -465,16 +507,39 @@ def _topics(bootstrap: str | None, *, make: bool, as_json: bool) -> None:
         raise typer.Exit(ExitCode.FAILED_CHECK)
 
 
+@contextmanager
+def _broker_errors() -> Iterator[None]:
+    """End with the code and the sentence of what a broker or its topics refuse."""
+    from stream.runtime.errors import WorkerError
+
+    try:
+        yield
+    except WorkerError as error:
+        fail(ExitCode(error.exit_code), str(error))
+
+
+def _from_topic(settings: Settings, topic: str, begin: str | None, end: str | None) -> Recording:
+    from stream.runtime.recorded import Bound, parse_offsets, topic_recording
+
+    def bound(text: str | None, option: str) -> Bound | None:
+        if text is None:
+            return None
+        offsets = parse_offsets(text)
+        return _time(text, option) if offsets is None else offsets
+
+    with _broker_errors():
+        return topic_recording(
+            settings.kafka.bootstrap, topic, begin=bound(begin, "--from"), end=bound(end, "--to")
+        )
+
+
 def _decisions_on_topic(settings: Settings, user: str) -> list[Any]:
     from stream.explaining import decision_of
     from stream.runtime.consuming import read_topic
-    from stream.runtime.errors import WorkerError
 
     topic = f"{settings.kafka.topic_prefix}decisions.v1"
-    try:
+    with _broker_errors():
         records = asyncio.run(read_topic(settings.kafka.bootstrap, topic, key=user.encode()))
-    except WorkerError as error:
-        fail(ExitCode(error.exit_code), str(error))
     return [decision_of(r.value or b"", f"{topic} {r.partition}:{r.offset}") for r in records]
 
 
