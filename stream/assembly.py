@@ -20,6 +20,7 @@ from stream.core.cleaning import Cleaner
 from stream.core.engine import Engine
 from stream.core.features import OFFER_FEATURES
 from stream.core.learning import Learner, Models
+from stream.core.measuring import Measurer
 from stream.core.messages import Messenger
 from stream.core.offers import OfferDesk
 from stream.core.recommending import Recommender
@@ -96,4 +97,5 @@ def build_engine(
         recommender=Recommender(config, models, reference, attribution),
         desk=desk,
         campaigns=Campaigns(config.campaigns, reference, state, messenger),
+        measurer=Measurer(config.lift, config.campaigns, reference, state),
     )

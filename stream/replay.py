@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from schemas.codec import dead_letter_line, encode
 from stream.assembly import build_engine, build_models
+from stream.core.measuring import merged
 from stream.core.records import Outputs
 from stream.core.reference import Reference
 from stream.reading import read_campaigns, read_items, read_offers
-from stream.report import campaign_funnel, event_counts, model_metrics
+from stream.report import campaign_funnel, event_counts, lift, model_metrics
 from stream.terminal import json_bytes
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def replay(
     config = settings.engine_config(replay=not recording.broker_clock, partitions=n_partitions)
     engines = [build_engine(settings, models, reference, config=config) for _ in range(n_partitions)]
     counts: Counter[tuple[str, ...]] = Counter()
+    revenue: dict[tuple[str, str], float] = {}
     out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     done = 0
@@ -83,6 +85,8 @@ def replay(
         def keep(outputs: Outputs) -> None:
             _write(sinks, outputs)
             counts.update(outputs.counts)
+            for key, amount in outputs.revenue.items():
+                revenue[key] = revenue.get(key, 0.0) + amount
 
         records = recording.open()
         while batch := list(islice(records, batch_size)):
@@ -111,7 +115,12 @@ def replay(
             "offers": {key[1]: n for key, n in sorted(counts.items()) if key[0] == "offer"},
         },
         "models": model_metrics(models),
-        "campaigns": campaign_funnel(counts, _pending(engines)),
+        "campaigns": campaign_funnel(counts, _pending(engines), revenue),
+        "lift": lift(
+            merged(engine.state.header.lift for engine in engines),
+            settings.lift.alpha,
+            settings.lift.sample_ratio_p_value,
+        ),
         "users": sum(len(engine.state) for engine in engines),
     }
     (out / "report.json").write_bytes(json_bytes(report))

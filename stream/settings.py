@@ -19,6 +19,7 @@ from stream.core.config import (
     CampaignPolicy,
     CleaningConfig,
     EngineConfig,
+    LiftConfig,
     OfferConfig,
     RecommendConfig,
 )
@@ -97,6 +98,22 @@ class CampaignSettings(_Section):
     holdout_salt: str = Field("nudge", max_length=64, description="Key of the holdout's hash.")
     go_live: str | None = Field(None, description="Messages before this time are suppressed as backfill.")
     default_time_zone: str = Field("UTC", description="Zone of users whose own is unknown.")
+
+
+class LiftSettings(_Section):
+    """Effects of messages."""
+
+    window_s: float = Field(
+        604_800.0,
+        gt=0,
+        description="An order counts for a message, and for a campaign's experiment, for so long, s.",
+    )
+    alpha: float = Field(
+        0.05, gt=0, lt=0.5, description="How often an interval of lift may ever miss the truth."
+    )
+    sample_ratio_p_value: float = Field(
+        0.001, gt=0, lt=0.5, description="Report a broken split of users below this sequential p-value."
+    )
 
 
 class ConsentSettings(_Section):
@@ -185,6 +202,7 @@ class Settings(BaseSettings):
     recommend: RecommendSettings = RecommendSettings()
     offers: OfferSettings = OfferSettings()
     campaigns: CampaignSettings = CampaignSettings()
+    lift: LiftSettings = LiftSettings()
     consent: ConsentSettings = ConsentSettings()
     kafka: KafkaSettings = KafkaSettings()
 
@@ -243,4 +261,5 @@ class Settings(BaseSettings):
                 default_time_zone=campaigns.default_time_zone,
                 consent_when_unknown=unknown,
             ),
+            lift=LiftConfig(window_s=self.lift.window_s),
         )

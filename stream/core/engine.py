@@ -1,4 +1,4 @@
-"""The flow. ``bytes -> decode -> clean -> profile -> attribute -> learn -> recommend -> offer -> campaign``.
+"""The flow: decode -> clean -> profile -> attribute -> learn -> recommend -> offer -> campaign -> measure.
 
 One engine serves one partition; engines of a worker share the models and the reference view.
 There is no clock: records carry event time and ``ingest_time``, and an idle host calls :meth:`Engine.tick`.
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stream.core.campaigns import Campaigns
     from stream.core.cleaning import Cleaner
     from stream.core.learning import Learner, Models
+    from stream.core.measuring import Measurer
     from stream.core.offers import OfferDesk
     from stream.core.recommending import Recommender
     from stream.core.records import Record
@@ -48,6 +49,7 @@ class Engine:
     recommender: Recommender
     desk: OfferDesk
     campaigns: Campaigns
+    measurer: Measurer
     model_version: str = "0"
 
     def process(self, batch: Sequence[Record]) -> Outputs:
@@ -97,7 +99,9 @@ class Engine:
         self.learner.learn(moment, memory)
         self.recommender.recommend(moment, memory, self.model_version, outputs)
         self.desk.offer(moment, memory, self.model_version, outputs)
+        self.measurer.follow(moment, outputs)
         self.campaigns.advance(moment, outputs)
+        self.measurer.note(outputs, event.time)
 
     def _fire_due(self, outputs: Outputs) -> None:
         watermark = self.state.header.watermark
@@ -108,6 +112,9 @@ class Engine:
                 continue
             if due.kind == "campaign":
                 self.campaigns.fire(due, self.model_version, outputs)
+                self.measurer.note(outputs, due.at)
+            elif due.kind == "trials":
+                self.measurer.close(due)
             else:
                 for feedback in self.attribution.expire(due):
                     self.learner.feed(feedback)

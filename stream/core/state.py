@@ -26,12 +26,15 @@ __all__ = [
     "Glance",
     "Header",
     "Impression",
+    "Message",
     "ModelMemory",
     "OpenDecision",
     "PartitionState",
     "Profile",
     "RowCodec",
+    "Tally",
     "Timer",
+    "Trial",
     "glance_at",
 ]
 
@@ -67,6 +70,38 @@ class OpenDecision(Struct, array_like=True):
     deadline: float
     items: list[str] = field(default_factory=list)
     features: list[float] = field(default_factory=list)
+
+
+class Message(Struct, array_like=True):
+    """A message that was sent, until its conversion window is over."""
+
+    campaign_id: str
+    ids: list[int]  # tokens of what an event may echo: the decision's id, the trigger's
+    sent_at: float
+    seen: int = 0  # bits of what became of it
+
+
+class Trial(Struct, array_like=True):
+    """A user's part in the experiment that a campaign is: treated or held out, and what came of it."""
+
+    arm: int
+    began: float
+    until: float
+    share: float  # of users who are held out, when it began
+    open: bool = True
+    converted: bool = False
+    revenue: dict[str, float] = field(default_factory=dict)
+
+
+class Tally(Struct, array_like=True):
+    """Users of an experiment in this partition; pairs are of the treated and of the held out."""
+
+    share: float  # of users who are held out
+    assigned: list[int] = field(default_factory=lambda: [0, 0])
+    users: list[int] = field(default_factory=lambda: [0, 0])  # whose window is over
+    converted: list[int] = field(default_factory=lambda: [0, 0])
+    # Currency -> sum and sum of squares over the treated, then over the held out.
+    revenue: dict[str, list[float]] = field(default_factory=dict)
 
 
 class ModelMemory(Struct, array_like=True):
@@ -108,6 +143,9 @@ class Profile(Struct, array_like=True):
     impressions: list[Impression] = field(default_factory=list)
     impressions_due_at: float = 0.0  # when they are looked at next; 0: nothing is scheduled
     n_bought: dict[str, int] = field(default_factory=dict)  # orders with an item, where more than one
+    messages: list[Message] = field(default_factory=list)  # oldest first
+    trials: dict[str, Trial] = field(default_factory=dict)  # campaign -> the user's part in its experiment
+    trials_due_at: float = 0.0  # when the first of them is over; 0: none is open
 
     @property
     def lets_learn(self) -> bool:
@@ -128,6 +166,7 @@ class Header(Struct, array_like=True):
     jump_user: str = ""
     sequence: int = 0
     spend: dict[str, float] = field(default_factory=dict)  # offer -> spent here
+    lift: dict[str, Tally] = field(default_factory=dict)  # campaign -> its experiment
 
 
 class Due(Struct, frozen=True, order=True):
@@ -145,14 +184,14 @@ class Glance(NamedTuple):
     touched: int
     last_seen: float
     timers_due: float  # of the first live timer, without lateness; infinity: none
-    looks_due: float  # when impressions or open decisions are looked at next; infinity: never
+    looks_due: float  # when impressions, open decisions or trials are looked at next; infinity: never
     refuses: bool
     shrunk: bool  # nothing is left but a refusal
 
 
 def glance_at(profile: Profile, memory: ModelMemory) -> Glance:
     """Look at a decoded row."""
-    looks = (at for at in (profile.impressions_due_at, memory.due_at) if at)
+    looks = (at for at in (profile.impressions_due_at, memory.due_at, profile.trials_due_at) if at)
     return Glance(
         profile.touched,
         profile.last_seen,
@@ -401,6 +440,8 @@ class PartitionState:
             self.schedule(profile.impressions_due_at, user, "impressions", "")
         if memory.due_at:
             self.schedule(memory.due_at, user, "decisions", "")
+        if profile.trials_due_at:
+            self.schedule(profile.trials_due_at, user, "trials", "")
 
     def _last_seen(self, user: str) -> float:
         row = self._hot.get(user)
