@@ -1,6 +1,9 @@
 """Progressive log loss, calibration and ranking of the click model on public data; JSON on stdout.
 
     python benchmarks/click_prequential.py [--stream ml-100k|kdd12] [--workers N] [--merge-every N]
+    python benchmarks/click_prequential.py --examples > examples.jsonl
+
+The second form prints the stream as ``nudge evaluate click`` reads it.
 
 Each event is scored before it is learned. The ML-100K stream is that of docs/models/click-rate.md: all
 ratings by time (ties keep the file's order), positive from 4 stars, with user, item, profile and crossed
@@ -28,7 +31,7 @@ DATA = Path(os.environ.get("NUDGE_DATA", Path(__file__).resolve().parents[2] / "
 BATCH = 500
 
 
-def ml100k_examples(folder: Path) -> Iterator[tuple[str, list[str], int]]:
+def ml100k_examples(folder: Path = DATA / "ml-100k") -> Iterator[tuple[str, list[str], int]]:
     """User, feature texts and label of every rating, by time."""
     users = dict(_rows(folder / "ml-100k.user"))
     items = dict(_rows(folder / "ml-100k.item"))
@@ -45,7 +48,7 @@ def ml100k_examples(folder: Path) -> Iterator[tuple[str, list[str], int]]:
         yield user, [*texts, f"gi{gender}_{item}", f"oi{occupation}_{item}"], int(float(stars) >= 4)
 
 
-def kdd12_examples(folder: Path) -> Iterator[tuple[str, list[str], int]]:
+def kdd12_examples(folder: Path = DATA / "kdd12-click-small") -> Iterator[tuple[str, list[str], int]]:
     """User, feature texts and label of the small KDD Cup 2012 click sample, in the file's order."""
     with gzip.open(folder / "Click_prediction_small.csv.gz", "rt", encoding="utf-8") as lines:
         names = next(lines).rstrip("\n").replace('"', "").split(",")
@@ -63,19 +66,18 @@ def _rows(path: Path) -> Iterator[tuple[str, list[str]]]:
             yield first, rest
 
 
+EXAMPLES = {"ml-100k": ml100k_examples, "kdd12": kdd12_examples}
+
+
 def run(stream: str, workers: int, merge_every: int) -> dict[str, object]:
     """Run one stream and return its numbers."""
-    folder, examples = {
-        "ml-100k": (DATA / "ml-100k", ml100k_examples),
-        "kdd12": (DATA / "kdd12-click-small", kdd12_examples),
-    }[stream]
     models = [ClickRate() for _ in range(workers)]
     for model in models:
         model.begin()
     encoder = models[0]
     owner: dict[str, int] = {}
     whole, second_half = ClickMetrics(), ClickMetrics()
-    data = [(user, encoder.hasher.encode_texts(texts), y) for user, texts, y in examples(folder)]
+    data = [(user, encoder.hasher.encode_texts(texts), y) for user, texts, y in EXAMPLES[stream]()]
     started = time.perf_counter()
     for n, (user, features, y) in enumerate(data):
         model = models[owner.setdefault(user, len(owner) % workers)]
@@ -123,7 +125,12 @@ def main() -> None:
     parser.add_argument("--stream", choices=["ml-100k", "kdd12"], default="ml-100k")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--merge-every", type=int, default=1000)
+    parser.add_argument("--examples", action="store_true", help="print the stream, measure nothing")
     arguments = parser.parse_args()
+    if arguments.examples:
+        for _, texts, y in EXAMPLES[arguments.stream]():
+            print(json.dumps({"features": dict.fromkeys(texts, True), "label": y}))
+        return
     print(json.dumps(run(arguments.stream, arguments.workers, arguments.merge_every), indent=2))
 
 

@@ -104,6 +104,7 @@ POLICIES: dict[str, Callable[[int], Uniform]] = {
     "thompson_floor_.002": lambda seed: Ours(seed, floor=0.002),
     "thompson_floor_.005": lambda seed: Ours(seed, floor=0.005),
     "thompson_floor_.02": Ours,
+    "thompson_independent_no_floor": lambda seed: Ours(seed, floor=0.0, pool_variance=0.0),
 }
 
 

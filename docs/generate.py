@@ -105,6 +105,7 @@ REJECTED: Final[dict[RejectCode, tuple[str, str]]] = {
 }
 
 SUPPRESSED: Final[dict[SuppressionReason, str]] = {
+    SuppressionReason.STOPPED: "an operator stopped all messages, or the campaign's",
     SuppressionReason.CAMPAIGN_INACTIVE: "the campaign is disabled, or outside its start and end",
     SuppressionReason.BACKFILL: "the message belongs to the time before `NUDGE_CAMPAIGNS__GO_LIVE`",
     SuppressionReason.EXPIRED: "it comes due later than the campaign's `expires_after_s` allows",

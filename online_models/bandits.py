@@ -1,16 +1,17 @@
-"""Choice of an offer: logistic Thompson sampling with exact, floored propensities.
+"""Choice of an offer: logistic Thompson sampling with hierarchical priors and exact, floored propensities.
 
-Each offer has a Bayesian logistic regression of conversion on the context, kept as natural parameters that
-add up over workers. A choice estimates the policy's distribution over the eligible offers by Monte Carlo,
-lifts it to a floor, and draws from that very distribution, so the logged
-propensity is exact and not an approximation.
-The maths is in :mod:`online_models.kernels.posteriors`, the reasons in ``docs/models/offers.md``.
+Each offer has a Bayesian logistic regression of conversion on the context. What its outcomes say is a sum of
+natural parameters that adds up over workers and fades with event time; its prior is the posterior of its
+category, whose prior is that of all offers, widened. So a new offer starts where offers like it are.
+The maths is in :mod:`online_models.kernels.posteriors`, the choice in :mod:`online_models.choice`, the
+reasons in ``docs/models/offers.md``.
 
 References
 ----------
 Chapelle, Li: An Empirical Evaluation of Thompson Sampling, NIPS 2011.
 Russo, Van Roy, Kazerouni, Osband, Wen: A Tutorial on Thompson Sampling, 2018.
 Broderick, Boyd, Wibisono, Wilson, Jordan: Streaming Variational Bayes, NIPS 2013.
+Gelman, Hill: Data Analysis Using Regression and Multilevel/Hierarchical Models, 2007, chapter 12.
 """
 
 from __future__ import annotations
@@ -18,60 +19,30 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
 from online_models.base import Snapshot
+from online_models.choice import NOTHING, Choice, Chooser, Eligible
 from online_models.delta import DeltaError, DeltaReader, DeltaWriter
+from online_models.fading import ForgettingClock
 from online_models.journal import Journal
 from online_models.kernels import posteriors
+from online_models.kernels.posteriors import MAX_CONTEXT, MAX_OP, OP_HEAD, TAIL
 
 __all__ = ["NOTHING", "Choice", "OfferPosterior", "ThompsonSampling"]
 
-NOTHING = "nothing"
-"""The offer that sends no message: utility 0 exactly, no posterior. An ordinary member of the eligible."""
-
 MAX_WEIGHT = 100.0  # of one feedback
-MAX_FLOOR = 0.5  # two offers then are chosen uniformly
 MAX_PRIOR_MEAN = 20.0  # log odds; σ(-20) is 2e-9
 MIN_VARIANCE, MAX_VARIANCE = 1e-3, 1e3  # what the grid of the natural parameters resolves
-_OP_HEAD = 4  # r, c, ω, ωy; the context follows
+MAX_CATEGORIES = 32
+MAX_AGE = 1e9  # half-lives
+_GROWN = 64.0  # the most by which age makes an increment grow
 _PI_8 = math.pi / 8.0
 
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One choice, with all that off-policy evaluation needs.
-
-    Sequences are parallel to the eligible offers as they were given.
-
-    Attributes
-    ----------
-    offer : str
-        The chosen offer.
-    propensity : float
-        Probability with which the policy chose it.
-    propensities : tuple[float, ...]
-        Probability of each eligible offer; they sum to 1.
-    means : tuple[float, ...]
-        Posterior mean of each offer's conversion probability in this context; 0 for "nothing".
-    deviations : tuple[float, ...]
-        Posterior standard deviation of each offer's log odds.
-    explored : bool
-        Whether the chosen offer differs from the one with the highest mean utility.
-    floor_share : float
-        Share of ``propensity`` that comes from the floor and not from the posterior.
-    """
-
-    offer: str
-    propensity: float
-    propensities: tuple[float, ...]
-    means: tuple[float, ...]
-    deviations: tuple[float, ...]
-    explored: bool
-    floor_share: float
+_OFFER, _CATEGORY, _ALL = 0, 1, 2
+_Key = tuple[int, str]  # level and name
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +56,7 @@ class OfferPosterior:
     mean, deviation : float
         Posterior mean of the conversion probability, and its standard deviation to first order.
     pulls, rewards : float
-        Weight of the feedback learned, and of the conversions in it.
+        Weight of the feedback learned, and of the conversions in it; these do not fade.
     """
 
     offer: str
@@ -95,6 +66,16 @@ class OfferPosterior:
     rewards: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Solved:
+    """Posteriors of some offers: their places, and what stands at each place."""
+
+    places: NDArray[np.int64]
+    mean: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    precision: NDArray[np.float64]
+
+
 class ThompsonSampling:
     """One full-covariance logistic posterior for each offer, and Thompson sampling over them.
 
@@ -102,17 +83,18 @@ class ThompsonSampling:
     ----------
     n_features : int
         Length of a context. By convention entry 0 is 1, and the others are of order 1.
-    alpha : float
-        Scale of the sampled deviations; .5 measured better than 1.
-    floor : float
-        Least propensity of every eligible offer. With more than ``.5 / floor`` offers it is
-        ``.5 / offers``, so that at most half of all choices are uniform.
+    alpha, floor : float
+        See :class:`online_models.choice.Chooser`.
     draws : int
         Monte Carlo draws of each choice.
     prior_mean : float
-        Of the bias, in log odds; other weights have prior mean 0.
+        Of the bias of all offers together, in log odds; other weights have prior mean 0.
     prior_variance : float
-        Of every weight.
+        Of an offer's weights around those of offers like it. A category takes half of it.
+    pool_variance : float
+        Of the weights of all offers together around the prior; 0 makes offers independent.
+    half_life_s : float
+        Event time in which evidence loses half of its weight, s.
     max_offers : int
         Offers that are remembered; the one whose feedback is oldest is forgotten for a new one.
 
@@ -137,59 +119,59 @@ class ThompsonSampling:
         draws: int = 256,
         prior_mean: float = -3.0,
         prior_variance: float = 0.5,
+        pool_variance: float = 1.0,
+        half_life_s: float = math.inf,
         max_offers: int = 128,
     ) -> None:
         if not 1 <= n_features <= 64:
             raise ValueError(
                 f"n_features is {n_features}; it must be from 1 to 64 (a choice costs its square)"
             )
-        if not 0.0 <= floor <= MAX_FLOOR:
-            raise ValueError(f"floor is {floor}; it must be from 0 to .5")
-        if draws < 1 or max_offers < 1 or alpha < 0.0:
-            raise ValueError(
-                f"draws {draws} and max_offers {max_offers} must be at least 1, alpha {alpha} at least 0"
-            )
+        if draws < 1 or max_offers < 1:
+            raise ValueError(f"draws {draws} and max_offers {max_offers} must be at least 1")
         if not (abs(prior_mean) <= MAX_PRIOR_MEAN and MIN_VARIANCE <= prior_variance <= MAX_VARIANCE):
             raise ValueError(
                 f"prior N({prior_mean}, {prior_variance}); |mean| at most 20, variance from .001 to 1000"
             )
+        if not (pool_variance == 0.0 or MIN_VARIANCE <= pool_variance <= MAX_VARIANCE):
+            raise ValueError(f"pool_variance is {pool_variance}; it must be 0 or from .001 to 1000")
+        self.chooser = Chooser(alpha, floor)
+        self.clock = ForgettingClock(f"{self.name}.alarms", half_life_s)
         self.n_features = n_features
-        self.alpha = alpha
-        self.floor = floor
         self.draws = draws
         self.max_offers = max_offers
+        self.prior_variance = prior_variance
+        self.pool_variance = pool_variance
         self.spec = (
-            f"offers(format=1, n_features={n_features}, prior_mean={prior_mean!r}, "
-            f"prior_variance={prior_variance!r}, max_offers={max_offers})"
+            f"offers(format=2, n_features={n_features}, prior_mean={prior_mean!r}, "
+            f"prior_variance={prior_variance!r}, pool_variance={pool_variance!r}, "
+            f"half_life_s={half_life_s!r}, max_offers={max_offers})"
         )
         d = n_features
-        # One row is [Λ | η | pulls, rewards | number of its last operation]; the last row is the prior's.
-        self._table = np.zeros((max_offers + 1, d * d + d + 3))
-        self._precision = self._table[:, : d * d].reshape(max_offers + 1, d, d)
-        self._eta = self._table[:, d * d : d * d + d]
-        self._totals = self._table[:, d * d + d :]
-        self._precision[max_offers] = np.eye(d) * _on_grid(1.0 / prior_variance)
-        self._eta[max_offers, 0] = _on_grid(prior_mean / prior_variance)
-        # Solved from the rows when they are read.
-        self._mean = np.zeros((max_offers + 1, d))
-        self._covariance = np.zeros((max_offers + 1, d, d))
-        self._fresh = bytearray(max_offers + 1)
-        self._rows: dict[str, int] = {}
-        self._offers: list[str] = []
+        self._width = d * (d + 1) // 2 + d  # of one sum; the layout is the kernel's
+        # Rows of offers, of categories, of all together, and an empty one for who is unknown.
+        self._first = {_OFFER: 0, _CATEGORY: max_offers, _ALL: max_offers + MAX_CATEGORIES}
+        self._room = {_OFFER: max_offers, _CATEGORY: MAX_CATEGORIES, _ALL: 1}
+        self._empty = max_offers + MAX_CATEGORIES + 1
+        self._table = np.zeros((self._empty + 1, 2 * self._width + TAIL))
+        self._prior = np.zeros(d)
+        self._prior[0] = prior_mean
+        self._rows: dict[_Key, int] = {}
+        self._keys: dict[int, _Key] = {}
         self._n_ops = 0
+        self._newest = 0.0  # age of the newest operation
         self._journal = Journal(self._table)
         self._open = False
-        self._taken: list[tuple[int, str | None]] = []
-        self._n_ops_before = 0
-        self._log_offers: list[str] = []
-        self._log = np.zeros((64, _OP_HEAD + d))
-        self._generator = np.random.Generator(np.random.Philox(key=0))
+        self._taken: list[tuple[int, _Key, _Key | None]] = []
+        self._before = (0, 0.0)
+        self._log_keys: list[_Key] = []
+        self._log = np.zeros((64, OP_HEAD + d))
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return sum(level == _OFFER for level, _ in self._rows)
 
     def __contains__(self, offer: object) -> bool:
-        return offer in self._rows
+        return (_OFFER, offer) in self._rows
 
     def choose(
         self,
@@ -200,55 +182,42 @@ class ThompsonSampling:
         *,
         seed: int,
         decision_id: str,
+        categories: Sequence[str] | None = None,
+        at: float = 0.0,
     ) -> Choice:
         """Choose one of the eligible offers; changes nothing.
 
         Parameters
         ----------
-        offers : sequence of str
-            The eligible offers, different from each other. All filters have been applied: one that is applied
-            afterwards would make the propensity wrong. The order does not matter.
+        offers, values, costs, categories : sequences
+            See :class:`online_models.choice.Eligible`.
         x : array of shape (n_features,)
             The context; entries that are not finite count as 0, others are clipped to ±8.
-        values, costs : sequences of float
-            Money that a conversion brings and that the message costs, one of each for each offer; those of
-            ``NOTHING`` are ignored.
-        seed : int
-            Secret of the deployment, from 0 to 2**63 - 1.
-        decision_id : str
-            Together with the seed it determines every draw, so that a replay chooses the same.
+        seed, decision_id : int, str
+            See :meth:`online_models.choice.Chooser.choose`.
+        at : float
+            Event time, s since the epoch.
 
         Raises
         ------
         ValueError
-            For no offers, repeated offers, other lengths, or money that is not finite.
+            For offers, money or a time that are none.
         """
-        n = len(offers)
-        if n == 0 or len(set(offers)) != n:
-            raise ValueError(
-                f"{n} eligible offers, {len(set(offers))} different; give at least one, each once"
-            )
-        if len(values) != n or len(costs) != n:
-            raise ValueError(
-                f"{n} offers, {len(values)} values, {len(costs)} costs; give one of each for each offer"
-            )
+        eligible = Eligible(offers, values, costs, categories)
         context = self._context(x)
-        order = sorted(range(n), key=offers.__getitem__)
-        rows = np.array([self._solved(offers[at]) for at in order])
-        money = np.array([[values[at] for at in order], [costs[at] for at in order]], dtype=np.float64)
-        if not np.isfinite(money[:, rows >= 0]).all():
-            raise ValueError(f"values {list(values)}, costs {list(costs)}; they must be finite")
-        generator = self._keyed(seed, decision_id)
-        normals = generator.standard_normal((self.draws, n))
-        uniforms = generator.random(self.draws + 1)
-        out = np.empty((5, n))
-        chosen = posteriors.choose(
-            rows, context, money, self.alpha, self.floor, normals, uniforms, self._mean, self._covariance, out
-        )
-        return self._choice(offers, order, chosen, out)
+        solved = self._solve(eligible.offers, eligible.categories, self.clock.age_of(at))
+        centre, variance = self._score(solved, context)
+        return self.chooser.choose(eligible, centre, variance, self.draws, seed=seed, decision_id=decision_id)
 
     def learn_one(
-        self, offer: str, x: Sequence[float] | NDArray[np.float64], y: float, weight: float = 1.0
+        self,
+        offer: str,
+        x: Sequence[float] | NDArray[np.float64],
+        y: float,
+        weight: float = 1.0,
+        *,
+        category: str = "",
+        at: float = 0.0,
     ) -> float:
         """Learn the outcome of one decision, from the context that was logged with it.
 
@@ -264,6 +233,10 @@ class ThompsonSampling:
             1 for a conversion, 0 for none.
         weight : float
             Importance, clipped at 100.
+        category : str
+            The offer's category, ``""`` for none.
+        at : float
+            Event time, s since the epoch.
 
         Returns
         -------
@@ -275,7 +248,7 @@ class ThompsonSampling:
         RuntimeError
             When no batch is open.
         ValueError
-            When the label is neither 0 nor 1, or the weight is negative or not finite.
+            When the label is neither 0 nor 1, the weight is negative or not finite, or the time is none.
         """
         if not self._open:
             raise RuntimeError("learning needs an open batch: call begin() first")
@@ -283,36 +256,57 @@ class ThompsonSampling:
             raise ValueError(f"label is {y}; it must be 0 or 1")
         if not 0.0 <= weight < math.inf:
             raise ValueError(f"weight is {weight}; it must be finite and not negative")
-        context = self._context(x)
+        context, age = self._context(x), self.clock.age_of(at)
         if offer == NOTHING:
             return 0.0
-        n = len(self._log_offers)
-        if n == len(self._log):
+        keys: list[_Key] = [(_OFFER, offer)]
+        if self.pool_variance:
+            keys += [(_CATEGORY, category)] if category else []
+            keys.append((_ALL, ""))
+        solved = self._solve([offer], [category], age)
+        # The places of an offer, its category and all are the last, the one before and the first.
+        places = [int(solved.places[0]), *range(len(keys) - 1, 0, -1)]
+        centre, variance = self._score(solved, context, np.array(places))
+        n = len(self._log_keys)
+        if n + len(keys) > len(self._log):
             self._log = np.concatenate([self._log, np.zeros_like(self._log)])
-        row = self._solved(offer)
-        op = self._log[n]
-        p = posteriors.observe(
-            row,
-            context,
-            float(y),
-            min(float(weight), MAX_WEIGHT),
-            self._precision,
-            self._mean,
-            self._covariance,
-            op,
-        )
-        self._log_offers.append(offer)
-        self._absorb(offer, op)
-        return p
+        probabilities = [
+            posteriors.observe(
+                float(centre[k]),
+                float(variance[k]),
+                float(solved.precision[place]),
+                context,
+                float(y),
+                min(float(weight), MAX_WEIGHT),
+                age,
+                self._log[n + k],
+            )
+            for k, place in enumerate(places)
+        ]
+        for k, key in enumerate(keys):
+            self._log_keys.append(key)
+            self._absorb(key, self._log[n + k])
+        return probabilities[0]
 
-    def describe(self) -> list[OfferPosterior]:
-        """What is known of each remembered offer, sorted by its id."""
+    def alarm(self, at: float) -> bool:
+        """Forget faster for a while: the environment changed. Return whether this is news."""
+        if not self._open:
+            raise RuntimeError("an alarm needs an open batch: call begin() first")
+        return self.clock.alarm(at)
+
+    def describe(self, categories: Mapping[str, str] | None = None) -> list[OfferPosterior]:
+        """What is known of each remembered offer, sorted by its id, as of the newest feedback.
+
+        ``categories`` maps offers to their categories; one that it does not name counts as without.
+        """
+        offers = sorted(name for level, name in self._rows if level == _OFFER)
+        solved = self._solve(offers, [(categories or {}).get(offer, "") for offer in offers], self._newest)
         found = []
-        for offer in sorted(self._rows):
-            row = self._solved(offer)
-            z, v = float(self._mean[row, 0]), float(self._covariance[row, 0, 0])
+        for offer, place in zip(offers, solved.places.tolist(), strict=True):
+            z, v = float(solved.mean[place, 0]), float(solved.covariance[place, 0, 0])
             p = 1.0 / (1.0 + math.exp(-z / math.sqrt(1.0 + _PI_8 * v)))
-            pulls, rewards = self._totals[row, :2].tolist()
+            row = self._rows[_OFFER, offer]
+            _, pulls, rewards, _ = self._table[row, -TAIL:].tolist()
             found.append(OfferPosterior(offer, p, p * (1.0 - p) * math.sqrt(v), pulls, rewards))
         return found
 
@@ -323,14 +317,17 @@ class ThompsonSampling:
         if self._open:
             raise RuntimeError("a batch is open already: keep() or rollback() it first")
         self._journal.begin()
-        self._n_ops_before = self._n_ops
+        self.clock.open()
+        self._before = (self._n_ops, self._newest)
         self._open = True
 
     def write_delta(self, delta: DeltaWriter) -> None:
-        """Write the batch's operations in order: the offer, and (r, c, weight, reward, context)."""
-        n = len(self._log_offers)
-        indices = np.array([delta.intern(offer) for offer in self._log_offers], dtype=np.int32)
-        delta.add(self.name, {"offer": indices, "op": self._log[:n]})
+        """Write the batch's operations in order: level, name, and (age, r, c, weight, reward, context)."""
+        n = len(self._log_keys)
+        levels = np.array([level for level, _ in self._log_keys], dtype=np.uint8)
+        names = np.array([delta.intern(name) for _, name in self._log_keys], dtype=np.int32)
+        delta.add(self.name, {"level": levels, "name": names, "op": self._log[:n]})
+        self.clock.write(delta)
 
     def keep(self) -> None:
         """Close the batch and keep what it learned."""
@@ -339,158 +336,166 @@ class ThompsonSampling:
 
     def rollback(self) -> None:
         """Close the batch and undo it, bit for bit."""
-        kept = self._journal.book[2 : 2 + int(self._journal.book[1])].tolist()
         self._journal.rollback()
-        for row in kept:
-            self._fresh[row] = 0
-        for row, previous in reversed(self._taken):
-            del self._rows[self._offers[row]]
+        self.clock.undo()
+        for row, key, previous in reversed(self._taken):
+            del self._rows[key]
             if previous is None:
-                self._offers.pop()
+                del self._keys[row]
                 continue
-            self._offers[row] = previous
+            self._keys[row] = previous
             self._rows[previous] = row
-        self._n_ops = self._n_ops_before
+        self._n_ops, self._newest = self._before
         self._close()
 
     def _close(self) -> None:
         self._taken.clear()
-        self._log_offers.clear()
+        self._log_keys.clear()
         self._open = False
 
     def fold(self, delta: DeltaReader) -> None:
         """Apply a committed batch's operations in order."""
+        self.clock.read(delta)
         columns = delta.columns(self.name)
         if not columns:
             return
-        indices, ops = columns["offer"], columns["op"]
+        levels, names, ops = columns["level"], columns["name"], columns["op"]
         if (
-            indices.ndim != 1
-            or ops.shape != (len(indices), _OP_HEAD + self.n_features)
+            names.ndim != 1
+            or levels.shape != names.shape
+            or ops.shape != (len(names), OP_HEAD + self.n_features)
             or ops.dtype != np.float64
         ):
             raise DeltaError(
-                f"operations on offers of shape {ops.shape}; expected (n, {_OP_HEAD + self.n_features})"
+                f"operations on offers of shape {ops.shape}; expected (n, {OP_HEAD + self.n_features})"
             )
-        head, contexts = ops[:, :_OP_HEAD], ops[:, _OP_HEAD:]
-        in_range = (np.abs(head) <= posteriors.MAX_OP).all() and (
-            np.abs(contexts) <= posteriors.MAX_CONTEXT
-        ).all()
-        if not in_range or (head[:, 0] < 0.0).any():  # a comparison with NaN is false
+        limits = [MAX_AGE, *[MAX_OP * _GROWN] * 2, *[MAX_WEIGHT] * 2, *[MAX_CONTEXT] * self.n_features]
+        in_range = (np.abs(ops) <= limits).all()  # a comparison with NaN is false
+        if not in_range or (ops[:, :2] < 0.0).any() or (levels > _ALL).any():
             raise DeltaError("an operation on an offer is not finite or out of range")
-        for index, op in zip(indices.tolist(), ops.copy(), strict=True):
-            self._absorb(delta.text_of(index), op)
+        for level, index, op in zip(levels.tolist(), names.tolist(), ops.copy(), strict=True):
+            self._absorb((level, "" if level == _ALL else delta.text_of(index)), op)
 
     # State
 
     def snapshot(self) -> Snapshot:
-        """Rows of the remembered offers, sorted by id, and the number of operations so far."""
-        offers = sorted(self._rows)
-        raw = [offer.encode() for offer in offers]
+        """Rows of what is remembered, sorted by level and name, and the number of operations so far."""
+        keys = sorted(self._rows)
+        raw = [name.encode() for _, name in keys]
         return {
-            "ids": np.frombuffer(b"".join(raw), np.uint8),
+            "levels": np.array([level for level, _ in keys], np.uint8),
+            "names": np.frombuffer(b"".join(raw), np.uint8),
             "lengths": np.array([len(part) for part in raw], np.int32),
-            "rows": self._table[[self._rows[offer] for offer in offers]],
+            "rows": self._table[[self._rows[key] for key in keys]],
             "n_ops": np.array([self._n_ops], np.int64),
+            "newest": np.array([self._newest]),
+            **self.clock.state(),
         }
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Take over a snapshot."""
-        raw = arrays["ids"].tobytes()
+        raw = arrays["names"].tobytes()
         ends = np.cumsum(arrays["lengths"].astype(np.int64)).tolist()
-        offers = [raw[start:end].decode() for start, end in zip([0, *ends], ends, strict=False)]
+        names = [raw[start:end].decode() for start, end in zip([0, *ends], ends, strict=False)]
+        levels = arrays["levels"].astype(np.int64).tolist()
+        keys = list(zip(levels, names, strict=True))
         rows = arrays["rows"].astype(np.float64)
-        n = len(offers)
-        if n > self.max_offers or len(set(offers)) != n or rows.shape != (n, self._table.shape[1]):
+        room = all(levels.count(level) <= self._room.get(level, 0) for level in {*levels})
+        if not room or len(set(keys)) != len(keys) or rows.shape != (len(keys), self._table.shape[1]):
             raise ValueError(
-                f"a snapshot of {n} offers with rows of shape {rows.shape}; at most {self.max_offers} fit"
+                f"a snapshot of {levels.count(_OFFER)} offers with rows of shape {rows.shape}; at most "
+                f"{self.max_offers} fit"
             )
         if not np.isfinite(rows).all():
             raise ValueError("a snapshot of offers holds numbers that are not finite")
-        self._table[:n] = rows
-        self._offers = offers
-        self._rows = {offer: row for row, offer in enumerate(offers)}
+        self._table[:] = 0.0
+        self._rows.clear()
+        self._keys.clear()
+        for key, content in zip(keys, rows, strict=True):
+            row = self._free_row(key[0])
+            self._rows[key], self._keys[row] = row, key
+            self._table[row] = content
         self._n_ops = int(arrays["n_ops"].astype(np.int64)[0])
-        self._fresh = bytearray(self.max_offers + 1)
+        self._newest = float(arrays["newest"].astype(np.float64)[0])
+        self.clock.take_over(arrays)
 
-    def _absorb(self, offer: str, op: NDArray[np.float64]) -> None:
-        row = self._rows.get(offer)
+    def _absorb(self, key: _Key, op: NDArray[np.float64]) -> None:
+        row = self._rows.get(key)
         if row is None:
-            row = self._admit(offer)
+            row = self._admit(key)
         self._journal.remember(row)
-        posteriors.absorb(row, op, self._precision, self._eta, self._totals)
+        posteriors.absorb(row, op, self.n_features, self._table)
         self._n_ops += 1
-        self._totals[row, 2] = self._n_ops
-        self._fresh[row] = 0
+        self._newest = max(self._newest, float(op[0]))
+        self._table[row, -1] = self._n_ops
 
-    def _admit(self, offer: str) -> int:
-        row = len(self._offers)
-        previous = None
-        if row < self.max_offers:
-            self._offers.append(offer)
-        else:
-            row = int(np.argmin(self._totals[: self.max_offers, 2]))
-            previous = self._offers[row]
+    def _admit(self, key: _Key) -> int:
+        row = self._free_row(key[0])
+        previous = self._keys.get(row)
+        if previous is not None:
             del self._rows[previous]
-            self._offers[row] = offer
-        self._rows[offer] = row
-        self._taken.append((row, previous))
+        self._rows[key], self._keys[row] = row, key
+        self._taken.append((row, key, previous))
         self._journal.remember(row)
-        self._table[row] = self._table[self.max_offers]
+        self._table[row] = 0.0
         return row
 
-    def _solved(self, offer: str) -> int:
-        """Row of an offer with its posterior solved; the prior's row for an unknown one, -1 for nothing."""
-        if offer == NOTHING:
-            return -1
-        row = self._rows.get(offer, self.max_offers)
-        if not self._fresh[row]:
-            posteriors.solve(row, self._precision, self._eta, self._mean, self._covariance)
-            self._fresh[row] = 1
-        return row
+    def _free_row(self, level: int) -> int:
+        """A free row of a level, else the one whose feedback is oldest."""
+        first, room = self._first[level], self._room[level]
+        used = sum(one == level for one, _ in self._rows)
+        if used < room:
+            return first + used
+        return first + int(np.argmin(self._table[first : first + room, -1]))
+
+    def _solve(self, offers: Sequence[str], categories: Sequence[str], age: float) -> _Solved:
+        """Solve the posteriors of offers after those of their categories and of all."""
+        rows, parents, spreads = [], [], []
+        place_of: dict[str, int] = {"": 0}
+        if self.pool_variance:
+            for name in ("", *sorted({*categories} - {""})):
+                level = _CATEGORY if name else _ALL
+                rows.append(self._rows.get((level, name), self._empty))
+                parents.append(1 if name else 0)
+                spreads.append(self.prior_variance / 2.0 if name else self.pool_variance)
+                place_of[name] = len(rows)
+        places = np.full(len(offers), -1)
+        for n, (offer, category) in enumerate(zip(offers, categories, strict=True)):
+            if offer == NOTHING:
+                continue
+            parent = place_of.get(category, 0)
+            rows.append(self._rows.get((_OFFER, offer), self._empty))
+            parents.append(parent)
+            spreads.append(self.prior_variance / 2.0 if parent > 1 else self.prior_variance)
+            places[n] = len(rows)
+        d = self.n_features
+        mean, covariance = np.empty((len(rows) + 1, d)), np.empty((len(rows) + 1, d, d))
+        mean[0], covariance[0] = self._prior, 0.0
+        precision = np.empty(len(rows) + 1)
+        posteriors.solve(
+            np.array(rows, np.int64),
+            np.array(parents, np.int64),
+            np.array(spreads, np.float64),
+            age,
+            self._table,
+            mean,
+            covariance,
+            precision,
+        )
+        return _Solved(places, mean, covariance, precision)
+
+    def _score(
+        self, solved: _Solved, context: NDArray[np.float64], places: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and variance of the log odds at some places, those of the offers by default."""
+        at = solved.places if places is None else places
+        centre, variance = np.empty(len(at)), np.empty(len(at))
+        posteriors.score(at, context, solved.mean, solved.covariance, centre, variance)
+        return centre, variance
 
     def _context(self, x: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
-        context = np.ascontiguousarray(x, dtype=np.float64)
+        context = np.array(x, dtype=np.float64)
         if context.shape != (self.n_features,):
             raise ValueError(f"a context of shape {context.shape}; this model takes ({self.n_features},)")
-        return context
-
-    def _keyed(self, seed: int, decision_id: str) -> np.random.Generator:
-        """The one generator, put to the start of the stream of this decision: a new one costs 15 µs."""
-        if not 0 <= seed < 2**63:
-            raise ValueError(f"seed is {seed}; it must be from 0 to 2**63 - 1")
-        digest = blake2b(decision_id.encode(), digest_size=8).digest()
-        self._generator.bit_generator.state = {
-            "bit_generator": "Philox",
-            "state": {
-                "counter": np.zeros(4, np.uint64),
-                "key": np.array([seed, int.from_bytes(digest, "little")], np.uint64),
-            },
-            "buffer": np.zeros(4, np.uint64),
-            "buffer_pos": 4,
-            "has_uint32": 0,
-            "uinteger": 0,
-        }
-        return self._generator
-
-    def _choice(
-        self, offers: Sequence[str], order: list[int], chosen: int, out: NDArray[np.float64]
-    ) -> Choice:
-        parallel = np.empty_like(out)
-        parallel[:, order] = out
-        propensities, floors, means, deviations, utilities = parallel.tolist()
-        at = order[chosen]
-        return Choice(
-            offer=offers[at],
-            propensity=propensities[at],
-            propensities=tuple(propensities),
-            means=tuple(means),
-            deviations=tuple(deviations),
-            explored=at != max(order, key=utilities.__getitem__),
-            floor_share=floors[at] / propensities[at],
-        )
-
-
-def _on_grid(number: float) -> float:
-    """Round to the coarser grid of the increments, or sums with them would round."""
-    return round(number * posteriors.GRID_ETA) / posteriors.GRID_ETA
+        context[~np.isfinite(context)] = 0.0
+        return context.clip(-MAX_CONTEXT, MAX_CONTEXT, out=context)

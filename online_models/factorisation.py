@@ -52,10 +52,10 @@ class StreamingIALS:
     ring : int
         Items of a history that are used.
     refresh, resolve : int
-        Newest other items of the user whose statistics follow the user, and that are solved again.
+        Newest other items of the user whose statistics follow the user, and of these, that are solved again.
     scan_limit : int
-        With more items than this :meth:`retrieve` proposes none, so that the cost of an event stays flat;
-        :meth:`score` still orders what other sources propose.
+        With more items of several events than this :meth:`retrieve` proposes none, so that the cost of an
+        event stays flat; :meth:`score` still orders what other sources propose.
 
     Examples
     --------
@@ -85,7 +85,7 @@ class StreamingIALS:
         gamma: float = 0.98,
         ring: int = 64,
         refresh: int = 16,
-        resolve: int = 3,
+        resolve: int = 0,
         scan_limit: int = 100_000,
     ) -> None:
         if not 1 <= n_factors <= 128:
@@ -109,7 +109,11 @@ class StreamingIALS:
         self._settings = np.array([w0, lambda_, gamma, refresh, resolve], np.float64)
         width = n_factors * (n_factors + 1) // 2 + 2 * n_factors + 2
         self._table = np.zeros((vocabulary.max_rows, width), np.float32)
-        self._columns = np.zeros((n_factors, vocabulary.max_rows), np.float32)
+        self._shown = (
+            np.zeros((n_factors, vocabulary.max_rows), np.float32),
+            np.zeros(1 + vocabulary.max_rows, np.int32),
+            np.zeros(vocabulary.max_rows, np.int32),
+        )
         self._gram = np.zeros((2, n_factors, n_factors))
         self._gram_before = np.zeros_like(self._gram)
         self._journal = Journal(self._table)
@@ -128,7 +132,7 @@ class StreamingIALS:
             self._settings,
             self._table,
             self._gram,
-            self._columns,
+            *self._shown[:2],
             self._scan,
         )
         vocabulary.subscribe(self.clear_row)
@@ -152,21 +156,23 @@ class StreamingIALS:
         return out
 
     def retrieve(self, p_u: NDArray[np.float32], excluded: NDArray[np.int32], n: int) -> NDArray[np.int32]:
-        """Rows of the *n* best items that are not excluded, best first, ties by the hash of the id."""
-        n_rows = len(self._vocabulary)
-        rows = np.empty(min(n, n_rows), np.int32)
-        if n_rows > len(self._scan) or not len(rows):
+        """Rows of the *n* best items that are not excluded, best first, ties by the hash of the id.
+
+        Items of a single event are not among them.
+        """
+        columns, shown, _ = self._shown
+        rows = np.empty(min(n, int(shown[0])), np.int32)
+        if shown[0] > len(self._scan) or not len(rows):
             return rows[:0]
         self._call += 1
         self._seen[excluded[excluded >= 0]] = self._call
         found = factor_scores.top(
             p_u,
-            n_rows,
             self._call,
             self._seen,
             self._vocabulary.order,
-            self._table,
-            self._columns,
+            columns,
+            shown,
             self._scan,
             rows,
             np.empty(len(rows)),
@@ -245,7 +251,7 @@ class StreamingIALS:
             self._table,
             *self._undo,
             self._gram,
-            self._columns,
+            *self._shown,
             n,
             self._op_items,
             self._op_numbers,
@@ -294,7 +300,7 @@ class StreamingIALS:
         """Close the batch and undo it, bit for bit."""
         rows = self._journal.book[2 : 2 + int(self._journal.book[1])].copy()
         self._journal.rollback()
-        self._repeat_vectors(rows)
+        factors.show(rows, self._table, self._gram, *self._shown)
         self._gram[:] = self._gram_before
         self._close()
 
@@ -324,18 +330,12 @@ class StreamingIALS:
             self._table,
             self._undo,
             self._gram,
-            self._columns,
+            *self._shown,
         )
 
     def clear_row(self, row: int) -> None:
         """Forget the item of a row: it is about to pass to another."""
-        factors.clear(row, self._table, self._undo, self._gram, self._columns)
-
-    def _repeat_vectors(self, rows: NDArray[np.int64]) -> None:
-        k = self.n_factors
-        at_q = self._table.shape[1] - 2 - k
-        solved = self._table[rows, -1] != 0.0
-        self._columns[:, rows] = np.where(solved[:, None], self._table[rows, at_q : at_q + k], 0.0).T
+        factors.clear(row, self._table, self._undo, self._gram, *self._shown)
 
     # State
 
@@ -356,7 +356,7 @@ class StreamingIALS:
         self._table[:] = 0.0
         self._table[:n] = table
         self._gram[:] = gram
-        self._repeat_vectors(np.arange(len(self._table)))
+        factors.show(np.arange(len(self._table)), self._table, self._gram, *self._shown)
 
     def digest_arrays(self, rows: NDArray[np.int64]) -> Iterable[NDArray[np.generic]]:
         """Statistics, vectors and counts in the order of the rows, and the Gram matrices."""

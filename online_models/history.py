@@ -1,26 +1,40 @@
-"""Rows of the history that was asked for last.
+"""Rows of histories that were asked for lately.
 
 One event asks for its user's history several times: to propose, to learn, and then with the event's item in
-front. Looking up an id costs several cache misses; to compare with the history of the last time costs none.
+front; the user's next event asks again. Looking up sixty ids costs as many cache misses as a slate is worth;
+to compare with a history that was read before costs next to none.
 """
 
 from __future__ import annotations
 
-import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from online_models.vocabulary import Vocabulary
 
 __all__ = ["HistoryRows"]
 
+MAX_KEPT = 8192  # some 10 MB; then all are forgotten, which changes no result
+
+
+class _Read(NamedTuple):
+    """A history, its rows, and what the vocabulary was when they were looked up."""
+
+    items: list[str]
+    rows: NDArray[np.int32]
+    complete: bool  # no item was unknown: the rows stand as long as no item loses its row
+    version: int
+    losses: int
+
 
 class HistoryRows:
-    """Rows of a history, newest first, in one array that kernels read.
+    """Rows of histories, newest first, in arrays that kernels read.
 
     Parameters
     ----------
@@ -29,44 +43,63 @@ class HistoryRows:
     size : int
         Items of a history that are read at most.
 
-    Attributes
-    ----------
-    rows : int32[size]
-        Rows of the history read last, −1 for unknown items.
-
     Examples
     --------
     >>> from online_models.vocabulary import Vocabulary
     >>> vocabulary = Vocabulary(10)
     >>> vocabulary.begin()
     >>> row = vocabulary.touch("a", 0.0)
-    >>> history = HistoryRows(vocabulary, 4)
-    >>> history.rows[: history.read(["b", "a"])].tolist()
+    >>> rows, n = HistoryRows(vocabulary, 4).read(["b", "a"])
+    >>> rows[:n].tolist()
     [-1, 0]
     """
 
     def __init__(self, vocabulary: Vocabulary, size: int) -> None:
-        self.rows = np.full(size, -1, np.int32)
         self._vocabulary = vocabulary
-        self._layouts = [struct.Struct(f"={n}i") for n in range(size + 1)]
-        self._items: list[str] = []
-        self._version = -1
+        self._size = size
+        self._none = np.full(size, -1, np.int32)
+        self._kept: dict[tuple[str, str | None], _Read] = {}  # by the two newest items
 
-    def read(self, history: Sequence[str]) -> int:
-        """Bring :attr:`rows` to a history; return how many of its items are read."""
-        rows, vocabulary, known = self.rows, self._vocabulary, self._items
-        items = list(history[: len(rows)])
+    def read(self, history: Sequence[str]) -> tuple[NDArray[np.int32], int]:
+        """Rows of a history, −1 for unknown items, and how many of its items are read.
+
+        The array is ``size`` long and for reading only.
+        """
+        items = list(history[: self._size])
         n = len(items)
-        if self._version != vocabulary.version:
-            self._look_up(items)
-        elif items != known:
-            if n > 1 and items[1:] == known[: n - 1]:
-                rows[1:n] = rows[: n - 1].copy()
-                rows[0] = vocabulary.row(items[0])
-            else:
-                self._look_up(items)
-        self._items, self._version = items, vocabulary.version
-        return n
+        if n == 0:
+            return self._none, 0
+        key = items[0], items[1] if n > 1 else None
+        known = self._kept.get(key)
+        if known is None or known.items != items or not self._stands(known):
+            known = self._extended(items) or self._looked_up(items)
+            if len(self._kept) >= MAX_KEPT:
+                self._kept.clear()
+            self._kept[key] = known
+        return known.rows, n
 
-    def _look_up(self, items: list[str]) -> None:
-        self._layouts[len(items)].pack_into(self.rows.data, 0, *self._vocabulary.rows(items))
+    def _stands(self, known: _Read) -> bool:
+        vocabulary = self._vocabulary
+        return known.version == vocabulary.version or (known.complete and known.losses == vocabulary.losses)
+
+    def _extended(self, items: list[str]) -> _Read | None:
+        """A history read before with one item in front; the one before is forgotten."""
+        n = len(items)
+        if n < 2:
+            return None
+        known = self._kept.get((items[1], items[2] if n > 2 else None))
+        if known is None or known.items[: n - 1] != items[1:] or not self._stands(known):
+            return None
+        vocabulary = self._vocabulary
+        rows = np.empty_like(known.rows)
+        rows[0] = row = vocabulary.row(items[0])
+        rows[1:] = known.rows[:-1]
+        del self._kept[items[1], items[2] if n > 2 else None]
+        return _Read(items, rows, known.complete and row >= 0, vocabulary.version, vocabulary.losses)
+
+    def _looked_up(self, items: list[str]) -> _Read:
+        vocabulary = self._vocabulary
+        found = vocabulary.rows(items)
+        rows = self._none.copy()
+        rows[: len(items)] = found
+        return _Read(items, rows, -1 not in found, vocabulary.version, vocabulary.losses)

@@ -210,14 +210,12 @@ class OnlineBlend:
         numbers = np.empty((2, self._n_places))
         names = np.empty((3, self._n_places), np.int64)
         n = propose(
-            self._history.rows,
-            self._history.read(history),
+            *self._history.read(history),
             new_only,
             np.array(vocabulary.rows(exclude), np.int32) if exclude else NO_ROWS,
             at,
             *context,
             self._call,
-            len(vocabulary),
             features,
             numbers,
             names,
@@ -273,7 +271,7 @@ class OnlineBlend:
         self.popularity.learn_row(row, at, weight)
         if repeat:
             return memory
-        rows, n = self._history.rows, self._history.read(history)
+        rows, n = self._history.read(history)
         self.cooccurrence.learn_row(row, rows, n, at, weight)
         return memory if self.factors is None else self.factors.learn_one(row, rows[:n], at, weight, memory)
 
@@ -344,6 +342,7 @@ NO_FACTORS: tuple[NDArray[Any], ...] = (
     np.zeros((0, 2), np.float32),
     np.zeros((2, 0, 0)),
     np.zeros((0, 0), np.float32),
+    np.zeros(1, np.int32),
     np.zeros(0, np.float32),
 )
 

@@ -57,6 +57,8 @@ class Vocabulary:
         Index of the item touched last, as :meth:`refer` gives it.
     version : int
         Grows whenever an item gets or loses a row.
+    losses : int
+        Grows whenever items lose their rows.
     n_evicted : int
         Items that lost their row since the vocabulary was made.
 
@@ -87,6 +89,7 @@ class Vocabulary:
         self.table = np.zeros(3 + max_rows, np.int64)
         self.n_evicted = 0
         self.version = 0
+        self.losses = 0
         self.touched = -1
         self._rows: dict[str, int] = {}
         self.ids: list[str] = []
@@ -222,6 +225,7 @@ class Vocabulary:
         self.indices[row] = 0  # batch numbers start at 1: the next item in this row gets an index of its own
         self.generation[row] += 1
         self.n_evicted += 1
+        self.losses += 1
         item_id = self.ids[row]
         del self._rows[item_id]
         return item_id
@@ -259,6 +263,7 @@ class Vocabulary:
     def rollback(self) -> None:
         """Close the batch and undo its admissions, evictions and uses."""
         self.version += 1
+        self.losses += 1
         for row, previous in reversed(self._changes):
             del self._rows[self.ids[row]]
             if previous is None:
@@ -351,6 +356,7 @@ class Vocabulary:
             raise ValueError(message)
         n = len(ids)
         self.version += 1
+        self.losses += 1
         self.ids = ids
         self._rows = {item_id: row for row, item_id in enumerate(ids)}
         self.generation[:] = 0

@@ -38,13 +38,17 @@ class Item(Struct, frozen=True, kw_only=True):
 
 
 class Offer(Struct, frozen=True, kw_only=True):
-    """What a bandit chooses: an incentive with a cost and a value, both in ``currency`` per response."""
+    """What a bandit chooses: an incentive with a cost and a value, both in ``currency`` per response.
+
+    What is known of a category's offers is where a new offer of it begins.
+    """
 
     offer_id: Id
     version: str | int
     cost: Number
     value: Number
     currency: str
+    category: str | None = None
     budget: Number | None = None
     eligibility: dict[str, str | float | bool] = field(default_factory=dict)
     active_from: datetime | None = None

@@ -8,6 +8,7 @@ import msgspec
 import orjson
 
 from schemas.catalogue import Campaign, Item, Offer
+from schemas.commands import Command
 from schemas.events import Track
 from schemas.outputs import Decision, Recommendation, Trigger
 
@@ -25,6 +26,7 @@ _DOCUMENTS: dict[str, type[Struct]] = {
     "item.v1": Item,
     "offer.v1": Offer,
     "campaign.v1": Campaign,
+    "command.v1": Command,
 }
 
 

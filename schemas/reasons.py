@@ -38,6 +38,7 @@ class RejectCode(StrEnum):
 class SuppressionReason(StrEnum):
     """Why an eligible message was not sent. Order is the order in which the checks run."""
 
+    STOPPED = "stopped"
     CAMPAIGN_INACTIVE = "campaign_inactive"
     BACKFILL = "backfill"
     EXPIRED = "expired"

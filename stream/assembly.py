@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from online_models.bandits import ThompsonSampling
@@ -17,6 +18,7 @@ from online_models.vocabulary import Vocabulary
 from stream.core.attribution import Attribution
 from stream.core.campaigns import Campaigns
 from stream.core.cleaning import Cleaner
+from stream.core.config import DAY_S
 from stream.core.engine import Engine
 from stream.core.features import OFFER_FEATURES
 from stream.core.learning import Learner, Models
@@ -36,8 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["build_engine", "build_models"]
 
-# Up to so many items the factor model proposes from all of them (some 40 us); beyond, it only scores what the
-# other sources propose.
+# Up to so many items of several events the factor model proposes from all of them; beyond, it only scores
+# what the other sources propose.
 FACTOR_SCAN = 16_384
 
 
@@ -52,7 +54,12 @@ def build_models(settings: Settings) -> Models:
     )
     baskets = baskets_of(vocabulary)
     clicks = ClickRate(settings.click_slots)
-    bandit = ThompsonSampling(len(OFFER_FEATURES), alpha=settings.offers.alpha, floor=settings.offers.floor)
+    bandit = ThompsonSampling(
+        len(OFFER_FEATURES),
+        alpha=settings.offers.alpha,
+        floor=settings.offers.floor,
+        half_life_s=settings.offers.half_life_days * DAY_S or math.inf,
+    )
     return Models(
         blend=blend,
         baskets=baskets,
@@ -94,7 +101,7 @@ def build_engine(
         cleaner=Cleaner(config.cleaning),
         attribution=attribution,
         learner=Learner(models),
-        recommender=Recommender(config, models, reference, attribution),
+        recommender=Recommender(config, models, reference, state, attribution),
         desk=desk,
         campaigns=Campaigns(config.campaigns, reference, state, messenger),
         measurer=Measurer(config.lift, config.campaigns, reference, state),

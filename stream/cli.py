@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
-from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
+from uuid import uuid4
 
+import msgspec
 import typer
-from pydantic import ValidationError
 
-from schemas.codec import parse_time
-from stream.printing import show_comparison, show_report, show_validation
+from schemas.codec import Rejected
+from schemas.commands import CommandKind, decode_command
+from stream.evaluate.commands import app as evaluate_app
+from stream.looking_back import app as looking_back_app
+from stream.options import AsJson, Bootstrap, Campaigns, Catalogue, Offers, Seed, settings_of, time_of
+from stream.printing import show_validation
 from stream.reading import BadFileError
-from stream.settings import Settings
-from stream.terminal import ExitCode, fail, json_bytes, print_json, progress_bar, say
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from stream.recording import Recording
+from stream.terminal import ExitCode, fail, print_json, progress_bar, say
 
 __all__ = ["main"]
 
@@ -40,94 +38,13 @@ app = typer.Typer(
 topics_app = typer.Typer(help="Compare the cluster's topics with the declared ones, and create them.")
 schemas_app = typer.Typer(help="Write or check the published JSON Schemas and the AsyncAPI document.")
 config_app = typer.Typer(help="Show and check the settings.")
+app.add_typer(looking_back_app)
 app.add_typer(topics_app, name="topics")
 app.add_typer(schemas_app, name="schemas")
 app.add_typer(config_app, name="config")
+app.add_typer(evaluate_app, name="evaluate")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
-Bootstrap = Annotated[str | None, typer.Option(help="Kafka, host:port; default NUDGE_KAFKA__BOOTSTRAP.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Seed of every draw; default NUDGE_SEED.")]
-Catalogue = Annotated[Path | None, typer.Option(exists=True, help="Items, one JSON object a line.")]
-Offers = Annotated[Path | None, typer.Option(exists=True, help="Offers, one JSON object a line.")]
-Campaigns = Annotated[Path | None, typer.Option(exists=True, help="Campaigns: YAML or JSON, file or folder.")]
-EventsFile = Annotated[
-    Path | None, typer.Option("--events", exists=True, dir_okay=False, help="JSONL, plain or .gz.")
-]
 PUBLISHED = Path("schemas/published")
-
-
-@app.command()
-def replay(
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the results.")],
-    events: EventsFile = None,
-    from_topic: Annotated[
-        str | None, typer.Option(help="Read this topic in place of a file, e.g. marketing.events.v1.")
-    ] = None,
-    from_: Annotated[
-        str | None, typer.Option("--from", help="Begin of the topic's range: time, or 0:1200,1:900.")
-    ] = None,
-    to: Annotated[
-        str | None, typer.Option(help="End of the range, not in it; default: what there is.")
-    ] = None,
-    catalogue: Catalogue = None,
-    offers: Offers = None,
-    campaigns: Campaigns = None,
-    compare: Annotated[
-        tuple[Path, Path] | None,
-        typer.Option(exists=True, help="Two files or folders of campaigns, in place of --campaigns."),
-    ] = None,
-    seed: Seed = None,
-    until: Annotated[str | None, typer.Option(help="Let time go on to here after the last event.")] = None,
-    now: Annotated[
-        str | None, typer.Option(help="Nothing in a file came in after this; default: now.")
-    ] = None,
-    bootstrap: Bootstrap = None,
-    as_json: AsJson = False,
-) -> None:
-    """Run recorded events through the production engine, driven by event time.
-
-    Example: nudge replay --events shop.jsonl.gz --campaigns campaigns.yaml --out results
-
-    Example: nudge replay --from-topic marketing.events.v1 --compare now/ then/ --out results
-    """
-    from stream.comparing import SIDES
-    from stream.comparing import compare as compared
-    from stream.recording import file_recording
-    from stream.replay import load_reference
-    from stream.replay import replay as run
-
-    settings = _settings(seed=seed, bootstrap=bootstrap)
-    if (events is None) == (from_topic is None):
-        fail(ExitCode.USAGE, "give either --events FILE or --from-topic TOPIC")
-    if compare is not None and campaigns is not None:
-        fail(ExitCode.USAGE, "give either --campaigns or --compare, which names two of them")
-    end = _time(until, "--until") if until else None
-    runs = (
-        [(out, campaigns)]
-        if compare is None
-        else [(out / side, p) for side, p in zip(SIDES, compare, strict=True)]
-    )
-    references = [load_reference(catalogue, offers, path) for _, path in runs]
-    if events is not None:
-        recording = file_recording(events, _time(now, "--now") if now else time.time())
-    else:
-        recording = _from_topic(settings, from_topic or "", from_, to)
-    reports = []
-    with _broker_errors():
-        for (folder, _), reference in zip(runs, references, strict=True):
-            with progress_bar(f"replaying {recording.name}") as progress:
-                reports.append(run(settings, recording, folder, reference, until=end, progress=progress))
-    difference = compared(out, references[0].offers) if compare is not None else None
-    if difference is not None:
-        (out / "compare.json").write_bytes(json_bytes(difference))
-    if as_json:
-        print_json(reports[0] if difference is None else difference)
-        return
-    for report in reports:
-        show_report(report)
-    if difference is not None:
-        show_comparison(difference)
-    say(f"results in {out}")
 
 
 @app.command()
@@ -158,45 +75,6 @@ def validate(
         raise typer.Exit(ExitCode.FAILED_CHECK)
 
 
-@app.command()
-def explain(
-    user: Annotated[str, typer.Argument(help="userId, or anonymousId of who never logged in.")],
-    decisions: Annotated[
-        Path | None,
-        typer.Option(exists=True, help="A replay's output folder, or a decision log; default: the topic."),
-    ] = None,
-    why_not: Annotated[str | None, typer.Option(help="A campaign whose message did not come.")] = None,
-    campaigns: Campaigns = None,
-    last: Annotated[int, typer.Option(min=1, help="Decisions to show; --json has all.")] = 20,
-    bootstrap: Bootstrap = None,
-    as_json: AsJson = False,
-) -> None:
-    """Say in plain words what was decided for a user, when and why, from the decision log.
-
-    Ends with 0, with 1 if the log holds no decision about the user, 65 if it cannot be read, 69 without a
-    broker.
-
-    Example: nudge explain u17 --decisions results --campaigns campaigns.yaml --why-not cart-reminder
-    """
-    from stream.explaining import Limits, read_decisions, sentences
-    from stream.explaining import explain as told_of
-    from stream.reading import read_campaigns
-
-    settings = _settings(bootstrap=bootstrap)
-    limits = Limits(settings, read_campaigns(campaigns) if campaigns else {})
-    found = list(read_decisions(decisions, user)) if decisions else _decisions_on_topic(settings, user)
-    told = told_of(found, user, limits, why_not=why_not)
-    if as_json:
-        print_json(told)
-    else:
-        for sentence in sentences(told, last):
-            sys.stdout.write(sentence + "\n")
-    if not found:
-        where = decisions or f"{settings.kafka.topic_prefix}decisions.v1 at {settings.kafka.bootstrap}"
-        remedy = "check the id, or take a log that reaches further back"
-        fail(ExitCode.FAILED_CHECK, f"no decision about user {user!r} in {where}; {remedy}")
-
-
 @app.command(name="import")
 def import_(
     source: Annotated[str, typer.Argument(help="movielens, taobao, online-retail or yoochoose.")],
@@ -219,7 +97,7 @@ def import_(
     path: Any = "-" if file == "-" else Path(file)
     if path != "-" and not path.is_file():
         fail(ExitCode.USAGE, f"no file {file}")
-    window = (_time(from_, "--from") if from_ else None, _time(to, "--to") if to else None)
+    window = (time_of(from_, "--from") if from_ else None, time_of(to, "--to") if to else None)
     sink = catalogue.open("wb") if catalogue else None
     try:
         with progress_bar(f"importing {file} (bytes)") as progress:
@@ -266,7 +144,7 @@ def simulate(
     """
     from stream import simulating
 
-    begins = _time(start, "--start")
+    begins = time_of(start, "--start")
     if catalogue is not None:
         rows = simulating.catalogue(seed, n_items=items, start=begins)
         catalogue.write_bytes(b"".join(row + b"\n" for row in rows))
@@ -303,8 +181,69 @@ def worker(
     from stream.replay import load_reference
     from stream.worker import run_worker
 
-    settings = _settings(seed=seed, bootstrap=bootstrap)
+    settings = settings_of(seed=seed, bootstrap=bootstrap)
     raise typer.Exit(run_worker(settings, load_reference(catalogue, offers, campaigns)))
+
+
+@app.command()
+def stop(
+    switch: Annotated[str, typer.Argument(help="messages, learning or models.")],
+    campaign: Annotated[str | None, typer.Option(help="With messages: those of this campaign only.")] = None,
+    bootstrap: Bootstrap = None,
+) -> None:
+    """Stop all messages or one campaign's, learning, or the use of models (slates are best sellers then).
+
+    Every partition obeys with its next batch, and stays stopped until `nudge resume`.
+
+    Example: nudge stop messages --campaign cart
+    """
+    _command(CommandKind.STOP, bootstrap, switch=switch, campaign_id=campaign)
+
+
+@app.command()
+def resume(
+    switch: Annotated[str, typer.Argument(help="messages, learning or models.")],
+    campaign: Annotated[str | None, typer.Option(help="With messages: those of this campaign only.")] = None,
+    bootstrap: Bootstrap = None,
+) -> None:
+    """Let go on what `nudge stop` stopped under the same words.
+
+    Example: nudge resume messages --campaign cart
+    """
+    _command(CommandKind.RESUME, bootstrap, switch=switch, campaign_id=campaign)
+
+
+@app.command()
+def erase(
+    user: Annotated[str, typer.Argument(help="The user's id, as events name it.")],
+    bootstrap: Bootstrap = None,
+) -> None:
+    """Forget a user: profile, timers, open decisions and the models' memory of the user.
+
+    Outputs that were already written stay for as long as their topics keep them; sums in the models name
+    nobody. Consents and refusals are forgotten, too.
+
+    Example: nudge erase customer-17
+    """
+    _command(CommandKind.ERASE, bootstrap, user_id=user)
+
+
+def _command(kind: CommandKind, bootstrap: str | None, **fields: str | None) -> None:
+    """Send a command to all partitions."""
+    from stream.runtime.commanding import send_command
+    from stream.runtime.errors import WorkerError
+
+    issued_at = datetime.now(UTC).isoformat()
+    body = {"command_id": uuid4().hex, "kind": kind.value, "issued_at": issued_at} | fields
+    command = decode_command(msgspec.json.encode({key: text for key, text in body.items() if text}))
+    if isinstance(command, Rejected):
+        fail(ExitCode.USAGE, f"{command.path}: {command.message}")
+    settings = settings_of(bootstrap=bootstrap)
+    try:
+        n_partitions = asyncio.run(send_command(settings.kafka, command))
+    except WorkerError as error:
+        fail(ExitCode(error.exit_code), str(error))
+    say(f"{kind.value} {command.user_id or command.stops}: sent to {n_partitions} partitions")
 
 
 @app.command()
@@ -324,7 +263,7 @@ def produce(
     from stream.runtime.producing import KEY_OF_TOPIC
     from stream.runtime.producing import produce as send
 
-    settings = _settings(bootstrap=bootstrap)
+    settings = settings_of(bootstrap=bootstrap)
     if topic not in KEY_OF_TOPIC:
         fail(ExitCode.USAGE, f"--topic {topic!r} is none of {', '.join(KEY_OF_TOPIC)}")
     if file != "-" and not Path(file).is_file():
@@ -417,7 +356,7 @@ def topics_grow(
 
     if partitioner not in PARTITIONERS:
         fail(ExitCode.USAGE, f"--partitioner {partitioner!r}; there are {', '.join(PARTITIONERS)}")
-    settings = _settings(bootstrap=bootstrap)
+    settings = settings_of(bootstrap=bootstrap)
     models = build_models(settings).fold
     with progress_bar("moving users") as progress:
         try:
@@ -471,13 +410,13 @@ def schemas_check(folder: Annotated[Path, typer.Argument()] = PUBLISHED) -> None
 @config_app.command("show")
 def config_show() -> None:
     """Print all settings as they are in force."""
-    print_json(_settings().model_dump(mode="json"))
+    print_json(settings_of().model_dump(mode="json"))
 
 
 @config_app.command("check")
 def config_check() -> None:
     """End with 78 if the settings cannot be used."""
-    _settings()
+    settings_of()
     say("the settings are valid")
 
 
@@ -485,7 +424,7 @@ def _topics(bootstrap: str | None, *, make: bool, as_json: bool) -> None:
     from stream.runtime import topics
     from stream.runtime.errors import WorkerError
 
-    settings = _settings(bootstrap=bootstrap)
+    settings = settings_of(bootstrap=bootstrap)
 
     async def run() -> list[topics.Change]:
         async with topics.open_admin(settings.kafka.bootstrap) as admin:
@@ -505,65 +444,6 @@ def _topics(bootstrap: str | None, *, make: bool, as_json: bool) -> None:
     # A setting that differs may be the operator's will; a partition count that differs cannot work.
     if any(change.action in {"partitions", "replicas"} if make else True for change in changes):
         raise typer.Exit(ExitCode.FAILED_CHECK)
-
-
-@contextmanager
-def _broker_errors() -> Iterator[None]:
-    """End with the code and the sentence of what a broker or its topics refuse."""
-    from stream.runtime.errors import WorkerError
-
-    try:
-        yield
-    except WorkerError as error:
-        fail(ExitCode(error.exit_code), str(error))
-
-
-def _from_topic(settings: Settings, topic: str, begin: str | None, end: str | None) -> Recording:
-    from stream.runtime.recorded import Bound, parse_offsets, topic_recording
-
-    def bound(text: str | None, option: str) -> Bound | None:
-        if text is None:
-            return None
-        offsets = parse_offsets(text)
-        return _time(text, option) if offsets is None else offsets
-
-    with _broker_errors():
-        return topic_recording(
-            settings.kafka.bootstrap, topic, begin=bound(begin, "--from"), end=bound(end, "--to")
-        )
-
-
-def _decisions_on_topic(settings: Settings, user: str) -> list[Any]:
-    from stream.explaining import decision_of
-    from stream.runtime.consuming import read_topic
-
-    topic = f"{settings.kafka.topic_prefix}decisions.v1"
-    with _broker_errors():
-        records = asyncio.run(read_topic(settings.kafka.bootstrap, topic, key=user.encode()))
-    return [decision_of(r.value or b"", f"{topic} {r.partition}:{r.offset}") for r in records]
-
-
-def _settings(*, seed: int | None = None, bootstrap: str | None = None) -> Settings:
-    """Read the settings; what the command line gives wins."""
-    changes: dict[str, Any] = {}
-    if seed is not None:
-        changes["seed"] = seed
-    if bootstrap is not None:
-        changes["kafka"] = {"bootstrap": bootstrap}  # merged with the environment's other values
-    try:
-        return Settings(**changes)
-    except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()
-        )
-        fail(ExitCode.BAD_CONFIGURATION, f"bad configuration: {faults}")
-
-
-def _time(text: str, option: str) -> float:
-    try:
-        return parse_time(text)
-    except ValueError:
-        fail(ExitCode.USAGE, f"{option} {text!r} is not a time; write 2017-11-24 or 2017-11-24T16:00:00Z")
 
 
 def main() -> None:

@@ -34,6 +34,10 @@ _R = SuppressionReason
 
 # What each rule says, and what would have to change for the message to go out.
 RULES: dict[SuppressionReason, tuple[str, str]] = {
+    _R.STOPPED: (
+        "an operator had stopped all messages, or the campaign's",
+        "nudge resume, with the words of the stop",
+    ),
     _R.CAMPAIGN_INACTIVE: (
         "the campaign was disabled, or outside its start and end",
         "enable the campaign, or move its starts_at and ends_at",

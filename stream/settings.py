@@ -84,6 +84,11 @@ class OfferSettings(_Section):
     )
     alpha: float = Field(0.5, gt=0, le=2, description="Width of the Thompson draws; 1 samples the posterior.")
     floor: float = Field(0.01, gt=0, le=0.2, description="Least probability of each eligible offer.")
+    half_life_days: float = Field(
+        90.0,
+        ge=0,
+        description="What an outcome says of an offer counts half after this, days; 0: never less.",
+    )
 
 
 class CampaignSettings(_Section):

@@ -8,6 +8,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -18,10 +19,21 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from stream.settings import Settings
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["ExitCode", "fail", "json_bytes", "print_json", "progress_bar", "say", "talk"]
+__all__ = [
+    "ExitCode",
+    "fail",
+    "json_bytes",
+    "print_json",
+    "progress_bar",
+    "read_settings",
+    "say",
+    "talk",
+]
 
 talk = Console(stderr=True, highlight=False)
 
@@ -42,6 +54,17 @@ def fail(code: ExitCode, message: str) -> NoReturn:
     """Say what is wrong on stderr and end with a code."""
     say(f"nudge: {message}", style="red")
     raise SystemExit(int(code))
+
+
+def read_settings(**changes: Any) -> Settings:
+    """Read the settings of the environment, ``changes`` winning; end with 78 where they cannot be used."""
+    try:
+        return Settings(**changes)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()
+        )
+        fail(ExitCode.BAD_CONFIGURATION, f"bad configuration: {faults}")
 
 
 def say(text: str, style: str = "") -> None:

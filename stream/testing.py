@@ -174,6 +174,11 @@ class Driver:
         self.models.fold.keep()
         self._commit(outputs)
 
+    def tell(self, command: bytes) -> None:
+        """Give an operator's command; it counts from the next record on."""
+        self.flush()
+        self._commit(self.engine.obey(Record(command, EPOCH, self._offset)))
+
     def crash(self) -> None:
         """Process what waits and lose it before the commit; then rebuild from what was committed.
 

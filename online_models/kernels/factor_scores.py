@@ -1,6 +1,6 @@
 """Reading the streaming factor model: a user's vector, scores, the best items, explanations.
 
-The table, the Gram matrices and ``columns`` are those of :mod:`online_models.kernels.factors`.
+The table, the Gram matrices, ``columns`` and ``shown`` are those of :mod:`online_models.kernels.factors`.
 """
 
 from __future__ import annotations
@@ -36,18 +36,23 @@ def user_system(
     b: NDArray[np.float64],
 ) -> int:
     """Add the items of a user to the system ``a p = b``; return how many were known."""
-    known = 0
     n = b.shape[0]
     at_count = table.shape[1] - 2
-    q = np.empty(n)
-    for at in range(min(rows.shape[0], decay.shape[0] - first_age)):
+    size = min(rows.shape[0], decay.shape[0] - first_age)
+    vectors = np.empty((size, n))
+    ages = np.empty(size, np.int64)
+    known = 0
+    for at in range(size):  # first alone: the rows come from memory side by side
         row = rows[at]
         if row < 0 or (table[row, at_count] == 0.0 and table[row, at_count + 1] == 0.0):
             continue
-        known += 1
-        w = decay[first_age + at]
+        ages[known] = first_age + at
         for k in range(n):
-            q[k] = table[row, at_q + k]
+            vectors[known, k] = table[row, at_q + k]
+        known += 1
+    for at in range(known):
+        w = decay[ages[at]]
+        q = vectors[at]
         for k in range(n):
             b[k] += (w + w0) * q[k]
             wq = w * q[k]
@@ -170,7 +175,7 @@ def _add_four(
 def _score_all(
     p: NDArray[np.float32], n_rows: int, columns: NDArray[np.float32], scores: NDArray[np.float32]
 ) -> None:
-    """Scores of the first ``n_rows`` rows, the sums of many items side by side."""
+    """Scores of the first ``n_rows`` columns, the sums of many items side by side."""
     n = p.shape[0]
     for start in range(0, n_rows, _BLOCK):
         end = min(start + _BLOCK, n_rows)
@@ -247,26 +252,13 @@ def _insert(
 
 
 @part
-def _eligible(
-    row: int,
-    scores: NDArray[np.float32],
-    excluded: int,
-    seen: NDArray[np.int64],
-    solved: NDArray[np.float32],
-) -> bool:
-    """Whether a row is not excluded and has a solved vector: without one its score is 0."""
-    return seen[row] != excluded and bool(scores[row] != 0.0 or solved[row] != 0.0)
-
-
-@part
 def _reaching(
     bound: float,
     groups: NDArray[np.float32],
-    n_rows: int,
     excluded: int,
     seen: NDArray[np.int64],
     order: NDArray[np.int64],
-    solved: NDArray[np.float32],
+    shown: NDArray[np.int32],
     scores: NDArray[np.float32],
     rows: NDArray[np.int32],
     best: NDArray[np.float64],
@@ -277,48 +269,47 @@ def _reaching(
         for lane in range(_LANES):
             if groups[block, lane] < bound:
                 continue
-            for row in range(block * _BLOCK + lane, (block + 1) * _BLOCK, _LANES):
-                if scores[row] >= bound and _eligible(row, scores, excluded, seen, solved):
-                    found = _insert(row, scores[row], found, order, rows, best)
-    for row in range(groups.shape[0] * _BLOCK, n_rows):
-        if scores[row] >= bound and _eligible(row, scores, excluded, seen, solved):
-            found = _insert(row, scores[row], found, order, rows, best)
+            for place in range(block * _BLOCK + lane, (block + 1) * _BLOCK, _LANES):
+                if scores[place] >= bound and seen[shown[1 + place]] != excluded:
+                    found = _insert(shown[1 + place], scores[place], found, order, rows, best)
+    for place in range(groups.shape[0] * _BLOCK, shown[0]):
+        if scores[place] >= bound and seen[shown[1 + place]] != excluded:
+            found = _insert(shown[1 + place], scores[place], found, order, rows, best)
     return found
 
 
 @kernel
 def top(
     p: NDArray[np.float32],
-    n_rows: int,
     excluded: int,
     seen: NDArray[np.int64],
     order: NDArray[np.int64],
-    table: NDArray[np.float32],
     columns: NDArray[np.float32],
+    shown: NDArray[np.int32],
     scores: NDArray[np.float32],
     rows: NDArray[np.int32],
     best: NDArray[np.float64],
 ) -> int:
-    """Find the best rows below ``n_rows``, best first, ties by the hash of the id; return how many.
+    """Find the best of the rows that are shown, best first, ties by the hash of the id; return how many.
 
-    Few rows reach the bound, so few are sorted. Rows that are excluded or not solved count in the bound; when
+    Few rows reach the bound, so few are sorted. Rows that are excluded count in the bound; when
     that leaves too few, all are looked at.
 
     Parameters
     ----------
     excluded, seen : int, int64[n_rows]
         Rows with this mark are left out.
-    scores : float32[n_rows]
+    scores : float32[at least shown[0]]
         Work space.
     rows, best : int32[wanted], float64[wanted]
         Take the rows and their scores.
     """
-    _score_all(p, n_rows, columns, scores)
-    groups = np.empty((n_rows // _BLOCK, _LANES), np.float32)
+    n = int(shown[0])
+    _score_all(p, n, columns, scores)
+    groups = np.empty((n // _BLOCK, _LANES), np.float32)
     _best_of_groups(scores, groups)
-    solved = table[:, table.shape[1] - 1]
     bound = _bound(rows.shape[0], groups)
-    found = _reaching(bound, groups, n_rows, excluded, seen, order, solved, scores, rows, best)
+    found = _reaching(bound, groups, excluded, seen, order, shown, scores, rows, best)
     if found < rows.shape[0] and bound > -np.inf:
-        found = _reaching(-np.inf, groups, n_rows, excluded, seen, order, solved, scores, rows, best)
+        found = _reaching(-np.inf, groups, excluded, seen, order, shown, scores, rows, best)
     return found

@@ -2,8 +2,10 @@
 
 One row of the table holds an item: ``[A (lower triangle, K(K+1)/2) | b (K) | q (K) | n, solved]``, float32;
 ``gram`` holds G_Q = Σ q qᵀ over solved items and G_P = Σ p pᵀ over users, float64[2, K, K].
-``columns``, float32[K, n_rows], repeats the solved vectors by factor, to score all items
-along rows.
+Solved vectors of items with more than one event are repeated in ``columns``, float32[K, n_rows], by factor,
+to score them all along rows; ``shown``, int32[1 + n_rows], holds their number and the row of each column, and
+``places``, int32[n_rows], one more than a row's column, or 0. To score the long tail of items with one event
+would cost most of the time and finds nothing (``benchmarks/recommend_prequential.py``).
 
 An event (user, item i) with the user's vector p before and p' after its solve, and weight ω::
 
@@ -36,7 +38,7 @@ from online_models.kernels.factor_scores import MAX_FACTOR, plausible, user_syst
 from online_models.kernels.journal import remember
 from online_models.kernels.vocabulary import refer
 
-__all__ = ["clear", "fold", "learn"]
+__all__ = ["clear", "fold", "learn", "show"]
 
 # numba: float(x) of a float32 stays a float32, so values of the table are widened by np.float64(x).
 
@@ -142,7 +144,6 @@ def _replace_vector(
     book: NDArray[np.int64],
     kept: NDArray[np.float32],
     gram_q: NDArray[np.float64],
-    columns: NDArray[np.float32],
 ) -> None:
     """Give an item a solved vector; its first random one never was in the Gram matrix."""
     n = new.shape[0]
@@ -152,8 +153,51 @@ def _replace_vector(
     _move_gram(gram_q, new, table[row, at_q : at_q + n], table[row, solved] != 0.0)
     for k in range(n):
         table[row, at_q + k] = new[k]
-        columns[k, row] = new[k]
     table[row, solved] = 1.0
+
+
+@part
+def _show(
+    row: int,
+    n: int,
+    table: NDArray[np.float32],
+    columns: NDArray[np.float32],
+    shown: NDArray[np.int32],
+    places: NDArray[np.int32],
+) -> None:
+    """Bring an item's column to its vector: into a new column, or out of its own, as the table says."""
+    at_count = table.shape[1] - 2
+    place = places[row]
+    if table[row, at_count + 1] != 0.0 and table[row, at_count] != 1.0:
+        if place == 0:
+            shown[0] += 1
+            place = shown[0]
+            shown[place] = row
+            places[row] = place
+        for k in range(n):
+            columns[k, place - 1] = table[row, at_count - n + k]
+    elif place > 0:  # the last column takes its place
+        last = shown[0]
+        for k in range(n):
+            columns[k, place - 1] = columns[k, last - 1]
+        shown[place] = shown[last]
+        places[shown[last]] = place
+        places[row] = 0
+        shown[0] = last - 1
+
+
+@kernel
+def show(
+    rows: NDArray[np.int64],
+    table: NDArray[np.float32],
+    gram: NDArray[np.float64],
+    columns: NDArray[np.float32],
+    shown: NDArray[np.int32],
+    places: NDArray[np.int32],
+) -> None:
+    """Bring the columns of rows to their vectors, after the table was changed elsewhere."""
+    for row in rows:
+        _show(row, gram.shape[1], table, columns, shown, places)
 
 
 @part
@@ -207,6 +251,8 @@ def learn(
     kept: NDArray[np.float32],
     gram: NDArray[np.float64],
     columns: NDArray[np.float32],
+    shown: NDArray[np.int32],
+    places: NDArray[np.int32],
     n_operations: int,
     all_items: NDArray[np.int32],
     all_numbers: NDArray[np.float32],
@@ -307,10 +353,12 @@ def learn(
         if 0 < solve <= min(refresh, history.shape[0]):
             j = others[solve - 1]
         q = op_numbers[at_vector + solve * n : at_vector + (solve + 1) * n]
-        if j < 0 or not _solve_item(j, w0, lambda_, table, gram[1], q):
+        if j < 0:
             continue
-        op_items[1 + refresh + solve] = refer(j, indices, strings)
-        _replace_vector(j, q, table, stamps, book, kept, gram[0], columns)
+        if _solve_item(j, w0, lambda_, table, gram[1], q):
+            op_items[1 + refresh + solve] = refer(j, indices, strings)
+            _replace_vector(j, q, table, stamps, book, kept, gram[0])
+        _show(j, n, table, columns, shown, places)
 
     memory_out[0] = 1 | (n << 8) | (entries << 16)  # version, K, entries
     memory_out[1 : 1 + n] = p_new.view(np.uint32)
@@ -329,6 +377,8 @@ def fold(
     journal: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]],
     gram: NDArray[np.float64],
     columns: NDArray[np.float32],
+    shown: NDArray[np.int32],
+    places: NDArray[np.int32],
 ) -> None:
     """Apply recorded operations in order: ``rows`` are their items here, -1 where there is none."""
     w0, gamma = settings[0], settings[2]
@@ -357,7 +407,10 @@ def fold(
             j = rows[at, 1 + refresh + solve]
             if j >= 0:
                 q = numbers[at, at_vector + solve * n : at_vector + (solve + 1) * n]
-                _replace_vector(j, q, table, stamps, book, kept, gram[0], columns)
+                _replace_vector(j, q, table, stamps, book, kept, gram[0])
+                _show(j, n, table, columns, shown, places)
+        if rows[at, 0] >= 0:
+            _show(rows[at, 0], n, table, columns, shown, places)
 
 
 @kernel
@@ -367,6 +420,8 @@ def clear(
     journal: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]],
     gram: NDArray[np.float64],
     columns: NDArray[np.float32],
+    shown: NDArray[np.int32],
+    places: NDArray[np.int32],
 ) -> None:
     """Forget an item and take its vector out of the Gram matrix."""
     stamps, book, kept = journal
@@ -376,4 +431,4 @@ def clear(
     if table[row, table.shape[1] - 1] != 0.0:
         _move_gram(gram[0], np.zeros(n, np.float32), table[row, at_q : at_q + n], True)
     table[row, :] = 0.0
-    columns[:, row] = 0.0
+    _show(row, n, table, columns, shown, places)

@@ -27,7 +27,6 @@ def propose(
     gap: int,
     length: int,
     call: int,
-    n_rows: int,
     features: NDArray[np.float32],
     numbers: NDArray[np.float64],
     names: NDArray[np.int64],
@@ -48,6 +47,7 @@ def propose(
     table: NDArray[np.float32],
     gram: NDArray[np.float64],
     columns: NDArray[np.float32],
+    shown: NDArray[np.int32],
     scan: NDArray[np.float32],
     weights: NDArray[np.float64],
     rank_values: NDArray[np.float64],
@@ -77,7 +77,7 @@ def propose(
         Of the vocabulary; of co-occurrence.
     rates, counts, list_rows, marks, depth
         Of popularity.
-    decay, factor_settings, table, gram, columns, scan
+    decay, factor_settings, table, gram, columns, shown, scan
         Of the factor model; without one they are empty.
     seen, places, hits, hit_rows, best, best_rows, rows
         Work space.
@@ -98,9 +98,9 @@ def propose(
     if p.shape[0] > 0:
         w0, lambda_ = factor_settings[0], factor_settings[1]
         known = factor_scores.user(history[:n_history], decay, w0, lambda_, table, gram, p)
-    if known > 0 and n_rows <= scan.shape[0]:
+    if known > 0 and shown[0] <= scan.shape[0]:
         n_found = factor_scores.top(
-            p, n_rows, (call << 32) | EXCLUDED, seen, orders, table, columns, scan, best_rows, best
+            p, (call << 32) | EXCLUDED, seen, orders, columns, shown, scan, best_rows, best
         )
     n = gather(
         n_hits,

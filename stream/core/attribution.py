@@ -44,12 +44,18 @@ class Feedback:
         As logged at decision time: slots for clicks, a context vector for offers.
     reward : float
         1 for a response, 0 for none.
+    at : float
+        Event time at which the reward is known, s since the epoch.
+    category : str
+        The offer's category when it was made.
     """
 
     kind: str
     action: str
     features: list[int] | list[float]
     reward: float
+    at: float
+    category: str = ""
 
 
 class Attribution:
@@ -75,7 +81,7 @@ class Attribution:
         if event.kind in _OFFER_RESPONSES:
             feedback += self._responded(event, memory, "offer")
         if event.kind in _REVERSALS:
-            feedback += self._reversed(memory)
+            feedback += self._reversed(event.time, memory)
         if event.kind is _K.LIST_VIEW and moment.teaches:
             self._shown(moment)
         return feedback if moment.teaches else []
@@ -98,14 +104,14 @@ class Attribution:
             late = [i for i in profile.impressions if i.deadline <= due.at]
             profile.impressions = [i for i in profile.impressions if i.deadline > due.at]
             profile.impressions_due_at = self._again(due, [i.deadline for i in profile.impressions])
-            feedback = [Feedback("click", i.item_id, i.slots, 0.0) for i in late]
+            feedback = [Feedback("click", i.item_id, i.slots, 0.0, due.at) for i in late]
         elif due.kind == "decisions" and due.at == memory.due_at:
             overdue = {ref: d for ref, d in memory.open.items() if d.deadline <= due.at}
             for ref in overdue:
                 del memory.open[ref]
             memory.due_at = self._again(due, [d.deadline for d in memory.open.values()])
             feedback = [
-                Feedback(d.kind, d.action if d.kind == "offer" else ref, d.features, 0.0)
+                Feedback(d.kind, d.action if d.kind == "offer" else ref, d.features, 0.0, due.at, d.category)
                 for ref, d in overdue.items()
                 if d.kind != REWARDED
             ]
@@ -139,7 +145,7 @@ class Attribution:
         if not hits:
             return []
         profile.impressions = [i for i in profile.impressions if i not in hits]
-        return [Feedback("click", i.item_id, i.slots, 1.0) for i in hits[-1:]]
+        return [Feedback("click", i.item_id, i.slots, 1.0, time) for i in hits[-1:]]
 
     def _responded(self, event: Event, memory: ModelMemory, kind: str) -> list[Feedback]:
         """By the echoed decision id, else by last touch within the window."""
@@ -154,9 +160,9 @@ class Attribution:
             decision = memory.open[decision_id]
         if kind == "offer":
             decision.kind = REWARDED  # stays until its deadline, in case the order is refunded
-            return [Feedback(kind, decision.action, decision.features, 1.0)]
+            return [Feedback(kind, decision.action, decision.features, 1.0, time, decision.category)]
         del memory.open[decision_id]
-        return [Feedback(kind, decision_id, decision.features, 1.0)]
+        return [Feedback(kind, decision_id, decision.features, 1.0, time)]
 
     def _last_touched(self, event: Event, memory: ModelMemory, kind: str) -> str:
         """The newest open decision of a kind that an event touches; empty for none."""
@@ -176,10 +182,11 @@ class Attribution:
                 return decision_id
         return ""
 
-    def _reversed(self, memory: ModelMemory) -> list[Feedback]:
+    def _reversed(self, time: float, memory: ModelMemory) -> list[Feedback]:
         for decision_id in reversed(memory.open):
             decision = memory.open[decision_id]
             if decision.kind == REWARDED:
                 del memory.open[decision_id]
-                return [Feedback("offer", decision.action, decision.features, 0.0)]
+                category = decision.category
+                return [Feedback("offer", decision.action, decision.features, 0.0, time, category)]
         return []

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from schemas.codec import Rejected, decode
+from schemas.commands import Switch
 from schemas.reasons import EventKind
 from stream.core import profiles
+from stream.core.commands import is_stopped, obey
 from stream.core.records import Outputs
 
 if TYPE_CHECKING:
@@ -59,6 +61,12 @@ class Engine:
             self._process_one(record, outputs)
         return outputs
 
+    def obey(self, command: Record) -> Outputs:
+        """Carry out an operator's command; it counts from the next record on."""
+        outputs = Outputs()
+        obey(command, self.state, outputs)
+        return outputs
+
     def tick(self, elapsed_s: float) -> Outputs:
         """Let idle time pass: the watermark advances by it, and what comes due on the way fires."""
         outputs, header = Outputs(), self.state.header
@@ -92,7 +100,8 @@ class Engine:
 
         profile, memory = state.profile(user), state.memory(user)
         self.cleaner.remember(event, profile)
-        moment = profiles.update(event, profile, on_time=on_time)
+        learns = not is_stopped(state.header, Switch.LEARNING)
+        moment = profiles.update(event, profile, on_time=on_time, learns=learns)
         state.touch(user, profile, memory)
         for feedback in self.attribution.close(moment, memory):
             self.learner.feed(feedback)
@@ -116,5 +125,6 @@ class Engine:
             elif due.kind == "trials":
                 self.measurer.close(due)
             else:
-                for feedback in self.attribution.expire(due):
+                learns = not is_stopped(self.state.header, Switch.LEARNING)
+                for feedback in self.attribution.expire(due) if learns else ():
                     self.learner.feed(feedback)

@@ -75,5 +75,8 @@ class Learner:
             models.click_metrics.update(reward, models.clicks.learn_one(shown, reward))
         elif feedback.kind == "offer" and feedback.action != NOTHING:
             models.offer_metrics.update(
-                reward, models.offers.learn_one(feedback.action, feedback.features, reward)
+                reward,
+                models.offers.learn_one(
+                    feedback.action, feedback.features, reward, category=feedback.category, at=feedback.at
+                ),
             )

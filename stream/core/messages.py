@@ -15,10 +15,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from online_models.bandits import NOTHING
 from schemas.codec import rfc3339
+from schemas.commands import Switch
 from schemas.ids import bucket, id_of
 from schemas.outputs import Decision, Recipient, Trigger, TriggerDecision
 from schemas.reasons import SuppressionReason
 from stream.core import offers
+from stream.core.commands import is_stopped
 
 if TYPE_CHECKING:
     from online_models.bandits import Choice
@@ -82,11 +84,13 @@ class Messenger:
             outputs.counts[*count_of, "suppressed", reason.value] += 1
         outputs.decisions.append(_logged(campaign, occasion, decision, decision_id, reason))
 
-    def _suppression(  # noqa: C901, PLR0911  one guard per reason, in their order
+    def _suppression(  # noqa: C901, PLR0911, PLR0912  one guard per reason, in their order
         self, campaign: Campaign, timer: Timer, occasion: Occasion
     ) -> SuppressionReason | None:
         user, profile, now = occasion.user, occasion.profile, occasion.now
         policy = self._policy
+        if is_stopped(self._state.header, Switch.MESSAGES, campaign.campaign_id):
+            return _R.STOPPED
         if not _runs(campaign, now):
             return _R.CAMPAIGN_INACTIVE
         if now < policy.go_live:

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from online_models.bandits import NOTHING
 from schemas.codec import rfc3339
+from schemas.commands import Switch
 from schemas.ids import id_of
 from schemas.outputs import Decision
 from schemas.reasons import EventKind
 from stream.core.causes import Occasion, cause_of
+from stream.core.commands import is_stopped
 from stream.core.features import OFFER_FEATURES, offer_context
 from stream.core.state import OpenDecision
 
@@ -53,6 +55,8 @@ class OfferDesk:
     def offer(self, moment: Moment, memory: ModelMemory, model_version: str, outputs: Outputs) -> None:
         """Make an on-site offer where the event is an occasion for one and the last is long enough ago."""
         event, profile = moment.event, moment.profile
+        if is_stopped(self._state.header, Switch.MODELS):
+            return
         if not moment.on_time or event.kind not in _OCCASIONS or not self._reference.offers:
             return
         if event.time - profile.slot_times.get(ON_SITE, float("-inf")) < self._config.min_interval_s:
@@ -76,6 +80,8 @@ class OfferDesk:
             [0.0, *(offer.cost for offer in offers)],
             seed=self._seed,
             decision_id=decision_id,
+            categories=["", *(offer.category or "" for offer in offers)],
+            at=now,
         )
         outputs.decisions.append(
             Decision(
@@ -100,7 +106,10 @@ class OfferDesk:
             spend = self._state.header.spend
             cost = self._reference.offers[choice.offer].cost
             spend[choice.offer] = spend.get(choice.offer, 0.0) + cost
-            opened = OpenDecision("offer", choice.offer, now + self._window_s, features=context)
+            category = self._reference.offers[choice.offer].category or ""
+            opened = OpenDecision(
+                "offer", choice.offer, now + self._window_s, features=context, category=category
+            )
             self._attribution.open(decision_id, opened, occasion.user, occasion.memory)
         return choice
 

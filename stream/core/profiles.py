@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from schemas.events import Event
     from stream.core.state import Profile
 
-__all__ = ["INTERACTIONS", "Moment", "update"]
+__all__ = ["INTERACTIONS", "Moment", "shows_interest", "update"]
 
 MAX_RING = 64  # algorithms.md 3.4: one ring of 64 serves both retrieval models
 MAX_BOUGHT = 256
@@ -46,10 +46,13 @@ class Moment:
     history: list[str]  # the ring before this event, newest first
 
 
-def update(event: Event, profile: Profile, *, on_time: bool) -> Moment:
-    """Apply an accepted event to its user's profile and say what was new in it."""
+def update(event: Event, profile: Profile, *, on_time: bool, learns: bool = True) -> Moment:
+    """Apply an accepted event to its user's profile and say what was new in it.
+
+    Without ``learns`` no model is taught; what the profile knows is kept up to date all the same.
+    """
     gap_s = max(0.0, event.time - profile.last_seen) if profile.n_events else None
-    teaches = on_time and profile.lets_learn
+    teaches = on_time and learns and profile.lets_learn
     moment = Moment(event, profile, on_time, teaches, gap_s, [], [], profile.ring)
     if profile.n_events == 0:
         profile.first_seen = event.time
@@ -63,7 +66,7 @@ def update(event: Event, profile: Profile, *, on_time: bool) -> Moment:
     if event.purposes:
         _note_answers(event.purposes, profile.consent)
     _count(event, profile)
-    if event.kind in INTERACTIONS and _positive(event):
+    if shows_interest(event):
         _interact(event, moment)
     return moment
 
@@ -101,8 +104,10 @@ def _note_answers(purposes: dict[str, bool], consent: dict[str, bool]) -> None:
         consent[purpose] = answer
 
 
-def _positive(event: Event) -> bool:
-    """A review counts as interest from four stars on; the spec's rating is text."""
+def shows_interest(event: Event) -> bool:
+    """Whether models learn the event's items; a review counts from four stars on, the rating may be text."""
+    if event.kind not in INTERACTIONS:
+        return False
     if event.kind is not _K.REVIEW:
         return True
     try:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from schemas.codec import rfc3339
+from schemas.commands import Switch
 from schemas.ids import id_of
 from schemas.outputs import Decision, Recommendation, RecommendedItem
 from schemas.reasons import EventKind
 from stream.core.causes import Occasion, cause_of
+from stream.core.commands import is_stopped
 from stream.core.reranking import POOL, reranked, reranks
 from stream.core.slots import Slot, listed, slot_of
 from stream.core.state import OpenDecision
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from stream.core.profiles import Moment
     from stream.core.records import Outputs
     from stream.core.reference import Reference
-    from stream.core.state import ModelMemory
+    from stream.core.state import ModelMemory, PartitionState
 
 __all__ = ["POLICY", "Recommender"]
 
@@ -35,13 +37,19 @@ class Recommender:
     """Decides whether an event calls for a slate, and which."""
 
     def __init__(
-        self, config: EngineConfig, models: Models, reference: Reference, attribution: Attribution
+        self,
+        config: EngineConfig,
+        models: Models,
+        reference: Reference,
+        state: PartitionState,
+        attribution: Attribution,
     ) -> None:
         self._config = config.recommend
         self._window_s = config.attribution.decision_window_s
         self._consent = config.campaigns.consent_when_unknown
         self._models = models
         self._reference = reference
+        self._state = state
         self._attribution = attribution
 
     def recommend(self, moment: Moment, memory: ModelMemory, model_version: str, outputs: Outputs) -> None:
@@ -61,6 +69,8 @@ class Recommender:
             profile.slot_times[slot] = event.time
         personal = profile.consent.get("personalise", self._consent.get("personalise", True))
         kind = slot_of(slot)
+        if is_stopped(self._state.header, Switch.MODELS):
+            kind = Slot.POPULAR
         if kind in _BLENDED:
             shown = self._blended(kind, moment, memory, personal=personal)
         else:

@@ -50,6 +50,10 @@ class Outputs:
             self.counts["duplicate",] += 1
             return
         self.counts["rejected", rejected.code.value] += 1
+        self.dead_letter(record, rejected)
+
+    def dead_letter(self, record: Record, rejected: Rejected) -> None:
+        """Send a record back with what is wrong with it."""
         self.dead_letters.append(
             DeadLetter(
                 code=rejected.code.value,

@@ -7,6 +7,7 @@ for_you                the blend's best for the user; also under any name that i
 others_you_may_like    the same, for somebody who has just come to the page's item
 bought_together        what was in one order with the page's item
 buy_again              what the user bought, the most often bought first
+popular                what is asked for most
 trending               what is asked for more of late than in the long run
 recently_viewed        what the user viewed and did not buy, the latest first
 =====================  ==================================================================================
@@ -41,10 +42,12 @@ class Slot(StrEnum):
     OTHERS_YOU_MAY_LIKE = "others_you_may_like"
     BOUGHT_TOGETHER = "bought_together"
     BUY_AGAIN = "buy_again"
+    POPULAR = "popular"
     TRENDING = "trending"
     RECENTLY_VIEWED = "recently_viewed"
 
 
+WEEK = 2  # number of the half-life of seven days
 _BY_NAME = {slot.value: slot for slot in Slot}
 
 
@@ -61,18 +64,24 @@ def listed(
     slot: Slot, moment: Moment, models: Models, reference: Reference, n: int, *, personal: bool
 ) -> list[RecommendedItem]:
     """List the at most *n* items of a slot that is not the blend's; scores compare within the list only."""
-    profile, at = moment.profile, moment.event.time
+    profile, at, popularity = moment.profile, moment.event.time, models.blend.popularity
     page = moment.event.item_id or next(iter(profile.ring if personal else []), None)
     scored: Iterable[tuple[str, float]] = ()
     if slot is Slot.TRENDING:
-        hidden = set(profile.bought)
-        scored = trending(models.blend.popularity, at, models.blend.popularity.depth)
-        return _shown(scored, hidden, reference, n, Source.POPULARITY, "trending")
+        scored = trending(popularity, at, popularity.depth)
+        return _shown(scored, set(profile.bought), reference, n, Source.POPULARITY, "trending")
+    if slot is Slot.POPULAR:
+        scored = popularity.top(at, WEEK, popularity.depth)
+        return _shown(scored, set(profile.bought), reference, n, Source.POPULARITY, "popular_this_week")
     if slot is Slot.BOUGHT_TOGETHER and page is not None:
         scored = models.baskets.top([page], at, 8 * n)
         return _shown(scored, {page, *profile.bought}, reference, n, Source.ORDERS, f"bought_together:{page}")
-    if not personal:
-        return []
+    return _own_past(slot, moment, reference, n) if personal else []
+
+
+def _own_past(slot: Slot, moment: Moment, reference: Reference, n: int) -> list[RecommendedItem]:
+    profile = moment.profile
+    scored: Iterable[tuple[str, float]]
     if slot is Slot.RECENTLY_VIEWED:
         hidden = {*profile.bought, moment.event.item_id or ""}
         latest = [item_id for item_id in reversed(profile.views) if item_id]

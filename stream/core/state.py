@@ -26,9 +26,11 @@ __all__ = [
     "Glance",
     "Header",
     "Impression",
+    "ItemShares",
     "Message",
     "ModelMemory",
     "OpenDecision",
+    "Pace",
     "PartitionState",
     "Profile",
     "RowCodec",
@@ -70,6 +72,8 @@ class OpenDecision(Struct, array_like=True):
     deadline: float
     items: list[str] = field(default_factory=list)
     features: list[float] = field(default_factory=list)
+    category: str = ""  # of the offer
+    until: float = 0.0  # the end of its window, once it has counted as unanswered before that; 0: it has not
 
 
 class Message(Struct, array_like=True):
@@ -110,6 +114,7 @@ class ModelMemory(Struct, array_like=True):
     factors: bytes = b""
     open: dict[str, OpenDecision] = field(default_factory=dict)
     due_at: float = 0.0  # when open decisions are looked at next; 0: nothing is scheduled
+    taught: list[int] = field(default_factory=list)  # day, and feedback of each kind that was learned in it
 
 
 class Profile(Struct, array_like=True):
@@ -158,6 +163,22 @@ class Profile(Struct, array_like=True):
         return bool(self.unsubscribed) or False in self.consent.values()
 
 
+class Pace(Struct, array_like=True):
+    """How an offer's budget is spent in this partition."""
+
+    price: float  # of one unit of cost, in units of money: the dual price of the budget
+    at: float  # event time of the last look
+    spent: float  # by then
+
+
+class ItemShares(Struct, array_like=True):
+    """Which items the click model learned from most in one hour of event time (Misra, Gries 1982)."""
+
+    hour: int = 0
+    total: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+
+
 class Header(Struct, array_like=True):
     """What belongs to the partition and to nobody in it."""
 
@@ -166,6 +187,10 @@ class Header(Struct, array_like=True):
     jump_user: str = ""
     sequence: int = 0
     spend: dict[str, float] = field(default_factory=dict)  # offer -> spent here
+    stopped: list[str] = field(default_factory=list)  # what operators stopped, the oldest first
+    next_command: int = 0  # offset of the next command to obey
+    paces: dict[str, Pace] = field(default_factory=dict)  # offer -> price of its budget
+    shares: ItemShares = field(default_factory=ItemShares)
     lift: dict[str, Tally] = field(default_factory=dict)  # campaign -> its experiment
 
 

@@ -29,6 +29,7 @@ from stream.runtime.errors import (
     WorkerError,
     located,
 )
+from stream.runtime.memory import give_back
 from stream.runtime.partition import EngineFailedError, PartitionTask
 from stream.runtime.quarantine import Suspects
 
@@ -297,6 +298,8 @@ class Assignment:
         self._consumer.seek(task.source, task.position)
         self._consumer.resume(task.source)
         self._pumps[partition] = self._spawn(self._pump(task), f"partition {partition}")
+        if not self.opening:
+            give_back()
 
     def _still_opens(self, partition: int, epoch: int) -> bool:
         """Whether the task that asks is the one to open a partition; a rebalance may have come meanwhile."""

@@ -25,6 +25,7 @@ _PAYLOADS = {
     "catalogue.v1": "item.v1",
     "offers.v1": "offer.v1",
     "campaigns.v1": "campaign.v1",
+    "commands.v1": "command.v1",
     "recommendations.v1": "recommendation.v1",
     "triggers.v1": "trigger.v1",
     "triggers-dry-run.v1": "trigger.v1",

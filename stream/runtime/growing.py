@@ -158,10 +158,12 @@ async def _move_users(
     for state in found:
         for offer, amount in state.header.spend.items():
             spend[offer] = spend.get(offer, 0.0) + amount / len(outboxes)
+    # Every partition was told the same; one that has not heard it yet must not undo it for the others.
+    stopped = list(dict.fromkeys(name for state in found for name in state.header.stopped))
     watermark = min((state.header.watermark for state in found), default=float("-inf"))
     experiments = [merged(state.header.lift for state in found), *({} for _ in outboxes[1:])]
     for outbox, sequence, lift in zip(outboxes, sequences, experiments, strict=True):
-        header = Header(watermark=watermark, sequence=sequence, spend=dict(spend), lift=lift)
+        header = Header(watermark=watermark, sequence=sequence, spend=dict(spend), stopped=stopped, lift=lift)
         outbox.add(topic, *encode_header(header, 0))
         _ = await outbox.send()
     if progress is not None:

@@ -89,9 +89,12 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
         ("campaign",),
     ),
     MetricSpec("offer_selections", "counter", "Offers chosen by the bandit.", ("offer",)),
+    MetricSpec("commands", "counter", "Operators' commands that were obeyed or rejected.", ("kind",)),
+    MetricSpec("switches_stopped", "gauge", "What operators have stopped, switches.", ("partition",)),
     MetricSpec("transactions", "counter", "Batches by how their transaction ended.", ("outcome",)),
     MetricSpec("rebuilds", "counter", "Partitions dropped and restored after an error."),
     MetricSpec("loop_lag_seconds", "histogram", "How late the event loop came back to a timer."),
+    MetricSpec("loop_tasks", "gauge", "Tasks of the event loop that have not ended."),
     MetricSpec("state_users", "gauge", "Users remembered.", ("partition",)),
     MetricSpec(
         "state_cache_writes", "counter", "Copies of user state on disk, by how it ended.", ("outcome",)
@@ -121,6 +124,7 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
 BORN_AT_ZERO: Final[Mapping[str, Iterable[str]]] = {
     "events_rejected": tuple(code.value for code in RejectCode),
     "recommendations": ("emitted", "empty"),
+    "commands": ("erase", "stop", "resume", "rejected"),
     "transactions": ("committed", "aborted"),
     "model_snapshots": ("written", "failed"),
 }
@@ -188,18 +192,14 @@ class Metrics:
         """Add the counts of a committed batch."""
         for key, n in counts.items():
             match key:
-                case ("read",):
-                    self["events_consumed"].inc(n)
-                case ("accepted",):
-                    self["events_accepted"].inc(n)
-                case ("unknown",):
-                    self["events_unknown"].inc(n)
-                case ("duplicate",):
-                    self["events_duplicate"].inc(n)
+                case (("read" | "accepted" | "unknown" | "duplicate") as fate,):
+                    self["events_consumed" if fate == "read" else f"events_{fate}"].inc(n)
                 case ("rejected", code):
                     self["events_rejected"].labels(code).inc(n)
                 case ("recommendation", outcome):
                     self["recommendations"].labels(outcome).inc(n)
+                case ("command", kind):
+                    self["commands"].labels(kind).inc(n)
                 case ("offer", offer):
                     self["offer_selections"].labels(self._offers.label(offer)).inc(n)
                 case ("campaign", campaign, outcome, *reason):

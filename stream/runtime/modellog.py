@@ -17,6 +17,7 @@ from online_models.delta import DeltaError
 from stream.runtime.chunks import PART, Joiner, cut
 from stream.runtime.consuming import POLL_MS, read_to_end
 from stream.runtime.errors import WorkerError
+from stream.runtime.foldpath import FoldPath
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,11 +52,18 @@ def delta_records(
 
 
 class ModelLog:
-    """Folds committed deltas into a worker's models."""
+    """Folds committed deltas into a worker's models.
+
+    Attributes
+    ----------
+    path : FoldPath
+        In which order.
+    """
 
     def __init__(
         self, transport: Transport, topic: str, turns: ModelTurns, snapshots: SnapshotLog, n_partitions: int
     ) -> None:
+        self.path = FoldPath()
         self._transport = transport
         self._topic = topic
         self._partitions = [TopicPartition(topic, p) for p in range(n_partitions)]
@@ -147,6 +155,7 @@ class ModelLog:
         """Note that an own delta is in the models and on the log, which goes on at ``end``."""
         self._folded[partition] = end
         self._covered[partition] = max(self._covered[partition], next_input)
+        self.path.took("o", partition, end)
         self._unsaved += n_bytes
 
     async def save_snapshots(self, after_bytes: int, count: Callable[[str], None]) -> None:
@@ -212,6 +221,7 @@ class ModelLog:
         self._folded = list(snapshot.manifest.positions)
         self._covered = list(snapshot.manifest.covered)
         self._saved = snapshot.n_bytes
+        self.path.restored(snapshot.manifest.id)
         for tp in self._partitions:
             reader.seek(tp, self._folded[tp.partition])
         logger.info("snapshot_restored", id=snapshot.manifest.id, bytes=snapshot.n_bytes)
@@ -248,6 +258,7 @@ class ModelLog:
                 ) from error
             self._folded[partition] = record.offset + 1
             self._covered[partition] = max(self._covered[partition], int(headers[_NEXT]))
+            self.path.took("r" if restoring else "f", partition, record.offset + 1)
             self._unsaved += len(delta)
 
 

@@ -21,6 +21,7 @@ from schemas.reasons import RejectCode
 from stream.assembly import build_engine
 from stream.core.records import Outputs
 from stream.runtime.errors import OffsetGapError, WorkerError
+from stream.runtime.foldpath import FOLD_PATH, Reading
 from stream.runtime.inbox import Inbox
 from stream.runtime.modellog import delta_records
 from stream.runtime.outbox import Outbox
@@ -65,6 +66,7 @@ class _Batch:
 
     outbox: Outbox
     state: Outbox  # the same, apart, because at_least_once sends it after the outputs
+    models: Reading  # as they were when it began
     header: bytes = b""  # the record of the partition's header
     n_state: int = 0  # records of user state, the header's included
     counts: Counter[tuple[str, ...]] = field(default_factory=Counter)
@@ -121,6 +123,11 @@ class PartitionTask:
         """Experiments of the partition's users."""
         return self._engine.state.header.lift
 
+    @property
+    def n_stopped(self) -> int:
+        """Switches that operators have turned off."""
+        return len(self._engine.state.header.stopped)
+
     def idle_s(self) -> float:
         """Time since the last batch or tick."""
         return self._clock() - self._ticked_at
@@ -161,6 +168,7 @@ class PartitionTask:
             self._last_ingest = restored.last_ingest
         state_offset = restored.next_offset if restored is not None else None
         self.position = self.inbox.next_offset = await self._find_position(committed, state_offset)
+        await self._shared.commands.follow(self._partition, self._engine.state.header.next_command)
         self.committed_at = self._ticked_at = self._clock()
         elapsed = self.committed_at - started
         self._shared.metrics["state_restore_seconds"].observe(elapsed)
@@ -188,10 +196,11 @@ class PartitionTask:
         now = self._clock()
         elapsed, self._ticked_at = now - self._ticked_at, now
         header = self._engine.state.header
-        if header.watermark == float("-inf"):
+        told = self._shared.commands.waits(self._partition)
+        if header.watermark == float("-inf") and not told:
             return
         due = self._engine.state.next_due() <= header.watermark + elapsed
-        if due or now - self.committed_at > IDLE_COMMIT_S:
+        if due or told or now - self.committed_at > IDLE_COMMIT_S:
             await self._run([], elapsed_s=elapsed)
             return
         self._engine.tick(elapsed)  # nothing is due: the watermark alone moves, and the next commit holds it
@@ -219,6 +228,7 @@ class PartitionTask:
         """Stop the producer and let go of the model log. An open transaction is left to the next fence."""
         if self._saver is not None:
             await self._saver.stop()
+        self._shared.commands.unfollow(self._partition)
         self._shared.model_log.release(self._partition, self)
         producer, self._producer = self._producer, None
         if producer is not None:
@@ -251,9 +261,10 @@ class PartitionTask:
         if lesson.delta:
             delta_end = ends[shared.names.model_deltas]
             shared.model_log.kept(self._partition, delta_end, next_offset, len(lesson.delta))
+        end = ends[shared.names.user_state]
+        shared.model_log.path.committed(batch.models, self._partition, end - 1)
         self._forget_batch(batch, next_offset, started, len(lesson.delta))
         if self._saver is not None:
-            end = ends[shared.names.user_state]
             self._saver.committed(Mark(batch.header, end - batch.n_state, end))
 
     async def _learn(
@@ -276,11 +287,13 @@ class PartitionTask:
 
     async def _process(self, records: Sequence[LogRecord], elapsed_s: float, ready: Outputs | None) -> _Batch:
         assert self._producer is not None  # noqa: S101  open() came first
-        batch = _Batch(Outbox(self._producer, self._partition), Outbox(self._producer, self._partition))
+        outbox, state = (Outbox(self._producer, self._partition) for _ in range(2))
+        batch = _Batch(outbox, state, self._shared.model_log.path.read())
         batch.ingest_times = [record.timestamp / 1000 for record in records]
         if ready is not None:
             self._add(batch, ready, records)
             return batch
+        self._obey(batch)
         try:
             if not records:
                 self._add(batch, self._engine.tick(elapsed_s), records)
@@ -291,6 +304,17 @@ class PartitionTask:
         except Exception as error:
             raise EngineFailedError(f"the engine failed between {_span(records)}") from error
         return batch
+
+    def _obey(self, batch: _Batch) -> None:
+        """Carry out what operators have ordered since the last batch."""
+        commands = self._shared.commands.take(self._partition)
+        for command in commands:
+            outputs = self._engine.obey(as_record(command))
+            source = TopicPartition(command.topic, self._partition)
+            add_outputs(batch.outbox, self._shared.names, outputs, source, [command])
+            batch.counts.update(outputs.counts)
+            self._engine.state.header.next_command = command.offset + 1
+            logger.info("command", partition=self._partition, offset=command.offset, counts=[*outputs.counts])
 
     def _add(self, batch: _Batch, outputs: Outputs, records: Sequence[LogRecord]) -> None:
         add_outputs(batch.outbox, self._shared.names, outputs, self.source, records)
@@ -322,7 +346,8 @@ class PartitionTask:
         # The header comes last: in at_least_once it is what makes the rows before it count.
         key, batch.header = encode_header(state.header, next_offset)
         batch.n_state = len(state.dirty) + len(state.forgotten) + 1
-        batch.state.add(topic, key, batch.header, [*of_batch, (LAST_INGEST, b"%d" % self._last_ingest)])
+        headers = [*of_batch, (LAST_INGEST, b"%d" % self._last_ingest), (FOLD_PATH, batch.models.text)]
+        batch.state.add(topic, key, batch.header, headers)
 
     async def _commit_exactly_once(self, batch: _Batch, next_offset: int) -> dict[str, int]:
         """Commit; return where the changelog and the delta log go on.

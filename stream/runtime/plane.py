@@ -109,13 +109,15 @@ class DataPlane(mode.Service):
     def refresh_gauges(self) -> None:
         """Bring lag, users, lift and model measures up to date."""
         metrics = self._metrics
-        for gauge in ("consumer_lag_records", "state_users"):
+        for gauge in ("consumer_lag_records", "state_users", "switches_stopped"):
             metrics[gauge].clear()
+        metrics["loop_tasks"].set(len(asyncio.all_tasks()))
         if self._assignment is None or self._shared is None:
             return
         for partition, task in self._assignment.tasks.items():
             metrics["consumer_lag_records"].labels(str(partition)).set(self._assignment.lag(task))
             metrics["state_users"].labels(str(partition)).set(task.n_users)
+            metrics["switches_stopped"].labels(str(partition)).set(task.n_stopped)
         tallies = merged(task.lift for task in self._assignment.tasks.values())
         rules = self._settings.lift
         metrics.show_lift(lift(tallies, rules.alpha, rules.sample_ratio_p_value))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stream.assembly import build_models
+from stream.runtime.commands import CommandLog
 from stream.runtime.modellog import ModelLog
 from stream.runtime.reference import ReferenceReader
 from stream.runtime.snapshots import SnapshotLog
@@ -37,6 +38,7 @@ class Shared:
     turns: ModelTurns
     reference: Reference
     model_log: ModelLog
+    commands: CommandLog
     metrics: Metrics
     n_partitions: int
 
@@ -65,11 +67,15 @@ async def restore_shared(
     model_log = ModelLog(transport, names.model_deltas, turns, snapshots, n_partitions)
     skipped, saved = metrics["reference_records_skipped"], metrics["model_snapshots"]
     reader = ReferenceReader(transport, names, counts, reference, lambda topic: skipped.labels(topic).inc())
+    commands = CommandLog(transport, names.commands, n_partitions)
     _ = spawn(model_log.run(), "model log")
+    _ = spawn(commands.run(), "commands")
     _ = spawn(reader.run(), "reference reader")
     await asyncio.gather(model_log.restored(), reader.restored())
     _ = spawn(
         model_log.save_snapshots(kafka.snapshot_bytes, lambda outcome: saved.labels(outcome).inc()),
         "model snapshots",
     )
-    return Shared(settings, names, transport, models, turns, reference, model_log, metrics, n_partitions)
+    return Shared(
+        settings, names, transport, models, turns, reference, model_log, commands, metrics, n_partitions
+    )

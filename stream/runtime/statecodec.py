@@ -3,13 +3,14 @@
 Layout of a record, little endian: ``NU``, codec version, kind, CRC32 of all the rest (4 bytes; in version 1
 of what follows it only), length of the model-free block (4 bytes), then
 
-row, version 2   a glance of 33 bytes (flags, sequence number of the last event, time of the last event, due
+row, from 2 on   a glance of 33 bytes (flags, sequence number of the last event, time of the last event, due
                  times), the profile in MessagePack, the model memory in MessagePack
 row, version 1   the same without the glance, which is got by decoding
 header           the header in MessagePack, the next input offset in MessagePack
 
-The model-free blocks of two runs can be compared byte for byte. Versions 1 and 2 are read, 2 is written: a
-row of version 1 becomes one of version 2 when its user's row changes.
+Version 3 holds more fields than 2, each of which has a default. The model-free blocks of two runs can be
+compared byte for byte. Versions 1 to 3 are read, 3 is written: a row becomes one of version 3 when its user's
+row changes.
 
 The key is the user id in UTF-8; a partition's header lies under a key that no user can have.
 """
@@ -41,8 +42,8 @@ __all__ = [
 ]
 
 HEADER_KEY: Final = b"\x00header"  # a user id is printable, so it never begins with a zero byte
-VERSION: Final = 2
-READABLE: Final = (1, 2)
+VERSION: Final = 3
+READABLE: Final = (1, 2, 3)
 
 _MAGIC = b"NU"
 _ROW, _HEADER = 1, 2

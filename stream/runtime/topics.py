@@ -173,6 +173,7 @@ class TopicNames:
         self.catalogue = f"{prefix}catalogue.v1"
         self.offers = f"{prefix}offers.v1"
         self.campaigns = f"{prefix}campaigns.v1"
+        self.commands = f"{prefix}commands.v1"
         self.recommendations = f"{prefix}recommendations.v1"
         self.triggers = f"{prefix}triggers.v1"
         self.triggers_dry_run = f"{prefix}triggers-dry-run.v1"
@@ -187,6 +188,7 @@ class TopicNames:
         """What a worker writes or reads by partition number; the events come first."""
         return (
             self.events,
+            self.commands,
             self.recommendations,
             self.triggers,
             self.triggers_dry_run,

@@ -102,7 +102,8 @@ class Proxy:
     async def _end_all(self, *, abruptly: bool) -> None:
         for writer in list(self._writers):
             if abruptly:
-                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                with suppress(OSError):  # it has ended meanwhile
+                    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             writer.transport.abort()
 
     async def _orphan(self) -> None:

@@ -355,10 +355,12 @@ def test_the_funnel_adds_up() -> None:
 
 
 def test_every_reason_is_reached_by_a_test_here() -> None:
-    """The closed set of reasons and this file cover one another (nothing_chosen is in test_offers)."""
+    """The closed set of reasons and this file cover one another (two are tested elsewhere)."""
     with open(__file__, encoding="utf-8") as source:  # noqa: PTH123  the test's own text
         text = source.read()
 
     assert [] == [
-        r.value for r in SuppressionReason if f'"{r.value}"' not in text and r.value != "nothing_chosen"
+        r.value
+        for r in SuppressionReason
+        if f'"{r.value}"' not in text and r.value not in {"nothing_chosen", "stopped"}
     ]

@@ -360,6 +360,23 @@ def test_a_message_may_carry_an_offer_or_not_be_sent_for_none() -> None:
     assert all(0 < d.propensity < 1 for d in nothing)
 
 
+def test_a_new_offer_begins_where_its_category_is() -> None:
+    """After unanswered offers of a category, a new one of it is expected to do worse than one of none."""
+    offers = [offer(f"o{n}", category="gifts" if n else None, value=1e6) for n in range(2)]
+    stream = Driver(settings=Settings(**SMALL), offers=offers)
+    for n in range(40):
+        stream.pipe(cart_seen(f"u{n}", n))
+    stream.flush()
+    stream.advance(2 * DAY)
+    bandit = stream.models.offers
+    gifts = next(known for known in bandit.describe() if known.offer == "o1")
+    assert gifts.pulls > 5
+    new = bandit.choose(
+        ["gift", "other"], [1.0] * 8, [1.0] * 2, [0.0] * 2, seed=1, decision_id="d", categories=["gifts", ""]
+    )
+    assert new.means[0] < new.means[1]
+
+
 def test_the_same_seed_draws_the_same_and_another_draws_otherwise() -> None:
     """Chance is a function of (seed, decision id)."""
     actions = []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from online_models.bandits import NOTHING, Choice, ThompsonSampling
 from online_models.base import Foldable
@@ -33,6 +35,8 @@ def pick(model: ThompsonSampling, offers: list[str], decision_id: str = "d", **c
         settings["costs"],
         seed=settings["seed"],
         decision_id=decision_id,
+        categories=settings.get("categories"),
+        at=settings.get("at", 0.0),
     )
 
 
@@ -50,6 +54,17 @@ def trained(seed: int = 0, n: int = 400, **settings: Any) -> ThompsonSampling:
     return model
 
 
+def alone(n_features: int, **settings: Any) -> ThompsonSampling:
+    """Make a model whose offers have nothing to do with each other: the textbook case."""
+    return ThompsonSampling(n_features, pool_variance=0.0, **settings)
+
+
+def posterior(model: ThompsonSampling, offer: str = "a") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and covariance of an offer's weights."""
+    solved = model._solve([offer], [""], 0.0)
+    return solved.mean[-1], solved.covariance[-1]
+
+
 def delta_of(model: ThompsonSampling) -> bytes:
     """Delta of the open batch."""
     writer = DeltaWriter(model.spec)
@@ -59,7 +74,7 @@ def delta_of(model: ThompsonSampling) -> bytes:
 
 def test_prior_by_hand() -> None:
     """Prior N(-3, .5): the mean conversion probability is σ(-3 / √(1 + π·.5/8)), the deviation √.5."""
-    choice = pick(ThompsonSampling(1), ["a", NOTHING])
+    choice = pick(alone(1), ["a", NOTHING])
     assert 1.0 / (1.0 + math.exp(3.0 / math.sqrt(1.0 + math.pi / 16.0))) == pytest.approx(choice.means[0])
     assert math.sqrt(0.5) == pytest.approx(choice.deviations[0])
     assert (0.0, 0.0) == (choice.means[1], choice.deviations[1])
@@ -67,16 +82,17 @@ def test_prior_by_hand() -> None:
 
 def test_one_conversion_by_hand() -> None:
     """Λ 2 → 2 + r and η -6 → -6 + (1 - p) - 3r, with r = p(1 - p)."""
-    model = ThompsonSampling(1)
+    model = alone(1)
     model.begin()
     p = model.learn_one("a", [1.0], 1)
     assert probability(-3.0, 0.5) == pytest.approx(p)
     r = p * (1.0 - p)
-    assert 2.0 + r == pytest.approx(model._precision[0, 0, 0], abs=1e-8)
-    assert -6.0 + (1.0 - p) - 3.0 * r == pytest.approx(model._eta[0, 0], abs=1e-7)
+    mean, covariance = posterior(model)
+    assert 2.0 + r == pytest.approx(1.0 / covariance[0, 0], abs=1e-7)
+    assert -6.0 + (1.0 - p) - 3.0 * r == pytest.approx(mean[0] / covariance[0, 0], abs=1e-5)
     (known,) = model.describe()
-    mean = (-6.0 + (1.0 - p) - 3.0 * r) / (2.0 + r)
-    assert probability(mean, 1.0 / (2.0 + r)) == pytest.approx(known.mean, abs=1e-7)
+    expected = (-6.0 + (1.0 - p) - 3.0 * r) / (2.0 + r)
+    assert probability(expected, 1.0 / (2.0 + r)) == pytest.approx(known.mean, abs=1e-6)
     assert ("a", 1.0, 1.0) == (known.offer, known.pulls, known.rewards)
 
 
@@ -84,16 +100,16 @@ def test_one_conversion_by_hand() -> None:
 def test_equals_the_kalman_form(weight: float) -> None:
     """Natural parameters, solved on read, give the means and covariances of the Kalman steps."""
     rng = np.random.default_rng(4)
-    model = ThompsonSampling(4)
+    model = alone(4)
     oracle = FullGaussian(np.array([-3.0, 0.0, 0.0, 0.0]), np.eye(4) * 0.5)
     model.begin()
     for _ in range(500):
         x = np.r_[1.0, rng.normal(size=3)]
         y = float(rng.random() < 0.2)
-        assert oracle.learn_one(x, y, weight) == pytest.approx(model.learn_one("a", x, y, weight), abs=1e-6)
-    model._solved("a")
-    np.testing.assert_allclose(model._mean[0], oracle.mean, atol=1e-6)
-    np.testing.assert_allclose(model._covariance[0], oracle.covariance, atol=1e-7)
+        assert oracle.learn_one(x, y, weight) == pytest.approx(model.learn_one("a", x, y, weight), abs=1e-5)
+    mean, covariance = posterior(model)
+    np.testing.assert_allclose(mean, oracle.mean, atol=2e-5)  # 500 roundings to the grid of 2**-20
+    np.testing.assert_allclose(covariance, oracle.covariance, atol=1e-6)
 
 
 def test_one_pass_comes_close_to_the_batch_solution() -> None:
@@ -102,13 +118,12 @@ def test_one_pass_comes_close_to_the_batch_solution() -> None:
     true = np.array([-2.0, 1.0, -0.5])
     x = np.c_[np.ones(4000), rng.normal(size=(4000, 2))]
     y = (rng.random(4000) < 1.0 / (1.0 + np.exp(-x @ true))).astype(float)
-    model = ThompsonSampling(3)
+    model = alone(3)
     model.begin()
     for features, label in zip(x, y.tolist(), strict=True):
         model.learn_one("a", features, label)
-    model._solved("a")
     batch = newton(x, y, np.array([-3.0, 0.0, 0.0]), np.eye(3) * 2.0)
-    np.testing.assert_allclose(model._mean[0], batch, atol=0.1)
+    np.testing.assert_allclose(posterior(model)[0], batch, atol=0.1)
 
 
 def test_actions_follow_the_logged_propensities() -> None:
@@ -142,7 +157,7 @@ def test_propensities_are_a_floored_distribution(offers: list[str], floor: float
     choice = pick(TRAINED[floor > 0.1], offers, values=money[:n], costs=money[40 : 40 + n])
     assert 1.0 == pytest.approx(sum(choice.propensities), abs=1e-12)
     assert choice.propensity == choice.propensities[offers.index(choice.offer)]
-    least = min(TRAINED[floor > 0.1].floor, 0.5 / n)
+    least = min(TRAINED[floor > 0.1].chooser.floor, 0.5 / n)
     assert min(choice.propensities) >= least - 1e-12
     assert 0.0 <= choice.floor_share <= 1.0
 
@@ -153,13 +168,13 @@ TRAINED = {False: trained(seed=1), True: trained(seed=2, floor=0.2)}
 @pytest.mark.parametrize("alpha", [0.25, 0.5, 1.0])
 def test_shares_are_the_chance_of_the_highest_draw(alpha: float) -> None:
     """Of two offers the first wins with probability Φ((z1 - z2) / (α √(v1 + v2))), on average."""
-    model = ThompsonSampling(1, alpha=alpha, floor=0.0)
+    model = alone(1, alpha=alpha, floor=0.0)
     model.begin()
     for y in (1, 0, 0, 0):
         model.learn_one("a", [1.0], y)
     choices = [pick(model, ["a", "b"], f"d{n}") for n in range(100)]
-    model._solved("a")
-    z, v = float(model._mean[0, 0]), float(model._covariance[0, 0, 0])
+    mean, covariance = posterior(model)
+    z, v = float(mean[0]), float(covariance[0, 0])
     expected = 0.5 * (1.0 + math.erf((z + 3.0) / (alpha * math.sqrt(2.0 * (v + 0.5)))))
     # Four standard errors of 100 · 256 draws.
     assert expected == pytest.approx(float(np.mean([one.propensities[0] for one in choices])), abs=0.0125)
@@ -250,7 +265,7 @@ def test_learning_nothing_changes_nothing() -> None:
     before = model.snapshot()["rows"].tobytes()
     model.begin()
     assert 0.0 == model.learn_one(NOTHING, [1.0, 0.0, 0.0], 1)
-    assert before == model._table[:3].tobytes()
+    assert before == model.snapshot()["rows"].tobytes()
     assert NOTHING not in model
 
 
@@ -329,7 +344,16 @@ def test_refusals() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"floor": 0.6}, {"draws": 0}, {"max_offers": 0}, {"alpha": -1.0}, {"prior_variance": 0.0}]
+    "settings",
+    [
+        {"floor": 0.6},
+        {"draws": 0},
+        {"max_offers": 0},
+        {"alpha": -1.0},
+        {"prior_variance": 0.0},
+        {"pool_variance": -1.0},
+        {"half_life_s": 0.0},
+    ],
 )
 def test_refuses_settings(settings: dict[str, Any]) -> None:
     """Settings outside of their bounds are refused at once."""
@@ -337,14 +361,17 @@ def test_refuses_settings(settings: dict[str, Any]) -> None:
         ThompsonSampling(2, **settings)
 
 
-@pytest.mark.parametrize(("column", "value"), [(0, -1.0), (1, math.nan), (1, 1e5), (4, 9.0)])
+@pytest.mark.parametrize(
+    ("column", "value"), [(0, -1.0), (1, -1.0), (2, math.nan), (2, 1e6), (3, 101.0), (5, 9.0), (0, 1e10)]
+)
 def test_refuses_deltas_that_no_model_wrote(column: int, value: float) -> None:
     """Operations out of range are refused and change nothing."""
     model = trained()
-    op = np.zeros((1, 7))
+    op = np.zeros((1, 8))
     op[0, column] = value
     writer = DeltaWriter(model.spec)
-    writer.add(model.name, {"offer": np.array([writer.intern("a")], np.int32), "op": op})
+    names = np.array([writer.intern("a")], np.int32)
+    writer.add(model.name, {"level": np.zeros(1, np.uint8), "name": names, "op": op})
     before = model._table.tobytes()
     model.begin()
     with pytest.raises(DeltaError):
@@ -379,3 +406,132 @@ def test_regret_is_far_below_that_of_uniform_choice() -> None:
         uniform += p.max() - p.mean()
         model.learn_one(choice.offer, x, float(rng.random() < p[at]))
     assert regret < 0.5 * uniform
+
+
+def outcomes(rng: np.random.Generator, n: int) -> list[tuple[str, str, list[float], int]]:
+    """Offers of two categories, one of which converts often and the other hardly."""
+    found = []
+    for _ in range(n):
+        k = int(rng.integers(6))
+        category = ("gifts", "discounts")[k % 2]
+        y = int(rng.random() < (0.5 if category == "gifts" else 0.05))
+        found.append((f"{category}{k}", category, [1.0, float(rng.normal())], y))
+    return found
+
+
+def test_a_new_offer_starts_where_its_category_is() -> None:
+    """Its mean lies with its category, else with all offers; it is less certain than that of its siblings."""
+    model = ThompsonSampling(2)
+    model.begin()
+    for offer, category, x, y in outcomes(np.random.default_rng(1), 1500):
+        model.learn_one(offer, x, y, category=category)
+    offers = ["gifts0", "new gift", "discounts1", "new discount", "new"]
+    categories = ["gifts", "gifts", "discounts", "discounts", ""]
+    choice = pick(model, offers, x=[1.0, 0.0], categories=categories)
+    known_gift, new_gift, known_discount, new_discount, new = choice.means
+    assert new_gift == pytest.approx(known_gift, abs=0.05)
+    assert new_discount == pytest.approx(known_discount, abs=0.05)
+    assert new_discount + 0.05 < new < new_gift - 0.05
+    assert choice.deviations[1] > 2.0 * choice.deviations[0]
+    assert choice.deviations[4] > choice.deviations[1] > math.sqrt(0.25)
+
+
+def test_the_prior_by_hand() -> None:
+    """One context entry: all N(m, v) gives a new offer N(m, v + .5)."""
+    model, single = ThompsonSampling(1, pool_variance=2.0), alone(1, prior_variance=2.0)
+    for one in (model, single):
+        one.begin()
+        for y in (1, 0, 0, 1, 0):
+            one.learn_one("a", [1.0], y)
+    mean, covariance = posterior(single)
+    new_mean, new_covariance = posterior(model, "new")
+    assert mean[0] == pytest.approx(new_mean[0], abs=1e-5)
+    assert covariance[0, 0] + 0.5 == pytest.approx(new_covariance[0, 0], abs=1e-6)
+
+
+def test_priors_do_not_depend_on_the_order_of_folding() -> None:
+    """Deltas of two workers folded in either order give the same bits, at any age, also across eras."""
+    deltas = []
+    for seed in (1, 2):
+        model = ThompsonSampling(2, half_life_s=DAY)
+        model.begin()
+        for n, (offer, category, x, y) in enumerate(outcomes(np.random.default_rng(seed), 60)):
+            model.learn_one(offer, x, y, category=category, at=n * DAY / 3.0)
+        model.alarm(seed * 2 * DAY)
+        deltas.append(delta_of(model))
+    rows = []
+    for order in (deltas, deltas[::-1]):
+        model = ThompsonSampling(2, half_life_s=DAY)
+        for delta in order:
+            model.begin()
+            model.fold(DeltaReader(delta, model.spec))
+            model.keep()
+        arrays = model.snapshot()
+        rows.append((arrays["rows"][:, :-1].tobytes(), arrays["alarms"].tobytes(), model.describe()))
+    assert rows[0] == rows[1]
+
+
+DAY = 86_400.0
+
+
+def test_evidence_fades_by_event_time() -> None:
+    """After one half-life the data count half, after many the prior is back; nothing is reset at once."""
+    model = alone(1, half_life_s=DAY)
+    model.begin()
+    for _ in range(40):
+        model.learn_one("a", [1.0], 1, at=6.0 * DAY)
+    deviations = [
+        pick(model, ["a"], at=age * DAY, x=[1.0]).deviations[0] ** -2 - 2.0
+        for age in (6.0, 7.0, 8.0, 11.0, 12.5)
+    ]
+    ratios = np.array(deviations) / deviations[0]
+    np.testing.assert_allclose(ratios, [1.0, 0.5, 0.25, 2.0**-5, 2.0**-6.5], rtol=1e-9)
+    assert pick(alone(1), ["a"]).means == pick(model, ["a"], at=40.0 * DAY).means
+
+
+def test_an_alarm_forgets_one_half_life_over_the_next_day() -> None:
+    """Without a half-life only alarms forget: data count half after the next day, and no less later."""
+    model = alone(1)
+    model.begin()
+    for _ in range(40):
+        model.learn_one("a", [1.0], 1, at=DAY)
+    assert model.alarm(1.5 * DAY)
+    assert not model.alarm(1.7 * DAY)
+    data = [
+        pick(model, ["a"], at=day * DAY, x=[1.0]).deviations[0] ** -2 - 2.0
+        for day in (1.5, 2.0, 2.5, 3.0, 300.0)
+    ]
+    np.testing.assert_allclose(np.array(data) / data[0], [1.0, 1.0, 0.5**0.5, 0.5, 0.5], rtol=1e-9)
+    model.rollback()
+    with pytest.raises(RuntimeError, match="open batch"):
+        model.alarm(DAY)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a", "b", "c"]),
+            st.floats() | st.sampled_from([1e308, -1e308]),
+            st.booleans(),
+            st.floats(),
+            st.floats(),
+        ),
+        max_size=30,
+    )
+)
+def test_no_number_taints_a_posterior(events: list[tuple[str, float, bool, float, float]]) -> None:
+    """Whatever floats come as context, weight or time: all stays finite, and folds as it was learned."""
+    model, folded = (ThompsonSampling(2, half_life_s=DAY, max_offers=2) for _ in range(2))
+    model.begin()
+    for offer, number, y, weight, at in events:
+        with suppress(ValueError):
+            model.learn_one(offer, [1.0, number], y, weight, category=offer, at=at)
+    delta = delta_of(model)
+    model.keep()
+    assert np.isfinite(model.snapshot()["rows"]).all()
+    choice = pick(model, ["a", "b", NOTHING], at=DAY)
+    assert 1.0 == pytest.approx(sum(choice.propensities))
+    folded.begin()
+    folded.fold(DeltaReader(delta, folded.spec))
+    folded.keep()
+    assert model.snapshot()["rows"].tobytes() == folded.snapshot()["rows"].tobytes()

@@ -152,16 +152,33 @@ def test_similar_users_items_score_higher() -> None:
     assert {f"cat-food{n}" for n in range(1, 5)} == {shop.vocabulary.item_id(row) for row in best.tolist()}
 
 
+def shown(model: StreamingIALS) -> dict[int, list[float]]:
+    """Rows that are scored one and all with their vectors: those with a solved one and not just one event."""
+    columns, rows, places = model._shown
+    n = int(rows[0])
+    assert [*range(1, n + 1)] == places[rows[1 : 1 + n]].tolist()
+    assert n == np.count_nonzero(places)
+    k = model.n_factors
+    expected = {
+        row: model._table[row, -2 - k : -2].tolist()
+        for row in np.flatnonzero((model._table[:, -1] != 0.0) & (model._table[:, -2] != 1.0)).tolist()
+    }
+    assert expected == dict(zip(rows[1 : 1 + n].tolist(), columns[:, :n].T.tolist(), strict=True))
+    return expected
+
+
 def test_retrieve_equals_sorting_all_scores() -> None:
-    """The best n by full sort, without the excluded, best first; asking changes nothing."""
+    """The best n by full sort, without the excluded and what one event is of; asking changes nothing."""
     shop = Shop(n_factors=6)
     shop.models.begin()
     for user, item in stream(80, seed=3, n_items=30):
         shop.learn(user, item)
+    shop.learn("u2", "seen once")
     history = shop.rows("u1")
     p = shop.model.user_vector(history, b"")
     assert p is not None
-    rows = np.array([row for row in range(len(shop.vocabulary)) if row not in history], np.int32)
+    rows = np.array([row for row in shown(shop.model) if row not in history], np.int32)
+    assert 10 < len(rows) < len(shop.vocabulary) - len(history)
     scores = shop.model.score(p, rows)
     expected = rows[np.argsort(-scores, kind="stable")]
     before = shop.model._table.tobytes()
@@ -174,8 +191,8 @@ def test_retrieve_is_exact_among_many_items_and_ends_at_the_scan_limit() -> None
     """With thousands of items few are sorted, and they are the best; beyond the limit there are none."""
     shop = Shop(n_factors=6, max_rows=5000, scan_limit=4096)
     shop.models.begin()
-    for n in range(4096):
-        shop.learn(f"u{n % 50}", f"i{n}")
+    for n in range(2 * 4096):
+        shop.learn(f"u{n % 55}", f"i{n % 4096}")
     history = shop.rows("u1")
     p = shop.model.user_vector(history, b"")
     assert p is not None
@@ -185,6 +202,8 @@ def test_retrieve_is_exact_among_many_items_and_ends_at_the_scan_limit() -> None
 
     assert rows[np.argsort(-scores, kind="stable")[:50]].tolist() == best.tolist()
     shop.learn("u1", "one too many")
+    assert 5 == len(shop.model.retrieve(p, history, 5))
+    shop.learn("u2", "one too many")
     assert 0 == len(shop.model.retrieve(p, history, 5))
 
 
@@ -259,14 +278,14 @@ def test_bits_do_not_depend_on_batches_and_survive_eviction(size: int) -> None:
     whole.models.keep()
     for start in range(0, 80, size):
         state = (dict(split.memories), {user: list(items) for user, items in split.items.items()}, split.at)
-        before, columns = split.models.digest(), split.model._columns.tobytes()
+        before, columns = split.models.digest(), shown(split.model)
         split.models.begin()
         for user, item in events[start : start + size]:
             split.learn(user, item)
         delta = split.models.delta()
         split.models.rollback()
         assert before == split.models.digest()
-        assert columns == split.model._columns.tobytes()
+        assert columns == shown(split.model)
         split.memories = defaultdict(bytes, state[0])
         split.items = defaultdict(list, state[1])
         split.at = state[2]
@@ -277,6 +296,7 @@ def test_bits_do_not_depend_on_batches_and_survive_eviction(size: int) -> None:
         split.models.keep()
         folded.models.fold(delta)
         assert split.models.digest() == folded.models.digest()
+        assert shown(split.model) == shown(folded.model)
     assert whole.models.digest() == split.models.digest()
     assert whole.memories == split.memories
 

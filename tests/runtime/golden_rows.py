@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stream.core.state import Header, Impression, ModelMemory, OpenDecision, Profile, Timer
+from stream.core.state import (
+    Header,
+    Impression,
+    ItemShares,
+    ModelMemory,
+    OpenDecision,
+    Pace,
+    Profile,
+    Timer,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -56,5 +65,22 @@ HEADER = Header(
     jump_user="u2",
     sequence=7_000_000_002,
     spend={"o1": 4.5},
+)
+# Fields that came with version 3.
+MEMORY_3 = ModelMemory(
+    factors=MEMORY.factors,
+    open=MEMORY.open
+    | {"d3": OpenDecision("offer:unanswered", "o2", 1_767_312_000.0, [], [1.0], "gifts", 1_767_399_000.5)},
+    due_at=MEMORY.due_at,
+    taught=[20_454, 7, 2],
+)
+HEADER_3 = Header(
+    watermark=HEADER.watermark,
+    jump_time=HEADER.jump_time,
+    jump_user=HEADER.jump_user,
+    sequence=HEADER.sequence,
+    spend=HEADER.spend,
+    paces={"o1": Pace(0.25, 1_767_225_900.5, 4.5)},
+    shares=ItemShares(490_896, 12, {"p1": 9, "p2": 1}),
 )
 NEXT_OFFSET = 123_456_789_012

@@ -23,7 +23,16 @@ from stream.runtime.statecodec import (
     model_free,
     user_of,
 )
-from tests.runtime.golden_rows import GOLDEN, HEADER, MEMORY, NEXT_OFFSET, PROFILE, REFUSAL
+from tests.runtime.golden_rows import (
+    GOLDEN,
+    HEADER,
+    HEADER_3,
+    MEMORY,
+    MEMORY_3,
+    NEXT_OFFSET,
+    PROFILE,
+    REFUSAL,
+)
 
 times = st.floats(allow_nan=False, width=64)
 ids = st.text(min_size=1, max_size=20)
@@ -114,48 +123,54 @@ def test_any_damaged_byte_is_found(profile: Profile, memory: ModelMemory, data: 
 def test_another_version_is_refused_by_name() -> None:
     """A row of a newer codec stops the reader with the remedy; it is not read as something else."""
     value = bytearray(encode_row(Profile(), ModelMemory()))
-    struct.pack_into("B", value, 2, 3)
-    with pytest.raises(StateCodecError, match=r"version 3.*upgrade") as refusal:
+    struct.pack_into("B", value, 2, 4)
+    with pytest.raises(StateCodecError, match=r"version 4.*upgrade") as refusal:
         decode_row(bytes(value))
-    with pytest.raises(StateCodecError, match=r"version 3.*upgrade"):
+    with pytest.raises(StateCodecError, match=r"version 4.*upgrade"):
         check_row(bytes(value))
     assert refusal.value.exit_code == 65
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_golden_files_are_read(version: int) -> None:
     """What an older codec wrote is read to the last bit, and a glance at it is right."""
     row, refusal, header = (
         (GOLDEN / f"{name}.v{version}.bin").read_bytes() for name in ("row", "refusal", "header")
     )
 
-    assert (PROFILE, MEMORY) == decode_row(row)
-    assert glance_at(PROFILE, MEMORY) == glance_row(row)
+    memory, expected_header = (MEMORY, HEADER) if version < 3 else (MEMORY_3, HEADER_3)
+
+    assert (PROFILE, memory) == decode_row(row)
+    assert glance_at(PROFILE, memory) == glance_row(row)
     assert (REFUSAL, ModelMemory()) == decode_row(refusal)
     assert glance_row(refusal).refuses
     assert glance_row(refusal).shrunk
-    assert (HEADER, NEXT_OFFSET) == decode_header(header)
+    assert (expected_header, NEXT_OFFSET) == decode_header(header)
 
 
 def test_golden_files_of_the_current_version_are_written() -> None:
     """The current codec still writes what it wrote; else it needs a version of its own."""
-    assert (GOLDEN / "row.v2.bin").read_bytes() == encode_row(PROFILE, MEMORY)
-    assert (GOLDEN / "refusal.v2.bin").read_bytes() == encode_row(REFUSAL, ModelMemory())
-    assert (GOLDEN / "header.v2.bin").read_bytes() == encode_header(HEADER, NEXT_OFFSET)[1]
+    assert (GOLDEN / "row.v3.bin").read_bytes() == encode_row(PROFILE, MEMORY_3)
+    assert (GOLDEN / "refusal.v3.bin").read_bytes() == encode_row(REFUSAL, ModelMemory())
+    assert (GOLDEN / "header.v3.bin").read_bytes() == encode_header(HEADER_3, NEXT_OFFSET)[1]
 
 
-def test_a_row_of_the_version_before_becomes_one_of_the_current() -> None:
-    """Read and written again, a row of version 1 is that of version 2."""
-    old, new = ((GOLDEN / f"row.v{version}.bin").read_bytes() for version in (1, 2))
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_row_of_a_version_before_becomes_one_of_the_current(version: int) -> None:
+    """Read and written again, an old row is one of version 3."""
+    old = (GOLDEN / f"row.v{version}.bin").read_bytes()
+    new = encode_row(*decode_row(old))
 
-    assert new == encode_row(*decode_row(old))
+    assert encode_row(PROFILE, MEMORY) == new
+    assert 3 == new[2]
 
 
-@pytest.mark.parametrize("name", ["row.v1", "row.v2", "refusal.v1", "refusal.v2", "header.v1", "header.v2"])
-def test_a_thousand_damages_are_found(name: str) -> None:
+@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["row", "refusal", "header"])
+def test_a_thousand_damages_are_found(kind: str, version: int) -> None:
     """500 flipped bits and 500 cuts at random places: each is an error."""
-    value = (GOLDEN / f"{name}.bin").read_bytes()
-    read = decode_header if name.startswith("header") else check_row
+    value = (GOLDEN / f"{kind}.v{version}.bin").read_bytes()
+    read = decode_header if kind == "header" else check_row
     places = np.random.Generator(np.random.Philox(11))
     for _ in range(500):
         damaged = bytearray(value)

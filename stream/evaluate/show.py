@@ -1,0 +1,99 @@
+"""Evaluations as a person reads them, on stderr."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from stream.terminal import say, talk
+
+__all__ = ["show_click", "show_recommend", "show_rejects"]
+
+PREDICTION = ("log_loss", "normalised_entropy", "auc", "calibration_ratio")
+RANKING = ("recall_at_10", "recall_at_20", "ndcg_at_10", "mrr")
+
+
+def show_rejects(rejected: dict[str, int], examples: list[str]) -> None:
+    """Say how many lines were refused, by code, and where the first few of them are."""
+    if not rejected:
+        return
+    counts = ", ".join(f"{code} {n}" for code, n in rejected.items())
+    say(f"{sum(rejected.values())} lines rejected: {counts}", style="yellow")
+    for example in examples:
+        say(f"  {example}", style="yellow")
+
+
+def show_recommend(report: dict[str, Any]) -> None:
+    """Print ranking metrics with intervals beside the baselines, and recall by slice."""
+    events, protocol = report["events"], report["protocol"]
+    show_rejects(events["rejected"], events["examples"])
+    if events["out_of_order"]:
+        say(
+            f"{events['out_of_order']} events stood after a later one and were sorted by time", style="yellow"
+        )
+    say(
+        f"{report['n']} events scored of {events['positive']} positive; the first "
+        f"{protocol['warm_up_events']} only taught, {protocol['repeats_not_scored']} repeats not scored; "
+        f"{protocol['users']} users, {protocol['items']} items"
+    )
+    rows = {"nudge": report, **report["baselines"]}
+    table = Table("", *RANKING, "coverage_at_10", "nudge leads recall_at_10 by", box=None)
+    for name, row in rows.items():
+        lead = row["lead"]["recall_at_10"] if "lead" in row else None
+        table.add_row(
+            name,
+            *(_with_interval(row, metric) for metric in RANKING),
+            f"{row.get('coverage_at_10', 0.0):.3f}",
+            f"{lead['value']:.4f} {_bounds((lead['low'], lead['high']))}" if lead else "",
+        )
+    talk.print(table)
+    slices = Table(
+        "recall_at_10", *(f"{name} ({one['n']})" for name, one in report["slices"].items()), box=None
+    )
+    for name, row in rows.items():
+        slices.add_row(name, *(_number(one["recall_at_10"]) for one in row["slices"].values()))
+    talk.print(slices)
+    for name, reason in report["baselines_skipped"].items():
+        say(f"{name} did not run: {reason}", style="yellow")
+
+
+def show_click(report: dict[str, Any]) -> None:
+    """Print the click model's metrics with intervals beside the baselines, and log loss by slice."""
+    examples = report["examples"]
+    show_rejects(examples["rejected"], examples["rejected_examples"])
+    say(
+        f"{report['n']} examples predicted; {examples['delayed_labels']} labels came later, "
+        f"{examples['labels_never_learned']} of them after the last example"
+    )
+    rows = {"nudge": report, **report["baselines"]}
+    table = Table("", *PREDICTION, "ece", "nudge leads log_loss by", box=None)
+    for name, row in rows.items():
+        lead = row["lead"]["log_loss"] if "lead" in row else None
+        table.add_row(
+            name,
+            *(_with_interval(row, metric) for metric in PREDICTION),
+            _number(row["ece"]),
+            f"{lead['value']:.4f} {_bounds((lead['low'], lead['high']))}" if lead else "",
+        )
+    talk.print(table)
+    slices = Table("log_loss", *(f"{name} ({one['n']})" for name, one in report["slices"].items()), box=None)
+    for name, row in rows.items():
+        slices.add_row(name, *(_number(one["log_loss"]) for one in row["slices"].values()))
+    talk.print(slices)
+    for name, reason in report["baselines_skipped"].items():
+        say(f"{name} did not run: {reason}", style="yellow")
+
+
+def _with_interval(row: dict[str, Any], metric: str) -> str:
+    return f"{_number(row[metric])} {_bounds(row['intervals'].get(metric))}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _bounds(bounds: Any) -> str:
+    if bounds is None or bounds[0] is None:
+        return ""
+    return f"[{bounds[0]:.4f}, {bounds[1]:.4f}]"

@@ -1,0 +1,105 @@
+"""``nudge evaluate`` as programs call it: options, exit codes, what stands on stdout."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EVENTS = b"".join(
+    json.dumps(
+        {
+            "messageId": f"m{n}",
+            "userId": f"u{n // 2}",
+            "timestamp": f"2026-01-01T00:{n:02d}:00Z",
+            "event": "Product Viewed",
+            "properties": {"product_id": f"i{n % 2}"},
+        }
+    ).encode()
+    + b"\n"
+    for n in range(40)
+)
+
+
+def evaluate(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run the command in a process of its own."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("NUDGE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "stream", "evaluate", *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        check=False,
+        timeout=180,
+        env=clean | {"NUDGE_MAX_ITEMS": "1024", "NUDGE_CLICK_SLOTS": "1024"},
+    )
+
+
+@pytest.mark.parametrize("encode", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_recommend_reads_stdin_and_prints_one_document(encode: type[bytes]) -> None:
+    """The keys that other programs rely on, also for each baseline; talk goes to stderr."""
+    done = evaluate(
+        *("recommend", "--events", "-", "--positive", "Product Viewed,Product Added", "--json"),
+        *("--k", "5", "--repeats", "allow"),
+        stdin=encode(b"{\n" + EVENTS),
+    )
+    report = json.loads(done.stdout)
+    keys = {"recall_at_5", "recall_at_10", "recall_at_20", "ndcg_at_10", "mrr", "n", "slices"}
+
+    assert 0 == done.returncode, done.stderr
+    assert 36 == report["n"]
+    assert keys <= set(report)
+    assert 6 == len(report["baselines"])
+    assert all(keys <= set(one) for one in report["baselines"].values())
+    assert "-:1: not_json" in done.stderr.decode()
+
+
+def test_the_gate_is_an_exit_code(tmp_path: Path) -> None:
+    """Two items that everybody takes: nothing can lead, so --gate ends with 1."""
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(EVENTS)
+    common = ("recommend", "--events", path, "--positive", "Product Viewed", "--baselines", "item_knn")
+
+    assert [0, 1] == [evaluate(*common, *more).returncode for more in ([], ["--gate"])]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "says"),
+    [
+        (["--positive", "Product Viewed", "--repeats", "maybe"], 2, "exclude or allow"),
+        (["--positive", "Product Viewed", "--k", "ten"], 2, "--k 'ten'"),
+        (["--positive", "Product Viewed", "--baselines", "oracle"], 2, "item_knn"),
+        (["--positive", ","], 2, "names no event"),
+        (["--positive", "Product Added"], 65, "Product Viewed"),
+        ([], 2, "--positive"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, options: list[str], code: int, says: str) -> None:
+    """Usage is 2, data that cannot be evaluated is 65; each with what would be right."""
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(EVENTS)
+    done = evaluate("recommend", "--events", path, *options)
+
+    assert code == done.returncode
+    assert says in done.stderr.decode().replace("\n", "")
+    assert b"" == done.stdout
+
+
+def test_click_prints_the_keys(tmp_path: Path) -> None:
+    """The metrics of the model and of each baseline; a refused line is named on stderr."""
+    path = tmp_path / "examples.jsonl"
+    good = [json.dumps({"time": n, "features": {"a": str(n % 3), "b": n}, "label": n % 2}) for n in range(50)]
+    path.write_text("\n".join([*good, "{"]))
+    done = evaluate("click", "--examples", path, "--json")
+    report = json.loads(done.stdout)
+    keys = {"log_loss", "base_rate_log_loss", "normalised_entropy", "auc", "ece", "n"}
+
+    assert (0, 50) == (done.returncode, report["n"])
+    assert keys <= set(report)
+    assert {"base_rate", "ftrl", "river_logistic_regression"} <= set(report["baselines"])
+    assert all(keys <= set(one) for one in report["baselines"].values())
+    assert f"{path}:51: not_json" in done.stderr.decode()

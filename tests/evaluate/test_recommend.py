@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from stream.evaluate.recommend import Protocol, evaluate_recommend
+from stream.importing import import_events
+from stream.reading import BadFileError
+from stream.settings import Settings
+
+VIEW = frozenset({"Product Viewed"})
+SETTINGS = Settings(max_items=1024)
+
+
+def line(user: str, item: str, at: int, name: str = "Product Viewed", **properties: Any) -> bytes:
+    """One event; ``at`` is in minutes."""
+    hours, minutes = divmod(at, 60)
+    return orjson.dumps(
+        {
+            "messageId": f"{user}-{item}-{at}-{name}",
+            "userId": user,
+            "timestamp": f"2026-01-{1 + hours // 24:02d}T{hours % 24:02d}:{minutes:02d}:00Z",
+            "event": name,
+            "properties": {"product_id": item, **properties},
+        }
+    )
+
+
+def write(path: Path, lines: list[bytes]) -> Path:
+    """A file of events."""
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    return path
+
+
+def pairs(n: int) -> list[bytes]:
+    """Each user views an even item, then the odd one behind it, one minute later; three pairs of items."""
+    return [
+        line(f"u{user}", str(2 * (user % 3) + step), 2 * user + step) for user in range(n) for step in (0, 1)
+    ]
+
+
+def run(path: Path, *, positive: frozenset[str] = VIEW, **options: Any) -> dict[str, Any]:
+    """Evaluate without warm-up."""
+    return evaluate_recommend(SETTINGS, path, Protocol(positive, warm_up=0.0, **options))
+
+
+def test_what_follows_is_found_and_cold_users_count(tmp_path: Path) -> None:
+    """All 80 events are scored; the odd item is first as soon as its pair was seen, and never before."""
+    report = run(write(tmp_path / "e.jsonl", pairs(40)))
+
+    assert 80 == report["n"]
+    assert 6 == report["protocol"]["unknown_targets"]
+    assert 40 == report["slices"]["cold_user"]["n"]
+    assert 37 / 40 == report["slices"]["warm_user"]["recall_at_10"]
+    assert report["slices"]["warm_user"]["mrr"] > 0.8
+    assert set(report) > {"recall_at_20", "ndcg_at_10", "mrr", "baselines", "windows", "gate", "intervals"}
+    assert all(74 / 80 == one["recall_at_10"] for one in report["baselines"].values())
+
+
+def test_time_orders_the_events_and_not_the_file(tmp_path: Path) -> None:
+    """The same figures from a shuffled file, which is said to have been out of order."""
+    lines = pairs(30)
+    straight = run(write(tmp_path / "a.jsonl", lines))
+    shuffled = run(write(tmp_path / "b.jsonl", [*lines[40:], *lines[:40]]))
+
+    assert straight["events"].pop("out_of_order") == 0
+    assert shuffled["events"].pop("out_of_order") == 1
+    assert straight == shuffled
+
+
+def test_repeats_are_left_out_or_scored(tmp_path: Path) -> None:
+    """Excluded they are neither scored nor in anybody's list; allowed they are targets like others."""
+    lines = [line("u", item, at) for at, item in enumerate("ababab")]
+    path = write(tmp_path / "e.jsonl", lines)
+    excluded, allowed = run(path), run(path, repeats=True)
+
+    assert (2, 4) == (excluded["n"], excluded["protocol"]["repeats_not_scored"])
+    assert (6, 0) == (allowed["n"], allowed["protocol"]["repeats_not_scored"])
+    assert 4 / 6 == allowed["baselines"]["decayed_popularity_7d"]["recall_at_10"]
+    assert 0.0 == excluded["baselines"]["decayed_popularity_7d"]["recall_at_10"]
+
+
+def test_other_events_teach_and_are_no_targets(tmp_path: Path) -> None:
+    """Views teach what is added to carts; a viewed item may still be the target of a cart."""
+    lines = [*pairs(12), line("u99", "0", 100), line("u99", "1", 101, "Product Added")]
+    report = run(write(tmp_path / "e.jsonl", lines), positive=frozenset({"Product Added"}))
+
+    assert (1, 1.0) == (report["n"], report["recall_at_10"])
+
+
+def test_a_review_is_positive_from_four_stars(tmp_path: Path) -> None:
+    """Ratings are text in the spec; lower ones are events that teach nothing."""
+    ratings = ["4", "5", "3.5", "1", "4.5"]
+    lines = [line("u", f"i{at}", at, "Product Reviewed", rating=stars) for at, stars in enumerate(ratings)]
+    report = run(write(tmp_path / "e.jsonl", lines), positive=frozenset({"Product Reviewed"}))
+
+    assert (3, 5) == (report["n"], report["events"]["read"])
+
+
+def test_the_warm_up_teaches_and_is_not_scored(tmp_path: Path) -> None:
+    """A tenth of the positive events by default."""
+    path = write(tmp_path / "e.jsonl", pairs(40))
+    report = evaluate_recommend(SETTINGS, path, Protocol(VIEW), baselines=())
+
+    assert (72, 8) == (report["n"], report["protocol"]["warm_up_events"])
+    assert {} == report["baselines"]
+
+
+def test_an_order_is_scored_line_by_line(tmp_path: Path) -> None:
+    """The second product of an order is predicted knowing the first."""
+    products = [{"product_id": "0"}, {"product_id": "1"}]
+    lines = [*pairs(12), line("u99", "-", 100, "Order Completed", products=products)]
+    report = run(write(tmp_path / "e.jsonl", lines), positive=frozenset({"Order Completed"}))
+
+    assert 2 == report["n"]
+    assert 1 == report["slices"]["cold_user"]["n"]
+    assert 1.0 == report["slices"]["warm_user"]["mrr"]
+
+
+def test_session_starts_follow_a_day_of_silence(tmp_path: Path) -> None:
+    """First events and those after 24 h; anything later is mid-session."""
+    lines = [line("u", item, at) for item, at in [("a", 0), ("b", 1), ("c", 1441), ("d", 1500)]]
+
+    assert 2 == run(write(tmp_path / "e.jsonl", lines))["slices"]["session_start"]["n"]
+
+
+def test_bad_lines_are_counted_with_their_place(tmp_path: Path) -> None:
+    """Duplicates and unreadable lines are codes; the others are evaluated."""
+    lines = pairs(5)
+    path = write(tmp_path / "e.jsonl", [lines[0], b"{", *lines[1:], lines[3]])
+    events = run(path)["events"]
+
+    assert {"duplicate": 1, "not_json": 1} == events["rejected"]
+    assert (12, 10) == (events["read"], events["accepted"])
+    assert events["examples"][0].startswith(f"{path}:2: not_json")
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ([b"{"], "1 lines rejected; first: "),
+        ([], "the file is empty"),
+        ([line("u", "a", 0, "Product Added")], "names in the file: Product Added"),
+    ],
+)
+def test_a_file_without_targets_is_refused(tmp_path: Path, lines: list[bytes], says: str) -> None:
+    """With what is there instead."""
+    path = write(tmp_path / "e.jsonl", lines)
+
+    with pytest.raises(BadFileError, match=says):
+        run(path)
+
+
+def test_movielens_beats_popularity_and_item_knn(data_dir: Path, tmp_path: Path) -> None:
+    """On the first 12,000 ratings: every interval of the lead in recall@10 is above zero."""
+    path, imported = tmp_path / "e.jsonl", tmp_path / "all.jsonl"
+    with imported.open("wb") as out:
+        import_events("movielens", data_dir / "ml-100k" / "ml-100k.inter.gz", out=out)
+    path.write_bytes(b"\n".join(imported.read_bytes().splitlines()[:12_000]))
+    names = ("decayed_popularity_7d", "item_knn")
+    report = evaluate_recommend(Settings(), path, Protocol(frozenset({"Product Reviewed"})), baselines=names)
+
+    assert report["gate"]["passed"]
+    assert all(report["baselines"][name]["lead"]["recall_at_10"]["low"] > 0.0 for name in names)
