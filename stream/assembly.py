@@ -25,6 +25,7 @@ from stream.core.config import DAY_S
 from stream.core.engine import Engine
 from stream.core.features import OFFER_FEATURES
 from stream.core.learning import Learner, Models
+from stream.core.measuring import Measurer
 from stream.core.messages import Messenger
 from stream.core.offers import OfferDesk
 from stream.core.recommending import Recommender
@@ -120,4 +121,5 @@ def build_engine(
         recommender=Recommender(config, models, reference, state, attribution),
         desk=desk,
         campaigns=Campaigns(config.campaigns, reference, state, messenger, click_probability),
+        measurer=Measurer(config.lift, config.campaigns, reference, state),
     )

@@ -21,6 +21,7 @@ from stream.core.config import (
     CampaignPolicy,
     CleaningConfig,
     EngineConfig,
+    LiftConfig,
     OfferConfig,
     RecommendConfig,
 )
@@ -157,6 +158,22 @@ class CampaignSettings(_Section):
         return caps
 
 
+class LiftSettings(_Section):
+    """Effects of messages."""
+
+    window_s: float = Field(
+        604_800.0,
+        gt=0,
+        description="An order counts for a message, and for a campaign's experiment, for so long, s.",
+    )
+    alpha: float = Field(
+        0.05, gt=0, lt=0.5, description="How often an interval of lift may ever miss the truth."
+    )
+    sample_ratio_p_value: float = Field(
+        0.001, gt=0, lt=0.5, description="Report a broken split of users below this sequential p-value."
+    )
+
+
 class ConsentSettings(_Section):
     """What silence means."""
 
@@ -244,6 +261,7 @@ class Settings(BaseSettings):
     clicks: ClickSettings = ClickSettings()
     offers: OfferSettings = OfferSettings()
     campaigns: CampaignSettings = CampaignSettings()
+    lift: LiftSettings = LiftSettings()
     consent: ConsentSettings = ConsentSettings()
     kafka: KafkaSettings = KafkaSettings()
 
@@ -313,4 +331,5 @@ class Settings(BaseSettings):
                 exploration=campaigns.exploration,
                 partitions=partitions,
             ),
+            lift=LiftConfig(window_s=self.lift.window_s),
         )

@@ -136,6 +136,7 @@ class Driver:
         self._codec = codec or _Rows()
         self.engine: Engine = build_engine(self.settings, self.models, self.reference, codec=self._codec)
         self.counts: Counter[tuple[str, ...]] = Counter()
+        self.revenue: dict[tuple[str, str], float] = {}
         self._batch_size = batch_size
         self._waiting: list[Record] = []
         self._offset = 0
@@ -207,6 +208,8 @@ class Driver:
 
     def _commit(self, outputs: Outputs) -> None:
         self.counts += outputs.counts
+        for key, amount in outputs.revenue.items():
+            self.revenue[key] = self.revenue.get(key, 0.0) + amount
         self._taken.recommendations += outputs.recommendations
         self._taken.triggers += outputs.triggers
         self._taken.decisions += outputs.decisions

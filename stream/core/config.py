@@ -14,6 +14,7 @@ __all__ = [
     "CampaignPolicy",
     "CleaningConfig",
     "EngineConfig",
+    "LiftConfig",
     "OfferConfig",
     "RecommendConfig",
 ]
@@ -94,6 +95,13 @@ class CampaignPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class LiftConfig:
+    """How long an order counts for a message, and for the experiment that a campaign is; seconds."""
+
+    window_s: float = 7 * DAY_S
+
+
+@dataclass(frozen=True, slots=True)
 class EngineConfig:
     """All of it, and the seed of every draw."""
 
@@ -106,3 +114,4 @@ class EngineConfig:
     recommend: RecommendConfig = RecommendConfig()
     offers: OfferConfig = OfferConfig()
     campaigns: CampaignPolicy = field(default_factory=CampaignPolicy)
+    lift: LiftConfig = LiftConfig()

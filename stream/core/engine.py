@@ -1,4 +1,4 @@
-"""The flow. ``bytes -> decode -> clean -> profile -> attribute -> learn -> recommend -> offer -> campaign``.
+"""The flow: decode -> clean -> profile -> attribute -> learn -> recommend -> offer -> campaign -> measure.
 
 One engine serves one partition; engines of a worker share the models and the reference view.
 There is no clock: records carry event time and ``ingest_time``, and an idle host calls :meth:`Engine.tick`.
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from stream.core.campaigns import Campaigns
     from stream.core.cleaning import Cleaner
     from stream.core.learning import Learner, Models
+    from stream.core.measuring import Measurer
     from stream.core.offers import OfferDesk
     from stream.core.recommending import Recommender
     from stream.core.records import Record
@@ -50,6 +51,7 @@ class Engine:
     recommender: Recommender
     desk: OfferDesk
     campaigns: Campaigns
+    measurer: Measurer
     model_version: str = "0"
 
     def process(self, batch: Sequence[Record]) -> Outputs:
@@ -108,7 +110,9 @@ class Engine:
         self.learner.learn(moment, memory)
         self.recommender.recommend(moment, memory, self.model_version, outputs)
         self.desk.offer(moment, memory, self.model_version, outputs)
+        self.measurer.follow(moment, outputs)
         self.campaigns.advance(moment, memory, self.model_version, outputs)
+        self.measurer.note(outputs, event.time)
 
     def _fire_due(self, outputs: Outputs) -> None:
         watermark = self.state.header.watermark
@@ -119,6 +123,9 @@ class Engine:
                 continue
             if due.kind == "campaign":
                 self.campaigns.fire(due, self.model_version, outputs)
+                self.measurer.note(outputs, due.at)
+            elif due.kind == "trials":
+                self.measurer.close(due)
             else:
                 learns = not is_stopped(self.state.header, Switch.LEARNING)
                 for feedback in self.attribution.expire(due) if learns else ():

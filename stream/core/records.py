@@ -31,7 +31,8 @@ class Outputs:
     """The effects of a batch, in order, and what was counted on the way.
 
     ``counts`` keys are tuples: ``("read",)``, ``("rejected", code)``, ``("campaign", id, "sent")`` and so on;
-    the shell turns them into metrics and reports.
+    the shell turns them into metrics and reports. ``revenue`` is that of orders that followed a message, by
+    campaign and currency.
     """
 
     recommendations: list[Recommendation] = field(default_factory=list)
@@ -39,6 +40,9 @@ class Outputs:
     decisions: list[Decision] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     counts: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    revenue: dict[tuple[str, str], float] = field(default_factory=dict)
+    noted_triggers: int = 0  # how many of them the measuring stage has seen
+    noted_decisions: int = 0
 
     def reject(self, record: Record, rejected: Rejected) -> None:
         """Dead-letter a record; a duplicate is only counted, for its first sight was accepted."""

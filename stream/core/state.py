@@ -28,6 +28,7 @@ __all__ = [
     "Impression",
     "ItemShares",
     "Match",
+    "Message",
     "ModelMemory",
     "OpenDecision",
     "Pace",
@@ -35,7 +36,9 @@ __all__ = [
     "Profile",
     "RowCodec",
     "Send",
+    "Tally",
     "Timer",
+    "Trial",
     "glance_at",
 ]
 
@@ -106,6 +109,38 @@ class OpenDecision(Struct, array_like=True):
         return self.items or [item_id for item_id in self.action.split("\n") if item_id]
 
 
+class Message(Struct, array_like=True):
+    """A message that was sent, until its conversion window is over."""
+
+    campaign_id: str
+    ids: list[int]  # tokens of what an event may echo: the decision's id, the trigger's
+    sent_at: float
+    seen: int = 0  # bits of what became of it
+
+
+class Trial(Struct, array_like=True):
+    """A user's part in the experiment that a campaign is: treated or held out, and what came of it."""
+
+    arm: int
+    began: float
+    until: float
+    share: float  # of users who are held out, when it began
+    open: bool = True
+    converted: bool = False
+    revenue: dict[str, float] = field(default_factory=dict)
+
+
+class Tally(Struct, array_like=True):
+    """Users of an experiment in this partition; pairs are of the treated and of the held out."""
+
+    share: float  # of users who are held out
+    assigned: list[int] = field(default_factory=lambda: [0, 0])
+    users: list[int] = field(default_factory=lambda: [0, 0])  # whose window is over
+    converted: list[int] = field(default_factory=lambda: [0, 0])
+    # Currency -> sum and sum of squares over the treated, then over the held out.
+    revenue: dict[str, list[float]] = field(default_factory=dict)
+
+
 class ModelMemory(Struct, array_like=True):
     """The model-dependent part of a profile."""
 
@@ -152,6 +187,9 @@ class Profile(Struct, array_like=True):
     sent_keys: dict[str, float] = field(default_factory=dict)  # campaign and key -> last message
     hours: list[int] = field(default_factory=list)  # events by hour of the day, UTC
     engaged: dict[str, int] = field(default_factory=dict)  # channel -> messages opened and clicked
+    messages: list[Message] = field(default_factory=list)  # oldest first
+    trials: dict[str, Trial] = field(default_factory=dict)  # campaign -> the user's part in its experiment
+    trials_due_at: float = 0.0  # when the first of them is over; 0: none is open
 
     @property
     def lets_learn(self) -> bool:
@@ -194,6 +232,7 @@ class Header(Struct, array_like=True):
     shares: ItemShares = field(default_factory=ItemShares)
     sent: dict[str, list[int]] = field(default_factory=dict)  # campaign with a budget -> [day, on it, in all]
     free_at: float = float("-inf")  # when the send rate lets the next message go
+    lift: dict[str, Tally] = field(default_factory=dict)  # campaign -> its experiment
 
 
 class Due(Struct, frozen=True, order=True):
@@ -211,7 +250,7 @@ class Glance(NamedTuple):
     touched: int
     last_seen: float
     timers_due: float  # of the first live timer, without lateness; infinity: none
-    looks_due: float  # when impressions or open decisions are looked at next; infinity: never
+    looks_due: float  # when impressions, open decisions or trials are looked at next; infinity: never
     refuses: bool
     shrunk: bool  # nothing is left but a refusal
     watches: bool = False  # a timer waits for a change of an item
@@ -219,7 +258,7 @@ class Glance(NamedTuple):
 
 def glance_at(profile: Profile, memory: ModelMemory) -> Glance:
     """Look at a decoded row."""
-    looks = (at for at in (profile.impressions_due_at, memory.due_at) if at)
+    looks = (at for at in (profile.impressions_due_at, memory.due_at, profile.trials_due_at) if at)
     return Glance(
         profile.touched,
         profile.last_seen,
@@ -497,6 +536,8 @@ class PartitionState:
             self.schedule(profile.impressions_due_at, user, "impressions", "")
         if memory.due_at:
             self.schedule(memory.due_at, user, "decisions", "")
+        if profile.trials_due_at:
+            self.schedule(profile.trials_due_at, user, "trials", "")
 
     def _last_seen(self, user: str) -> float:
         row = self._hot.get(user)

@@ -63,6 +63,31 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
     MetricSpec(
         "triggers", "counter", "Campaign messages by what became of them.", ("campaign", "outcome", "reason")
     ),
+    MetricSpec(
+        "campaign_revenue",
+        "counter",
+        "Money of orders within the window after a message, by last touch.",
+        ("campaign", "currency"),
+    ),
+    MetricSpec(
+        "lift_users",
+        "gauge",
+        "Users of a campaign's experiment (`*`: of all campaigns) in this worker's partitions.",
+        ("campaign", "arm", "outcome"),
+    ),
+    MetricSpec(
+        "lift_conversion_rate",
+        "gauge",
+        "Conversion rate of treated minus held-out users in this worker's partitions, with bounds that hold "
+        "at all times.",
+        ("campaign", "bound"),
+    ),
+    MetricSpec(
+        "lift_sample_ratio_p_value",
+        "gauge",
+        "Sequential p-value of the split into treated and held-out users; near 0 it is broken.",
+        ("campaign",),
+    ),
     MetricSpec("offer_selections", "counter", "Offers chosen by the bandit.", ("offer",)),
     MetricSpec("commands", "counter", "Operators' commands that were obeyed or rejected.", ("kind",)),
     MetricSpec("switches_stopped", "gauge", "What operators have stopped, switches.", ("partition",)),
@@ -156,7 +181,7 @@ class Metrics:
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()
         self._metrics: dict[str, Any] = {spec.name: _make(spec, self.registry) for spec in METRICS}
-        self._campaigns, self._offers = _Ids(), _Ids()
+        self._campaigns, self._offers, self._currencies = _Ids(), _Ids(), _Ids()
         self["build_info"].labels(version).set(1)
         for name, values in BORN_AT_ZERO.items():
             for value in values:
@@ -189,6 +214,26 @@ class Metrics:
                     self["triggers"].labels(label, outcome, reason[0] if reason else "").inc(n)
                 case _:
                     raise ValueError(f"the engine counts {key}, which no metric shows; add it to METRICS")
+
+    def count_revenue(self, revenue: Mapping[tuple[str, str], float]) -> None:
+        """Add the revenue of a committed batch."""
+        for (campaign, currency), amount in revenue.items():
+            labels = self._campaigns.label(campaign), self._currencies.label(currency)
+            self["campaign_revenue"].labels(*labels).inc(amount)
+
+    def show_lift(self, found: Mapping[str, Mapping[str, Any]]) -> None:
+        """Show the report of :func:`stream.report.lift`, of campaigns that have a label of their own."""
+        for name in ("lift_users", "lift_conversion_rate", "lift_sample_ratio_p_value"):
+            self[name].clear()
+        for campaign, told in found.items():
+            if self._campaigns.label(campaign) != campaign:
+                continue
+            for arm in ("treated", "control"):
+                for outcome in ("assigned", "users", "converted"):
+                    self["lift_users"].labels(campaign, arm, outcome).set(told[arm][outcome])
+            for bound, value in told["conversion"].items():
+                self["lift_conversion_rate"].labels(campaign, bound).set(value)
+            self["lift_sample_ratio_p_value"].labels(campaign).set(told["sample_ratio"]["p_value"])
 
 
 def markdown_table() -> str:

@@ -33,9 +33,10 @@ from stream.runtime.statecodec import ROWS, encode_header, key_of
 from stream.runtime.turns import NOTHING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from stream.core.engine import Engine
+    from stream.core.state import Tally
     from stream.runtime.shared import Shared
     from stream.runtime.statecache import StateCache
     from stream.runtime.transport import GroupConsumer, LogRecord, Producer
@@ -69,6 +70,7 @@ class _Batch:
     header: bytes = b""  # the record of the partition's header
     n_state: int = 0  # records of user state, the header's included
     counts: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    revenue: dict[tuple[str, str], float] = field(default_factory=dict)
     ingest_times: list[float] = field(default_factory=list)
 
 
@@ -115,6 +117,11 @@ class PartitionTask:
     def n_users(self) -> int:
         """Users whose state is held."""
         return len(self._engine.state)
+
+    @property
+    def lift(self) -> Mapping[str, Tally]:
+        """Experiments of the partition's users."""
+        return self._engine.state.header.lift
 
     @property
     def n_stopped(self) -> int:
@@ -317,6 +324,8 @@ class PartitionTask:
     def _add(self, batch: _Batch, outputs: Outputs, records: Sequence[LogRecord]) -> None:
         add_outputs(batch.outbox, self._shared.names, outputs, self.source, records)
         batch.counts.update(outputs.counts)
+        for key, amount in outputs.revenue.items():
+            batch.revenue[key] = batch.revenue.get(key, 0.0) + amount
 
     def _add_delta(self, batch: _Batch, delta: bytes, records: Sequence[LogRecord], next_offset: int) -> None:
         if not delta:
@@ -386,6 +395,7 @@ class PartitionTask:
         self.committed_at = self._ticked_at = self._clock()
         metrics, now = self._shared.metrics, time.time()
         metrics.count(batch.counts)
+        metrics.count_revenue(batch.revenue)
         metrics["transactions"].labels("committed").inc()
         metrics["batch_processing_seconds"].observe(self.committed_at - started)
         metrics["event_to_effect_seconds"].observe_many(now - ingested for ingested in batch.ingest_times)
