@@ -74,6 +74,7 @@ def test_the_gate_is_an_exit_code(tmp_path: Path) -> None:
         (["--positive", "Product Viewed", "--k", "ten"], 2, "--k 'ten'"),
         (["--positive", "Product Viewed", "--baselines", "oracle"], 2, "item_knn"),
         (["--positive", ","], 2, "names no event"),
+        (["--positive", "Product Viewed", "--plot", "chart.png"], 2, ".svg"),
         (["--positive", "Product Added"], 65, "Product Viewed"),
         ([], 2, "--positive"),
     ],
@@ -94,7 +95,8 @@ def test_click_prints_the_keys(tmp_path: Path) -> None:
     path = tmp_path / "examples.jsonl"
     good = [json.dumps({"time": n, "features": {"a": str(n % 3), "b": n}, "label": n % 2}) for n in range(50)]
     path.write_text("\n".join([*good, "{"]))
-    done = evaluate("click", "--examples", path, "--json")
+    chart = tmp_path / "chart.svg"
+    done = evaluate("click", "--examples", path, "--json", "--plot", chart)
     report = json.loads(done.stdout)
     keys = {"log_loss", "base_rate_log_loss", "normalised_entropy", "auc", "ece", "n"}
 
@@ -103,6 +105,7 @@ def test_click_prints_the_keys(tmp_path: Path) -> None:
     assert {"base_rate", "ftrl", "river_logistic_regression"} <= set(report["baselines"])
     assert all(keys <= set(one) for one in report["baselines"].values())
     assert f"{path}:51: not_json" in done.stderr.decode()
+    assert "river_logistic_regression</text>" in chart.read_text()
 
 
 def test_offers_prints_the_keys(tmp_path: Path) -> None:
