@@ -76,6 +76,8 @@ def recommend(
     _draw(plot, plot_recommend, report)
     if as_json:
         print_json(report)
+    if gate and report["gate"]["passed"] is None:
+        fail(ExitCode.USAGE, f"--gate needs baselines to beat; --baselines {baselines!r} has none of them")
     if gate and not report["gate"]["passed"]:
         say(f"recall@10 is not above that of {', '.join(report['gate']['against'])}", style="red")
         raise typer.Exit(ExitCode.FAILED_CHECK)
@@ -119,7 +121,7 @@ def offers(
 ) -> None:
     """Replay logged decisions, and estimate off-policy what the production policy would have earned.
 
-    A line is {"time"?, "context": {...}, "eligible": [...], "action", "reward": 0 to 1, "propensity"}.
+    A line is {"time"?, "context": {...}, "eligible": [...], "action", "reward", "propensity"}.
     Example: nudge evaluate offers --logged decisions.jsonl.gz --json
     """
     path = _existing(logged)

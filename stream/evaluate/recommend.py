@@ -145,7 +145,9 @@ def evaluate_recommend(
     report |= {
         "gate": {
             "against": gate,
-            "passed": all(report["baselines"][name]["lead"]["recall_at_10"]["value"] > 0.0 for name in gate),
+            "passed": all(report["baselines"][name]["lead"]["recall_at_10"]["value"] > 0.0 for name in gate)
+            if gate
+            else None,
         },
         "events": {
             "read": len(events) + rejects.counts.total(),
@@ -269,7 +271,8 @@ class _Run:
                 self._score(user, item_id, moment, history, memory)
             step = ([item_id], []) if fresh else ([], [item_id])
             self._learner.learn(replace(moment, fresh=step[0], repeated=step[1], history=history), memory)
-            self._teach(user, item_id, event.time)
+            if moment.teaches:
+                self._teach(user, item_id, event.time)
             if fresh:
                 history = [item_id, *history][: profiles.MAX_RING]
         for item_id in others:  # a positive that models do not learn

@@ -59,12 +59,15 @@ def test_recommend_reads_stdin_and_prints_one_document(encode: type[bytes]) -> N
 
 
 def test_the_gate_is_an_exit_code(tmp_path: Path) -> None:
-    """Two items that everybody takes: nothing can lead, so --gate ends with 1."""
+    """Two items that everybody takes: nothing can lead, so --gate ends with 1; without baselines with 2."""
     path = tmp_path / "events.jsonl"
     path.write_bytes(EVENTS)
     common = ("recommend", "--events", path, "--positive", "Product Viewed", "--baselines", "item_knn")
 
-    assert [0, 1] == [evaluate(*common, *more).returncode for more in ([], ["--gate"])]
+    beaten, nobody = evaluate(*common, "--gate"), evaluate(*common[:-1], "none", "--gate")
+
+    assert (1, 2) == (beaten.returncode, nobody.returncode)
+    assert "item_knn" in beaten.stderr.decode()
 
 
 @pytest.mark.parametrize(
