@@ -51,6 +51,19 @@ class AttributionSettings(_Section):
         1800.0, gt=0, description="A list impression not clicked by then is a 0, s."
     )
     decision_window_s: float = Field(86_400.0, gt=0, description="A decision not answered by then is a 0, s.")
+    max_clicks_per_day: int = Field(
+        100,
+        ge=1,
+        description="Impressions that a user teaches the click model in a day of event time, at most.",
+    )
+    max_offers_per_day: int = Field(
+        16,
+        ge=1,
+        description="Outcomes that a user teaches the offers' model in a day of event time, at most.",
+    )
+    item_share: float = Field(
+        0.2, gt=0, le=1, description="Share of an hour's lessons of the click model for one item, at most."
+    )
 
 
 class RecommendSettings(_Section):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from schemas.reasons import EventKind
 from stream.core.features import click_features
+from stream.core.influence import Influence
 from stream.core.state import Impression, OpenDecision
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Attribution:
         self._config = config
         self._state = state
         self._slots_of = slots_of
+        self._influence = Influence(config, state)
 
     def close(self, moment: Moment, memory: ModelMemory) -> list[Feedback]:
         """Return feedback that an event gives, and open the impressions that it makes."""
@@ -84,7 +86,7 @@ class Attribution:
             feedback += self._reversed(event.time, memory)
         if event.kind is _K.LIST_VIEW and moment.teaches:
             self._shown(moment)
-        return feedback if moment.teaches else []
+        return self._influence.bounded(feedback, memory) if moment.teaches else []
 
     def open(self, decision_id: str, decision: OpenDecision, user: str, memory: ModelMemory) -> None:
         """Remember a decision until its deadline; the oldest goes when a user has too many."""
@@ -115,7 +117,7 @@ class Attribution:
                 for ref, d in overdue.items()
                 if d.kind != REWARDED
             ]
-        return feedback if profile.lets_learn else []
+        return self._influence.bounded(feedback, memory) if profile.lets_learn else []
 
     def _again(self, due: Due, deadlines: list[float]) -> float:
         """Schedule the next look at what is still open; return its time, 0 for none."""

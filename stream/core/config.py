@@ -40,6 +40,9 @@ class AttributionConfig:
     decision_window_s: float = DAY_S
     max_open: int = 16
     max_impressions: int = 32
+    max_clicks_per_day: int = 100  # examples that a user teaches the click model
+    max_offers_per_day: int = 16  # the same for offers
+    item_share: float = 0.2  # of what the click model learns in an hour, for one item
 
 
 @dataclass(frozen=True, slots=True)
