@@ -12,6 +12,7 @@ from online_models.drift import DriftWatch
 from online_models.factorisation import StreamingIALS
 from online_models.fold import ModelSet
 from online_models.hybrid import OnlineBlend
+from online_models.many_offers import ManyOffers
 from online_models.metrics import ClickMetrics, RankingMetrics
 from online_models.popularity import DecayedPopularity
 from online_models.proximal import FollowTheRegularizedLeader
@@ -60,11 +61,18 @@ def build_models(settings: Settings) -> Models:
         floor=settings.offers.floor,
         half_life_s=settings.offers.half_life_days * DAY_S or math.inf,
     )
+    many_offers = ManyOffers(
+        len(OFFER_FEATURES),
+        alpha=settings.offers.alpha,
+        floor=settings.offers.floor,
+        half_life_s=settings.offers.half_life_days * DAY_S or math.inf,
+    )
     return Models(
         blend=blend,
         clicks=clicks,
         offers=bandit,
-        fold=ModelSet([*blend.models, clicks, bandit], vocabulary),
+        many_offers=many_offers,
+        fold=ModelSet([*blend.models, clicks, bandit, many_offers], vocabulary),
         recommend_metrics=RankingMetrics(),
         click_metrics=ClickMetrics(),
         offer_metrics=ClickMetrics(),
@@ -102,7 +110,7 @@ def build_engine(
         return models.clicks.encode(features).slots.tolist()  # type: ignore[no-any-return]  # int32 to int
 
     attribution = Attribution(config.attribution, state, slots_of)
-    desk = OfferDesk(config, models.offers, reference, state, attribution)
+    desk = OfferDesk(config, models.offers, models.many_offers, reference, state, attribution)
     messenger = Messenger(config.campaigns, reference, state, desk)
     return Engine(
         state=state,

@@ -108,6 +108,12 @@ class OfferSettings(_Section):
         default=True, description="Spend a budget evenly until its offer ends, by a price on its cost."
     )
     budget_buffer: float = Field(0.01, ge=0, le=0.5, description="Share of a budget that is never spent.")
+    few: int = Field(
+        100,
+        ge=1,
+        le=128,
+        description="Up to so many eligible offers are chosen by their own posteriors, more by hashed weights.",
+    )
     half_life_days: float = Field(
         90.0,
         ge=0,
@@ -265,6 +271,7 @@ class Settings(BaseSettings):
                 partitions=partitions,
                 budget_buffer=self.offers.budget_buffer,
                 pacing=self.offers.pacing,
+                few=self.offers.few,
             ),
             campaigns=CampaignPolicy(
                 lateness_s=campaigns.lateness_s,

@@ -63,6 +63,7 @@ class OfferConfig:
     partitions: int = 1  # a global budget is shared out equally
     budget_buffer: float = 0.01  # share of a budget that is never spent
     pacing: bool = True
+    few: int = 100  # eligible offers; more are chosen from by the hashed posterior
 
 
 @dataclass(frozen=True, slots=True)

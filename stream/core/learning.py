@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from online_models.fold import ModelSet
     from online_models.hashed import HashedLogistic
     from online_models.hybrid import OnlineBlend
+    from online_models.many_offers import ManyOffers
     from online_models.metrics import ClickMetrics, RankingMetrics
     from stream.core.attribution import Feedback
     from stream.core.profiles import Moment
@@ -32,6 +33,7 @@ class Models:
     blend: OnlineBlend
     clicks: HashedLogistic
     offers: ThompsonSampling
+    many_offers: ManyOffers
     fold: ModelSet
     recommend_metrics: RankingMetrics
     click_metrics: ClickMetrics
@@ -90,6 +92,10 @@ class Learner:
             p = models.offers.learn_one(
                 feedback.action, feedback.features, reward, category=feedback.category, at=feedback.at
             )
+            models.many_offers.learn_offer(
+                feedback.action, feedback.features, reward, category=feedback.category, at=feedback.at
+            )
             models.offer_metrics.update(reward, p)
             if models.drift["offers"].update((reward - p) ** 2):
                 models.offers.alarm(feedback.at)
+                models.many_offers.alarm(feedback.at)

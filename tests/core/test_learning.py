@@ -405,6 +405,19 @@ def test_a_new_offer_begins_where_its_category_is() -> None:
     assert new.means[0] < new.means[1]
 
 
+def test_many_offers_are_chosen_by_the_hashed_posterior() -> None:
+    """Beyond the bound decisions name the other policy; both models have learned every outcome."""
+    stream = Driver(settings=Settings(**SMALL), offers=[offer(f"o{n}") for n in range(150)])
+    stream.pipe(*(cart_seen(f"u{n}", n) for n in range(20)))
+    decisions = offer_decisions(stream)
+    assert {"thompson_hashed"} == {one.policy for one in decisions}
+    assert {151} == {len(one.propensities) for one in decisions}
+    before = len(stream.models.many_offers.snapshot()["slot"])
+    stream.advance(2 * DAY)
+    assert before == 0 < len(stream.models.many_offers.snapshot()["slot"])
+    assert len(stream.models.offers) > 0
+
+
 def test_the_same_seed_draws_the_same_and_another_draws_otherwise() -> None:
     """Chance is a function of (seed, decision id)."""
     actions = []
