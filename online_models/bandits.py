@@ -209,6 +209,16 @@ class ThompsonSampling:
         centre, variance = self._score(solved, context)
         return self.chooser.choose(eligible, centre, variance, self.draws, seed=seed, decision_id=decision_id)
 
+    def predict_one(
+        self, offer: str, x: Sequence[float] | NDArray[np.float64], *, category: str = "", at: float = 0.0
+    ) -> float:
+        """Conversion probability of one offer in a context, averaged over the posterior; 0 for nothing."""
+        context, age = clean_context(x, self.n_features), self.clock.age_of(at)
+        if offer == NOTHING:
+            return 0.0
+        centre, variance = self._score(self._solve([offer], [category], age), context)
+        return 1.0 / (1.0 + math.exp(-float(centre[0]) / math.sqrt(1.0 + _PI_8 * float(variance[0]))))
+
     def learn_one(
         self,
         offer: str,

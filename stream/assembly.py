@@ -118,7 +118,7 @@ def build_engine(
         reference=reference,
         cleaner=Cleaner(config.cleaning),
         attribution=attribution,
-        learner=Learner(models, settings.clicks.negative_share),
+        learner=Learner(models, settings.clicks.negative_share, config.attribution.offer_late_share),
         recommender=Recommender(config, models.blend, reference, attribution),
         desk=desk,
         campaigns=Campaigns(config.campaigns, reference, state, messenger),

@@ -51,6 +51,15 @@ class AttributionSettings(_Section):
         1800.0, gt=0, description="A list impression not clicked by then is a 0, s."
     )
     decision_window_s: float = Field(86_400.0, gt=0, description="A decision not answered by then is a 0, s.")
+    offer_elapsed_s: float | None = Field(
+        None,
+        ge=0,
+        description="An offer not answered by then teaches a 0 at once, weighted for late answers, s; "
+        "null: when its window ends.",
+    )
+    offer_late_share: float = Field(
+        1.0, ge=0, le=1, description="Share of answers that come after that; 1: fake-negative weighting."
+    )
     max_clicks_per_day: int = Field(
         100,
         ge=1,
@@ -112,7 +121,7 @@ class OfferSettings(_Section):
         100,
         ge=1,
         le=128,
-        description="Up to so many eligible offers are chosen by their own posteriors, more by hashed weights.",
+        description="Up to so many eligible offers have posteriors of their own, more share hashed weights.",
     )
     half_life_days: float = Field(
         90.0,

@@ -38,6 +38,10 @@ class AttributionConfig:
 
     click_window_s: float = 1800.0
     decision_window_s: float = DAY_S
+    offer_elapsed_s: float | None = (
+        None  # an offer not answered by then counts as a 0, weighted for late ones
+    )
+    offer_late_share: float = 1.0  # of answers, those that come after that
     max_open: int = 16
     max_impressions: int = 32
     max_clicks_per_day: int = 100  # examples that a user teaches the click model

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from online_models.bandits import NOTHING
+from online_models.delayed import delayed_weight
 from online_models.hashing import SparseFeatures
 from schemas.ids import bucket
 
@@ -44,8 +45,9 @@ class Models:
 class Learner:
     """Feeds interactions and feedback to the models."""
 
-    def __init__(self, models: Models, negative_share: float = 1.0) -> None:
+    def __init__(self, models: Models, negative_share: float = 1.0, late_share: float = 1.0) -> None:
         self._models = models
+        self._late_share = late_share
         self._negative_share = negative_share
 
     def learn(self, moment: Moment, memory: ModelMemory) -> None:
@@ -89,13 +91,14 @@ class Learner:
                 if models.drift["clicks"].update((reward - p) ** 2):
                     models.clicks.alarm(feedback.at)
         elif feedback.kind == "offer" and feedback.action != NOTHING:
-            p = models.offers.learn_one(
-                feedback.action, feedback.features, reward, category=feedback.category, at=feedback.at
-            )
-            models.many_offers.learn_offer(
-                feedback.action, feedback.features, reward, category=feedback.category, at=feedback.at
-            )
-            models.offer_metrics.update(reward, p)
+            offer, x, category, at = feedback.action, feedback.features, feedback.category, feedback.at
+            weight = 1.0
+            if feedback.delayed:
+                p = models.offers.predict_one(offer, x, category=category, at=at)
+                weight = delayed_weight(reward, p, self._late_share)
+            p = models.offers.learn_one(offer, x, reward, weight, category=category, at=at)
+            models.many_offers.learn_offer(offer, x, reward, weight, category=category, at=at)
+            models.offer_metrics.update(reward, p, weight)
             if models.drift["offers"].update((reward - p) ** 2):
                 models.offers.alarm(feedback.at)
                 models.many_offers.alarm(feedback.at)
