@@ -143,6 +143,7 @@ class Profile(Struct, array_like=True):
     sent_keys: dict[str, float] = field(default_factory=dict)  # campaign and key -> last message
     hours: list[int] = field(default_factory=list)  # events by hour of the day, UTC
     engaged: dict[str, int] = field(default_factory=dict)  # channel -> messages opened and clicked
+    answered_at: dict[str, float] = field(default_factory=dict)  # purpose -> when it was last answered
 
     @property
     def lets_learn(self) -> bool:
@@ -364,6 +365,7 @@ class PartitionState:
             touched=self.header.sequence,
             consent=profile.consent,
             unsubscribed=profile.unsubscribed,
+            answered_at=profile.answered_at,
         )
         self._hot[user] = (shrunk, ModelMemory())
         self._refusals[user] = self._rows.pop(user)
