@@ -190,6 +190,7 @@ class Profile(Struct, array_like=True):
     messages: list[Message] = field(default_factory=list)  # oldest first
     trials: dict[str, Trial] = field(default_factory=dict)  # campaign -> the user's part in its experiment
     trials_due_at: float = 0.0  # when the first of them is over; 0: none is open
+    answered_at: dict[str, float] = field(default_factory=dict)  # purpose -> when it was last answered
 
     @property
     def lets_learn(self) -> bool:
@@ -412,6 +413,7 @@ class PartitionState:
             touched=self.header.sequence,
             consent=profile.consent,
             unsubscribed=profile.unsubscribed,
+            answered_at=profile.answered_at,
         )
         self._hot[user] = (shrunk, ModelMemory())
         self._refusals[user] = self._rows.pop(user)
