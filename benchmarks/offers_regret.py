@@ -1,4 +1,4 @@
-"""Regret of the offers' policy in a simulation, beside simpler policies in the same run; JSON on stdout.
+"""Regret of the offers' policy in a simulation, with simpler ones and River's beside it; JSON on stdout.
 
     python benchmarks/offers_regret.py [--events N] [--seeds N] [--batch N]
 
@@ -14,9 +14,11 @@ import json
 import platform
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from river import bandit, proba
 
 from online_models.bandits import ThompsonSampling
 
@@ -95,6 +97,37 @@ class Greedy(Ours):
         return super().choose(x, at)
 
 
+class River(Uniform):
+    """A policy of River without context; it learns rewards of 0 and 1."""
+
+    def __init__(self, seed: int, policy: Any) -> None:
+        super().__init__(seed)
+        self._policy = policy
+
+    def choose(self, x: Context, at: int) -> int:
+        """Let the policy pull."""
+        del x, at
+        return int(self._policy.pull(list(range(N_OFFERS))))
+
+    def learn(self, offer: int, x: Context, y: float) -> None:
+        """Let the policy learn."""
+        del x
+        self._policy.update(offer, y)
+
+
+class RiverContextual(River):
+    """A contextual policy of River."""
+
+    def choose(self, x: Context, at: int) -> int:
+        """Let the policy pull in a context."""
+        del at
+        return int(self._policy.pull(list(range(N_OFFERS)), context=dict(enumerate(x.tolist()))))
+
+    def learn(self, offer: int, x: Context, y: float) -> None:
+        """Let the policy learn in a context."""
+        self._policy.update(offer, dict(enumerate(x.tolist())), y)
+
+
 POLICIES: dict[str, Callable[[int], Uniform]] = {
     "uniform": Uniform,
     "beta_sampling_without_context": BetaSampling,
@@ -105,6 +138,14 @@ POLICIES: dict[str, Callable[[int], Uniform]] = {
     "thompson_floor_.005": lambda seed: Ours(seed, floor=0.005),
     "thompson_floor_.02": Ours,
     "thompson_independent_no_floor": lambda seed: Ours(seed, floor=0.0, pool_variance=0.0),
+    "river_epsilon_greedy": lambda seed: River(seed, bandit.EpsilonGreedy(0.05, seed=seed)),
+    "river_ucb": lambda seed: River(seed, bandit.UCB(1.0, seed=seed)),
+    "river_bayes_ucb": lambda seed: River(seed, bandit.BayesUCB(seed=seed)),
+    "river_exp3": lambda seed: River(seed, bandit.Exp3(0.05, seed=seed)),
+    "river_thompson_beta": lambda seed: River(
+        seed, bandit.ThompsonSampling(proba.Beta(1, 25, seed=seed), seed=seed)
+    ),
+    "river_lin_ucb": lambda seed: RiverContextual(seed, bandit.LinUCBDisjoint(seed=seed)),
 }
 
 

@@ -5,6 +5,7 @@ The words for each member of a closed set stand here; a member without words is 
 
 from __future__ import annotations
 
+import json
 import sys
 import types
 from collections.abc import Iterator, Sequence
@@ -108,14 +109,21 @@ SUPPRESSED: Final[dict[SuppressionReason, str]] = {
     SuppressionReason.STOPPED: "an operator stopped all messages, or the campaign's",
     SuppressionReason.CAMPAIGN_INACTIVE: "the campaign is disabled, or outside its start and end",
     SuppressionReason.BACKFILL: "the message belongs to the time before `NUDGE_CAMPAIGNS__GO_LIVE`",
-    SuppressionReason.EXPIRED: "it comes due later than the campaign's `expires_after_s` allows",
-    SuppressionReason.INELIGIBLE: "the product was bought meanwhile, is hidden or out of stock",
+    SuppressionReason.EXPIRED: "it comes due, or quiet hours end, later than `expires_after_s` allows",
+    SuppressionReason.INELIGIBLE: "the product was bought meanwhile, is hidden or out of stock, or its price "
+    "is no longer lower",
+    SuppressionReason.NOT_IN_AUDIENCE: "the campaign's `audience` does not hold for the user as it is now",
     SuppressionReason.UNSUBSCRIBED: "the user unsubscribed from the channel",
     SuppressionReason.NO_CONSENT: "the user denied the purpose, or never answered and silence means deny",
     SuppressionReason.COOLDOWN: "the campaign wrote to this user less than `cooldown_s` ago",
-    SuppressionReason.FREQUENCY_CAPPED: "`NUDGE_CAMPAIGNS__DAILY_CAP`, or the campaign's `max_per_day`",
+    SuppressionReason.NOT_RE_ELIGIBLE: "the same message (product, milestone) went to the user less than "
+    "`re_eligible_after_s` ago",
+    SuppressionReason.FREQUENCY_CAPPED: "`NUDGE_CAMPAIGNS__DAILY_CAP`, `NUDGE_CAMPAIGNS__CAPS`, or the "
+    "campaign's `caps` or `max_per_day`",
+    SuppressionReason.OUTRANKED: "the message waited for stronger ones, which took what the caps leave",
+    SuppressionReason.BUDGET_EXHAUSTED: "this partition's share of the campaign's `budget` is used up",
     SuppressionReason.HOLDOUT: "the user is of the share that gets nothing, so that lift can be measured",
-    SuppressionReason.NOTHING_CHOSEN: "the bandit preferred no offer",
+    SuppressionReason.NOTHING_CHOSEN: "the bandit preferred no offer, or the message is not worth its cost",
 }
 
 
@@ -227,7 +235,10 @@ def _type(annotation: Any) -> str:
         return " or ".join("empty" if part is type(None) else _type(part) for part in arguments)
     if origin is dict:
         return f"JSON object of {_type(arguments[1])}"
-    return {bool: "true or false", int: "integer", float: "number", str: "text", Path: "path"}[annotation]
+    if origin is tuple:
+        return "pair of texts" if arguments[-1] is not ... else f"JSON list, each a {_type(arguments[0])}"
+    names = {bool: "true or false", int: "integer", float: "number", str: "text", Path: "path"}
+    return names.get(annotation, "JSON")
 
 
 def _bounds(field: FieldInfo) -> str:
@@ -249,6 +260,8 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if value is None or value == {}:
         return ""
+    if isinstance(value, tuple):
+        return f"`{json.dumps(value)}`"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     return f"`{value:.10g}`" if isinstance(value, float) else f"`{value}`"

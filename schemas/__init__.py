@@ -1,6 +1,7 @@
 """The contract: what producers may send and what we send. Imports msgspec, orjson and the stdlib only."""
 
-from schemas.catalogue import Campaign, Item, Offer
+from schemas.campaigns import Campaign
+from schemas.catalogue import Item, Offer
 from schemas.codec import Rejected, decode, encode, headers_of
 from schemas.events import Event
 from schemas.outputs import DeadLetter, Decision, Recommendation, Trigger

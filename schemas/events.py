@@ -15,7 +15,17 @@ from msgspec import Meta, Struct, field
 
 from schemas.reasons import EventKind
 
-__all__ = ["EVENT_NAMES", "MAX_NUMBER", "Consent", "Context", "Event", "Product", "Properties", "Track"]
+__all__ = [
+    "EVENT_NAMES",
+    "LEGACY_NAMES",
+    "MAX_NUMBER",
+    "Consent",
+    "Context",
+    "Event",
+    "Product",
+    "Properties",
+    "Track",
+]
 
 MAX_NUMBER = 1e12  # design limit; 2**64 and 1e308 are mistakes in every currency
 
@@ -173,18 +183,21 @@ EVENT_NAMES: dict[str, EventKind] = {
     "Consent Changed": _K.CONSENT,
     "Recommendations Requested": _K.REQUEST,
     "Experiment Viewed": _K.EXPERIMENT,
-    # Segment v1, names given as legacy by the spec itself
-    "Viewed Product": _K.VIEW,
-    "Clicked Product": _K.CLICK,
-    "Viewed Product Category": _K.LIST_VIEW,
-    "Searched Products": _K.SEARCH,
-    "Added Product": _K.CART_ADD,
-    "Removed Product": _K.CART_REMOVE,
-    "Started Order": _K.CHECKOUT,
-    "Completed Order": _K.ORDER,
-    "Updated Order": _K.ORDER_UPDATE,
-    "Refunded Order": _K.REFUND,
-    "Cancelled Order": _K.CANCEL,
-    "Viewed Promotion": _K.PROMOTION_VIEW,
-    "Clicked Promotion": _K.PROMOTION_CLICK,
 }
+# Segment v1, names given as legacy by the spec itself, and what they are called now.
+LEGACY_NAMES: dict[str, str] = {
+    "Viewed Product": "Product Viewed",
+    "Clicked Product": "Product Clicked",
+    "Viewed Product Category": "Product List Viewed",
+    "Searched Products": "Products Searched",
+    "Added Product": "Product Added",
+    "Removed Product": "Product Removed",
+    "Started Order": "Checkout Started",
+    "Completed Order": "Order Completed",
+    "Updated Order": "Order Updated",
+    "Refunded Order": "Order Refunded",
+    "Cancelled Order": "Order Cancelled",
+    "Viewed Promotion": "Promotion Viewed",
+    "Clicked Promotion": "Promotion Clicked",
+}
+EVENT_NAMES |= {legacy: EVENT_NAMES[name] for legacy, name in LEGACY_NAMES.items()}

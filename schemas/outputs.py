@@ -101,6 +101,7 @@ class Decision(Struct, frozen=True, omit_defaults=True, gc=False):
     decided_at: str
     eligible: list[str]
     propensities: list[float] | None = None
+    prices: list[float] | None = None
     campaign_id: str | None = None
     campaign_version: str | None = None
     model_version: str | None = None

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import orjson
 
-from schemas.catalogue import Campaign, Item, Offer
+from schemas.campaigns import Campaign
+from schemas.catalogue import Item, Offer
 from schemas.commands import Command
 from schemas.events import Track
 from schemas.outputs import Decision, Recommendation, Trigger

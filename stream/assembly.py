@@ -9,12 +9,15 @@ from online_models.bandits import ThompsonSampling
 from online_models.baskets import baskets_of
 from online_models.click_rate import ClickRate
 from online_models.cooccurrence import SequentialCooccurrence
+from online_models.drift import DriftWatch
 from online_models.factorisation import StreamingIALS
 from online_models.fold import ModelSet
 from online_models.hybrid import OnlineBlend
 from online_models.metrics import ClickMetrics, RankingMetrics
 from online_models.popularity import DecayedPopularity
+from online_models.proximal import FollowTheRegularizedLeader
 from online_models.vocabulary import Vocabulary
+from stream.core.arbitration import Arbiter
 from stream.core.attribution import Attribution
 from stream.core.campaigns import Campaigns
 from stream.core.cleaning import Cleaner
@@ -32,6 +35,7 @@ from stream.core.state import PartitionState
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from online_models.hashed import HashedLogistic
     from stream.core.config import EngineConfig
     from stream.core.state import RowCodec
     from stream.settings import Settings
@@ -53,7 +57,7 @@ def build_models(settings: Settings) -> Models:
         vocabulary, popularity, cooccurrence, factors, candidates_per_source=settings.recommend.candidates
     )
     baskets = baskets_of(vocabulary)
-    clicks = ClickRate(settings.click_slots)
+    clicks = _click_model(settings)
     bandit = ThompsonSampling(
         len(OFFER_FEATURES),
         alpha=settings.offers.alpha,
@@ -69,7 +73,18 @@ def build_models(settings: Settings) -> Models:
         recommend_metrics=RankingMetrics(),
         click_metrics=ClickMetrics(),
         offer_metrics=ClickMetrics(),
+        drift={name: DriftWatch() for name in ("clicks", "offers")},
     )
+
+
+def _click_model(settings: Settings) -> HashedLogistic:
+    chosen = settings.clicks
+    half_life_s = chosen.half_life_days * DAY_S or math.inf
+    if chosen.model == "ftrl":
+        return FollowTheRegularizedLeader(
+            settings.click_slots, half_life_s=half_life_s, crosses=chosen.crosses
+        )
+    return ClickRate(settings.click_slots, half_life_s=half_life_s, crosses=chosen.crosses)
 
 
 def build_engine(
@@ -93,16 +108,18 @@ def build_engine(
 
     attribution = Attribution(config.attribution, state, slots_of)
     desk = OfferDesk(config, models.offers, reference, state, attribution)
-    messenger = Messenger(config.campaigns, reference, state, desk)
+    click_probability = models.clicks.predict_proba_one
+    arbiter = Arbiter(config.campaigns, reference, state, click_probability, config.seed)
+    messenger = Messenger(config.campaigns, reference, state, desk, arbiter)
     return Engine(
         state=state,
         models=models,
         reference=reference,
         cleaner=Cleaner(config.cleaning),
         attribution=attribution,
-        learner=Learner(models),
+        learner=Learner(models, settings.clicks.negative_share),
         recommender=Recommender(config, models, reference, state, attribution),
         desk=desk,
-        campaigns=Campaigns(config.campaigns, reference, state, messenger),
+        campaigns=Campaigns(config.campaigns, reference, state, messenger, click_probability),
         measurer=Measurer(config.lift, config.campaigns, reference, state),
     )

@@ -49,17 +49,17 @@ PUBLISHED = Path("schemas/published")
 
 @app.command()
 def validate(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Events, or campaigns as YAML.")],
+    file: Annotated[Path, typer.Argument(exists=True, help="Events, or campaigns: YAML, or a folder of it.")],
     as_json: AsJson = False,
 ) -> None:
-    """Check a file of events (or of campaigns, by its .yaml ending) and say what is wrong where.
+    """Check a file of events (or campaigns: a folder, or a .yaml ending) and say what is wrong where.
 
     Ends with 0 if all is valid, with 1 if something would be rejected.
     """
-    from stream.reading import read_campaigns
+    from stream.campaign_files import read_campaigns
     from stream.validating import validate_events
 
-    if file.suffix in {".yaml", ".yml"}:
+    if file.is_dir() or file.suffix in {".yaml", ".yml"}:
         campaigns = read_campaigns(file)
         if as_json:
             print_json({"campaigns": sorted(campaigns)})

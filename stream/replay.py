@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from schemas.codec import dead_letter_line, encode
 from stream.assembly import build_engine, build_models
+from stream.campaign_files import read_campaigns
 from stream.core.measuring import merged
 from stream.core.records import Outputs
 from stream.core.reference import Reference
-from stream.reading import read_campaigns, read_items, read_offers
+from stream.reading import read_items, read_offers
 from stream.report import campaign_funnel, event_counts, lift, model_metrics
 from stream.terminal import json_bytes
 

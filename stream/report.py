@@ -114,12 +114,13 @@ def model_metrics(models: Models) -> dict[str, Any]:
     """Progressive metrics of each model: each event was scored before it was learned."""
     return {
         "recommend": models.recommend_metrics.snapshot(),
-        "click": models.click_metrics.snapshot(),
+        "click": models.click_metrics.snapshot() | {"drift_alarms": models.drift["clicks"].n_alarms},
         "offers": models.offer_metrics.snapshot()
         | {
+            "drift_alarms": models.drift["offers"].n_alarms,
             "posterior": {
                 offer.offer: {"mean": offer.mean, "deviation": offer.deviation, "pulls": offer.pulls}
                 for offer in models.offers.describe()
-            }
+            },
         },
     }

@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from schemas.campaigns import Cap
 from schemas.codec import parse_time
 from stream.core.config import (
     DAY_S,
@@ -76,6 +78,26 @@ class RecommendSettings(_Section):
     factors: bool = Field(default=True, description="Use streaming iALS as a source.")
 
 
+class ClickSettings(_Section):
+    """The click model."""
+
+    model: Literal["gaussian", "ftrl"] = Field(
+        "gaussian", description="Diagonal Gaussian, or FTRL-Proximal; the first merges better over workers."
+    )
+    half_life_days: float = Field(
+        0.0, ge=0, description="What a click says counts half after this, days; 0: never less."
+    )
+    crosses: tuple[tuple[str, str], ...] = Field(
+        (("category", "buyer"),), max_length=64, description="Pairs of features that also count together."
+    )
+    negative_share: float = Field(
+        1.0,
+        ge=0.01,
+        le=1,
+        description="Share of impressions without a click that is learned, each with a weight for the rest.",
+    )
+
+
 class OfferSettings(_Section):
     """Offers."""
 
@@ -84,6 +106,10 @@ class OfferSettings(_Section):
     )
     alpha: float = Field(0.5, gt=0, le=2, description="Width of the Thompson draws; 1 samples the posterior.")
     floor: float = Field(0.01, gt=0, le=0.2, description="Least probability of each eligible offer.")
+    pacing: bool = Field(
+        default=True, description="Spend a budget evenly until its offer ends, by a price on its cost."
+    )
+    budget_buffer: float = Field(0.01, ge=0, le=0.5, description="Share of a budget that is never spent.")
     half_life_days: float = Field(
         90.0,
         ge=0,
@@ -103,6 +129,33 @@ class CampaignSettings(_Section):
     holdout_salt: str = Field("nudge", max_length=64, description="Key of the holdout's hash.")
     go_live: str | None = Field(None, description="Messages before this time are suppressed as backfill.")
     default_time_zone: str = Field("UTC", description="Zone of users whose own is unknown.")
+    caps: tuple[dict[str, Any], ...] = Field(
+        (),
+        description="More caps over all marketing messages, as JSON: "
+        '`[{"max_messages": 5, "window": "rolling", "window_s": 604800}]`.',
+    )
+    quiet_hours: str = Field(
+        "none",
+        pattern=r"^(none|([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d)$",
+        description="Hours of the user's clock in which marketing messages wait, e.g. 21:00-08:00.",
+    )
+    max_per_minute: float | None = Field(
+        None,
+        gt=0,
+        description="Marketing messages per minute over all partitions; more wait. null: no limit.",
+    )
+    decision_window_s: float = Field(
+        3600.0, ge=0, le=86_400, description="How long a message waits for stronger ones where caps bind, s."
+    )
+    exploration: float = Field(
+        0.01, ge=0, le=0.5, description="Share of the less valuable of sending and nothing, for evaluation."
+    )
+
+    @field_validator("caps")
+    @classmethod
+    def _caps_are_caps(cls, caps: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        msgspec.convert(caps, tuple[Cap, ...])  # its error is a ValueError, which pydantic reports
+        return caps
 
 
 class LiftSettings(_Section):
@@ -205,6 +258,7 @@ class Settings(BaseSettings):
     cleaning: CleaningSettings = CleaningSettings()
     attribution: AttributionSettings = AttributionSettings()
     recommend: RecommendSettings = RecommendSettings()
+    clicks: ClickSettings = ClickSettings()
     offers: OfferSettings = OfferSettings()
     campaigns: CampaignSettings = CampaignSettings()
     lift: LiftSettings = LiftSettings()
@@ -255,7 +309,12 @@ class Settings(BaseSettings):
                 novelty=self.recommend.novelty,
                 impression_discount=self.recommend.impression_discount,
             ),
-            offers=OfferConfig(min_interval_s=self.offers.min_interval_s, partitions=partitions),
+            offers=OfferConfig(
+                min_interval_s=self.offers.min_interval_s,
+                partitions=partitions,
+                budget_buffer=self.offers.budget_buffer,
+                pacing=self.offers.pacing,
+            ),
             campaigns=CampaignPolicy(
                 lateness_s=campaigns.lateness_s,
                 daily_cap=campaigns.daily_cap,
@@ -265,6 +324,12 @@ class Settings(BaseSettings):
                 go_live=parse_time(campaigns.go_live) if campaigns.go_live else float("-inf"),
                 default_time_zone=campaigns.default_time_zone,
                 consent_when_unknown=unknown,
+                caps=msgspec.convert(campaigns.caps, tuple[Cap, ...]),
+                quiet_hours=campaigns.quiet_hours,
+                max_per_minute=campaigns.max_per_minute,
+                decision_window_s=campaigns.decision_window_s,
+                exploration=campaigns.exploration,
+                partitions=partitions,
             ),
             lift=LiftConfig(window_s=self.lift.window_s),
         )

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import orjson
 
-from schemas.catalogue import Campaign, Item, Offer
+from schemas.campaigns import Campaign
+from schemas.catalogue import Item, Offer
 from schemas.codec import decode, rfc3339
 from schemas.events import Event
 from schemas.ids import id_of

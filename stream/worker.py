@@ -9,7 +9,9 @@ import os
 import signal
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from aiokafka.errors import KafkaError
 
 from online_models.warming import warm_up
 from stream.runtime.app import build_app
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from stream.runtime.transport import Transport
     from stream.settings import Settings
 
-__all__ = ["run_worker"]
+__all__ = ["run_worker", "settle_garbage_collector"]
 
 INTERNAL: Final = 70
 BAD_CONFIGURATION: Final = 78
@@ -60,13 +62,19 @@ def run_worker(
         signal.signal(number, _stop_early)
     logger.info("kernels_compile")  # half a minute on a new machine, a second with a warm cache
     warm_up()
-    # Modules and kernels stay for good: a full collection that looks at them too holds the loop for a tenth
-    # of a second.
+    settle_garbage_collector()
+    with asyncio.Runner() as runner:
+        return runner.run(_run(settings, reference, transport))
+
+
+def settle_garbage_collector() -> None:
+    """Keep the collector from what stays for good, and from looking too often.
+
+    Modules and kernels stay: a full collection that looks at them too holds the loop for a tenth of a second.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    with asyncio.Runner() as runner:
-        return runner.run(_run(settings, reference, transport))
 
 
 def _stop_early(_number: int, _frame: object) -> None:
@@ -80,6 +88,7 @@ def _stop_early(_number: int, _frame: object) -> None:
 async def _run(settings: Settings, reference: Reference | None, transport: Transport | None) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_hear)
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
     metrics = Metrics(_version())
@@ -101,6 +110,19 @@ async def _run(settings: Settings, reference: Reference | None, transport: Trans
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_S):
                 await app.stop()
+
+
+def _hear(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what nobody has heard of, but for waiters inside aiokafka's producer.
+
+    When its sender fails it tells everybody who might wait: for a batch, its turn, the transaction. Nobody
+    can reach those futures; whoever sent has heard it where the plane awaits its sends, or timed out before.
+    """
+    future = context.get("future")
+    if isinstance(context.get("exception"), KafkaError) and not isinstance(future, asyncio.Task):
+        logger.debug("waiter_failed", error=repr(context["exception"]))
+        return
+    loop.default_exception_handler(context)
 
 
 def _exit_code(plane: DataPlane) -> int:

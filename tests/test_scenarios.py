@@ -11,11 +11,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from schemas.catalogue import Campaign, Item, Offer
+from schemas.campaigns import Campaign, CampaignConsent
+from schemas.catalogue import Item, Offer
+from stream.campaign_files import read_campaigns
 from stream.settings import Settings
 from stream.testing import Driver, event
 
 FOLDER = Path(__file__).parent / "scenarios"
+EXAMPLES = Path(__file__).parents[1] / "examples" / "campaigns"
+AGREED: dict[str, Any] = {"consent": CampaignConsent(when_unknown="allow")}
 STORIES = sorted(FOLDER.glob("*.jsonl"))
 UNITS = {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 SMALL: dict[str, Any] = {"max_items": 256, "click_slots": 1024}
@@ -24,6 +28,12 @@ SMALL: dict[str, Any] = {"max_items": 256, "click_slots": 1024}
 def seconds(text: str) -> float:
     """``1d2h30m5s`` in seconds."""
     return sum(float(number) * UNITS[unit] for number, unit in re.findall(r"([\d.]+)([dhms])", text))
+
+
+def example(name: str) -> Campaign:
+    """A ready-made campaign, as it is shipped."""
+    [campaign] = read_campaigns(EXAMPLES / f"{name}.yaml").values()
+    return campaign
 
 
 def field(output: Any, path: str) -> Any:
@@ -39,7 +49,10 @@ def told(lines: list[dict[str, Any]], batch_size: int) -> tuple[dict[str, list[A
     settings = Settings(**(SMALL | {"campaigns": {"holdout_share": 0.0}} | setup.get("settings", {})))
     stream = Driver(
         settings=settings,
-        campaigns=msgspec.convert(setup.get("campaigns", []), list[Campaign]),
+        campaigns=[
+            *(msgspec.structs.replace(example(name), **AGREED) for name in setup.get("examples", [])),
+            *msgspec.convert(setup.get("campaigns", []), list[Campaign]),
+        ],
         offers=msgspec.convert(setup.get("offers", []), list[Offer]),
         items=msgspec.convert(setup.get("items", []), list[Item]),
         batch_size=batch_size,
@@ -88,6 +101,10 @@ def test_story(path: Path, batch_size: int) -> None:
         assert len(wanted) == len(got[kind]), f"{kind}: {got[kind][len(wanted) :]}"
 
 
-def test_there_are_stories() -> None:
-    """An empty folder would prove nothing."""
-    assert len(STORIES) >= 8
+def test_every_example_has_a_story() -> None:
+    """A campaign that is shipped ready-made is told about; an empty folder would prove nothing."""
+    told_of = {
+        name for path in STORIES for name in json.loads(path.read_text().splitlines()[0]).get("examples", [])
+    }
+
+    assert {path.stem for path in EXAMPLES.glob("*.yaml")} == told_of

@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.jobs.process import ROOT
-from schemas.catalogue import CampaignConsent
+from schemas.campaigns import CampaignConsent
 from schemas.codec import parse_time
+from stream.campaign_files import read_campaigns
 from stream.importing import import_events
-from stream.reading import read_campaigns
 from stream.simulating import catalogue, offers, simulate
 
 DATA = Path(os.environ.get("NUDGE_DATA", ROOT.parent / "shared" / "data"))

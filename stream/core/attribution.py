@@ -168,9 +168,10 @@ class Attribution:
         """The newest open decision of a kind that an event touches; empty for none."""
         time = event.time
         if kind == "recommendation":
-            item_id = event.item_id
+            item_id, line = event.item_id, f"\n{event.item_id}\n"
             for decision_id, decision in reversed(memory.open.items()):
-                if item_id in decision.items and decision.kind == kind and time <= decision.deadline:
+                touched = line in decision.action or item_id in decision.items
+                if touched and decision.kind == kind and time <= decision.deadline:
                     return decision_id
             return ""
         # An order as such is no answer to an offer: people buy without one. Its coupon is.

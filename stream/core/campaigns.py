@@ -1,122 +1,367 @@
-"""Campaign: arm, move, cancel and fire timers; every check is made again when a timer fires.
+"""Campaign: arm, move, end and fire timers; every check is made again when a timer fires.
 
-One live timer per (user, campaign, key); the key is the product. Re-arming moves it.
-A timer fires at ``due + lateness_s``, before the record that brings the watermark there is applied, so a
-conversion up to ``lateness_s`` late still cancels. That moment, not the watermark, is the time of the
+One live timer per (user, campaign, key); the key is the product, the user, or the user's cart. Re-arming
+moves it. A timer fires at ``due + lateness_s``, before the record that brings the watermark there is applied,
+so a conversion up to ``lateness_s`` late still ends it. That moment, not the watermark, is the time of the
 decision: on ordered input the result does not depend on the partition count.
+
+Occasions come from events (:meth:`Campaigns.advance`), from changes of items
+(:meth:`Campaigns.look_at_items`) and from segments (:meth:`Campaigns.segment_changed`).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from schemas.codec import rfc3339
+from schemas.commands import Switch
 from schemas.ids import id_of
 from schemas.outputs import Cause
-from schemas.reasons import EventKind
+from schemas.reasons import SuppressionReason
 from stream.core.causes import Occasion
-from stream.core.state import Timer
+from stream.core.commands import is_stopped
+from stream.core.conditions import Facts, always
+from stream.core.features import message_features
+from stream.core.matching import SEPARATOR, ended_after, happened_within, latest_occasion, note
+from stream.core.milestones import crossed
+from stream.core.rules import RuleBook
+from stream.core.state import Match, Timer
+from stream.core.watching import begin_watch, springs, watch_again
 
 if TYPE_CHECKING:
-    from schemas.catalogue import Campaign
+    from collections.abc import Callable, Mapping, Sequence
+
     from schemas.events import Event, Product
+    from stream.core.causes import SegmentChange
     from stream.core.config import CampaignPolicy
     from stream.core.messages import Messenger
     from stream.core.profiles import Moment
     from stream.core.records import Outputs
     from stream.core.reference import Reference
-    from stream.core.state import Due, PartitionState, Profile
+    from stream.core.rules import Rule
+    from stream.core.state import Due, ModelMemory, PartitionState, Profile
 
-__all__ = ["ARMING", "CANCELLING", "Campaigns"]
+    Context = dict[str, str | float | list[str]]
 
-_K = EventKind
-# Which events arm a timer, and which cancel the timer of the same product, by kind of campaign.
-ARMING: dict[str, EventKind] = {"cart_abandonment": _K.CART_ADD, "browse_abandonment": _K.VIEW}
-CANCELLING: dict[str, frozenset[EventKind]] = {
-    "cart_abandonment": frozenset({_K.ORDER, _K.CART_REMOVE}),
-    "browse_abandonment": frozenset({_K.ORDER, _K.CART_ADD}),
-}
-_SEPARATOR = "\x1f"
+__all__ = ["Campaigns"]
+
 MAX_TEXT = 256  # characters of a name that a timer keeps: 64 timers must fit into one record of the changelog
+MAX_PRODUCTS = 32  # of a cart's timer
+NEVER_BEFORE = float("-inf")
+_NOT_NOW = SuppressionReason.INELIGIBLE
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """To whom something happens, and where what comes of it goes."""
+
+    user: str
+    profile: Profile
+    memory: ModelMemory
+    model_version: str
+    outputs: Outputs
 
 
 class Campaigns:
     """The timers of all campaigns in one partition."""
 
     def __init__(
-        self, policy: CampaignPolicy, reference: Reference, state: PartitionState, messenger: Messenger
+        self,
+        policy: CampaignPolicy,
+        reference: Reference,
+        state: PartitionState,
+        messenger: Messenger,
+        click_probability: Callable[[Mapping[str, str]], float],
     ) -> None:
         self._policy = policy
         self._reference = reference
         self._state = state
         self._messenger = messenger
+        self._click_probability = click_probability
+        self._rules = RuleBook()
+        self._rules_revision = -1
+        self._items_revision = -1
 
-    def advance(self, moment: Moment, outputs: Outputs) -> None:
-        """Let an accepted event cancel timers, then arm or move those it gives reason for."""
-        event, profile = moment.event, moment.profile
-        if profile.timers:
-            self._cancel(event, profile, outputs)
-        if not moment.on_time:
+    def advance(self, moment: Moment, memory: ModelMemory, model_version: str, outputs: Outputs) -> None:
+        """Let an accepted event end timers, then arm or move those it gives reason for."""
+        event, profile, book = moment.event, moment.profile, self._book()
+        kind = event.kind
+        arming = book.arming.get(kind, ()) if moment.on_time else ()
+        if not arming and kind not in book.remembered and not profile.timers:
             return
-        for campaign in self._reference.active_campaigns():
-            if ARMING[campaign.kind] is event.kind:
-                for item in event.items:
-                    self._arm(campaign, event, item, profile, outputs)
+        facts = self._facts(event, profile)
+        if kind in book.remembered:
+            note(facts, event, profile, book)
+        if profile.timers and kind in book.ending:
+            self._end(event, profile, outputs)
+        scene = _Scene(event.user, profile, memory, model_version, outputs)
+        for rule in arming:
+            if rule.arming.names is None or event.name in rule.arming.names:
+                self._consider(rule, event, facts, scene)
+
+    def segment_changed(
+        self, change: SegmentChange, memory: ModelMemory, model_version: str, outputs: Outputs
+    ) -> None:
+        """Let a user's entry into a segment, or exit, arm the campaigns that wait for it."""
+        profile = self._state.profile(change.user)
+        scene = _Scene(change.user, profile, memory, model_version, outputs)
+        for rule in self._book().by_segment.get(change.segment, ()):
+            if (rule.campaign.segment_change == "entry") == change.entered:
+                match = Match(change.time, change.message_id, change.event)
+                self._arm(rule, change.segment, match, {"segment": change.segment}, scene)
+
+    def look_at_items(self, outputs: Outputs) -> None:
+        """Let changed items spring the timers that wait for them; the watermark is the time of that.
+
+        Called before a batch and before idle time passes. After a start everything that is waited for is
+        looked at, for nobody knows what changed meanwhile.
+        """
+        items = self._reference.items
+        if items.revision == self._items_revision:
+            return
+        changed = items.changed_since(self._items_revision)
+        self._items_revision = items.revision
+        for item_id in self._state.watched() if changed is None else changed:
+            for user in self._state.watchers(item_id):
+                self._look(item_id, user, outputs)
 
     def fire(self, due: Due, model_version: str, outputs: Outputs) -> None:
-        """Fire a timer that is still live and was not moved."""
+        """Fire a timer that is still live; one that was moved waits on."""
         profile = self._state.profile(due.user)
         timer = profile.timers.get(due.ref)
-        if timer is None or timer.due + self._policy.lateness_s != due.at:
+        if timer is None:
             return
-        del profile.timers[due.ref]
-        self._state.dirty.add(due.user)
-        campaign_id, _, key = due.ref.partition(_SEPARATOR)
-        campaign = self._reference.campaigns.get(campaign_id)
-        if campaign is None:
+        at = timer.due + self._policy.lateness_s
+        if at != due.at:
+            if at > due.at:  # moved: this entry of the heap stands for the timer, so it moves too
+                self._state.schedule(at, due.user, "campaign", due.ref)
+            return
+        self._drop(due.user, profile, due.ref)
+        campaign_id, _, key = due.ref.partition(SEPARATOR)
+        rule = self._book().rules.get(campaign_id)
+        if rule is None or timer.watch:
             outputs.counts["campaign", campaign_id, "cancelled"] += 1
             return
-        trigger_id = id_of(campaign_id, due.user, key, timer.message_id)
-        cause = Cause(timer.message_id, timer.event, rfc3339(timer.event_time))
         memory = self._state.memory(due.user)
-        occasion = Occasion(due.user, profile, memory, due.at, cause, model_version)
-        self._messenger.send(campaign, timer, trigger_id, occasion, outputs)
+        scene = _Scene(due.user, profile, memory, model_version, outputs)
+        self._decide(rule, key, timer, at, scene)
 
-    def _cancel(self, event: Event, profile: Profile, outputs: Outputs) -> None:
-        """A conversion cancels its products; an order that names none cancels all: never write to a buyer."""
-        if event.kind not in {_K.ORDER, _K.CART_REMOVE, _K.CART_ADD}:
-            return
-        item_ids = {str(item.product_id) for item in event.items}
-        everything = event.kind is _K.ORDER and not item_ids
+    def _book(self) -> RuleBook:
+        campaigns = self._reference.campaigns
+        if campaigns.revision != self._rules_revision:
+            self._rules, self._rules_revision = RuleBook.of(campaigns.values()), campaigns.revision
+        return self._rules
+
+    def _facts(self, event: Event, profile: Profile) -> list[Facts]:
+        """What conditions may look at: one for each product, or one for an event without products."""
+        if not event.items:
+            return [Facts(profile, event.time, event)]
+        items = self._reference.items
+        return [
+            Facts(profile, event.time, event, item, items.get(item.product_id))  # type: ignore[arg-type]  # text
+            for item in event.items
+        ]
+
+    # Ending.
+
+    def _end(self, event: Event, profile: Profile, outputs: Outputs) -> None:
+        """End what the event concludes: its products, or all where it names none. Never write to a buyer.
+
+        Only what was armed by then ends: who buys and comes back later is somebody who came back.
+        """
+        ids = {str(item.product_id) for item in event.items}
         for ref in list(profile.timers):
-            campaign_id, _, key = ref.partition(_SEPARATOR)
-            campaign = self._reference.campaigns.get(campaign_id)
-            ends = campaign is not None and event.kind in CANCELLING[campaign.kind]
-            if ends and (everything or key in item_ids):
-                del profile.timers[ref]
+            campaign_id, _, key = ref.partition(SEPARATOR)
+            rule = self._rules.rules.get(campaign_id)
+            if rule is None or not rule.ending.means(event):
+                continue
+            timer = profile.timers[ref]
+            if rule.key == "cart" and timer.products and ids:
+                for item_id in ids:
+                    if timer.products.get(item_id, float("inf")) <= event.time:
+                        del timer.products[item_id]
+                ends = not timer.products
+            else:
+                ends = timer.event_time <= event.time and (rule.key != "product" or not ids or key in ids)
+            if ends:
+                self._drop(event.user, profile, ref)
                 outputs.counts["campaign", campaign_id, "cancelled"] += 1
 
-    def _arm(
-        self, campaign: Campaign, event: Event, item: Product, profile: Profile, outputs: Outputs
-    ) -> None:
+    def _drop(self, user: str, profile: Profile, ref: str) -> None:
+        timer = profile.timers.pop(ref)
+        self._state.dirty.add(user)
+        if timer.watch:
+            self._unwatch(user, profile, str(timer.context["product_id"]))
+
+    def _unwatch(self, user: str, profile: Profile, item_id: str) -> None:
+        others = (t for t in profile.timers.values() if t.watch and t.context["product_id"] == item_id)
+        if next(others, None) is None:
+            self._state.unwatch(item_id, user)
+
+    # Arming.
+
+    def _consider(self, rule: Rule, event: Event, facts: Sequence[Facts], scene: _Scene) -> None:
+        """Arm a rule for an event of its kind, where its conditions hold."""
+        kind = rule.campaign.kind
+        match = Match(event.time, event.message_id, event.name)
+        where = rule.arming.where
+        if where is not always:
+            facts = [fact for fact in facts if where(fact)]
+            if not facts:
+                return
+        if kind == "milestone":
+            for threshold in crossed(rule.campaign, event, scene.profile):
+                context: Context = {"counter": str(rule.campaign.counter), "threshold": threshold}
+                self._arm(rule, f"{threshold:g}", match, context, scene)
+        elif rule.key == "product":
+            for fact in facts:
+                if (item := fact.product) is not None:
+                    self._arm_product(rule, item, match, scene)
+        elif rule.key == "cart":
+            self._arm(
+                rule, "", match, {}, scene, [fact.product for fact in facts if fact.product is not None]
+            )
+        else:
+            self._arm(rule, "", match, {}, scene)
+
+    def _arm_product(self, rule: Rule, item: Product, match: Match, scene: _Scene) -> None:
         item_id = str(item.product_id)
-        if profile.bought.get(item_id, float("-inf")) >= event.time:
-            return  # the purchase was applied first, this event came late
-        if campaign.kind == "browse_abandonment" and profile.views.get(item_id, 0) < campaign.min_views:
-            return
-        ref = f"{campaign.campaign_id}{_SEPARATOR}{item_id}"
-        live = profile.timers.get(ref)
-        if live is not None and live.event_time > event.time:
-            return
-        if live is None and len(profile.timers) >= self._policy.max_timers:
-            outputs.counts["campaign", campaign.campaign_id, "not_armed"] += 1
-            return
-        due = event.time + campaign.delay_s
-        context = {"product_id": item_id} | {
+        if rule.campaign.min_score is not None:
+            if is_stopped(self._state.header, Switch.MODELS):
+                return
+            category = item.category or self._reference.category_of(item_id)
+            features = message_features(scene.user, item_id, category, scene.profile)
+            if self._click_probability(features) < rule.campaign.min_score:
+                return
+        context: Context = {"product_id": item_id} | {
             name: value[:MAX_TEXT] if isinstance(value, str) else value
             for name in ("name", "category", "brand", "price", "quantity")
             if (value := getattr(item, name)) is not None
         }
-        profile.timers[ref] = Timer(due, event.message_id, event.name, event.time, context)
-        self._state.schedule(due + self._policy.lateness_s, event.user, "campaign", ref)
-        outputs.counts["campaign", campaign.campaign_id, "moved" if live else "armed"] += 1
+        self._arm(rule, item_id, match, context, scene)
+
+    def _arm(  # noqa: C901  one guard per reason
+        self,
+        rule: Rule,
+        key: str,
+        match: Match,
+        context: Context,
+        scene: _Scene,
+        products: Sequence[Product] = (),
+    ) -> None:
+        """Arm or move the timer of (user, campaign, key), unless something speaks against it by now."""
+        campaign, profile, user = rule.campaign, scene.profile, scene.user
+        if rule.counts:
+            found = self._occasion(rule, key, match.time, profile)
+            if found is None:
+                return
+            if found != match:
+                match, context = found, {"product_id": key} if rule.key == "product" else {}
+        if self._spoken_against(rule, key, match.time, profile):
+            return
+        ref = f"{campaign.campaign_id}{SEPARATOR}{key}"
+        live = profile.timers.get(ref)
+        carted = self._carted(rule, products, match.time, profile, live)
+        if products and not carted:
+            return
+        if live is not None and (live.event_time, live.message_id) >= (match.time, match.message_id):
+            return
+        if live is None and len(profile.timers) >= self._policy.max_timers:
+            scene.outputs.counts["campaign", campaign.campaign_id, "not_armed"] += 1
+            return
+        due = match.time + campaign.delay_s
+        timer = Timer(due, match.message_id, match.event, match.time, context, products=carted)
+        scene.outputs.counts["campaign", campaign.campaign_id, "moved" if live else "armed"] += 1
+        if campaign.immediate:
+            self._decide(rule, key, timer, match.time, scene)
+            return
+        if rule.waits_for_item:
+            begin_watch(timer, campaign, self._reference.items.get(key))
+            self._state.watch(key, user)
+        profile.timers[ref] = timer
+        if live is None or live.due > timer.due:  # else its entry of the heap comes first and moves on
+            self._state.schedule(timer.due + self._policy.lateness_s, user, "campaign", ref)
+
+    def _occasion(self, rule: Rule, key: str, since: float, profile: Profile) -> Match | None:
+        """The event that completes the rule's number, unless its message would have gone out already."""
+        found = latest_occasion(rule, key if rule.key == "product" else "", since, profile)
+        waits_s = rule.campaign.delay_s + self._policy.lateness_s
+        if found is None or found.time + waits_s <= self._state.header.watermark:
+            return None
+        return found
+
+    def _spoken_against(self, rule: Rule, key: str, time: float, profile: Profile) -> bool:
+        """Whether the user is no audience, what must not have been was, or what ends the timer was seen."""
+        if rule.audience is not always:
+            item = self._reference.items.get(key) if rule.key == "product" else None
+            if not rule.audience(Facts(profile, time, item=item)):
+                return True
+        asked = key if rule.key == "product" else ""
+        if rule.before is not None and happened_within(
+            rule.before.events, asked, time - rule.before.within_s, time, profile
+        ):
+            return True
+        if rule.key == "cart" or not rule.ending.kinds:
+            return False
+        if rule.key == "product" and rule.ends_by_order and profile.bought.get(key, NEVER_BEFORE) >= time:
+            return True  # the purchase was applied first, this event came late
+        return ended_after(rule.ending, asked, time, profile)
+
+    def _carted(
+        self, rule: Rule, products: Sequence[Product], time: float, profile: Profile, live: Timer | None
+    ) -> dict[str, float]:
+        """Products of a cart's timer with when they were put there, those that this event adds included."""
+        carted = {} if live is None else live.products
+        for product in products:
+            item_id = str(product.product_id)
+            gone = ended_after(rule.ending, item_id, time, profile)
+            if gone or (rule.ends_by_order and profile.bought.get(item_id, NEVER_BEFORE) >= time):
+                continue
+            if item_id in carted or len(carted) < MAX_PRODUCTS:
+                carted[item_id] = max(time, carted.get(item_id, time))
+        return carted
+
+    # Firing.
+
+    def _decide(self, rule: Rule, key: str, timer: Timer, now: float, scene: _Scene) -> None:
+        """Hand a message over for its checks; keep it where it has to wait."""
+        campaign, user = rule.campaign, scene.user
+        trigger_id = id_of(campaign.campaign_id, user, key, timer.occurrence or timer.message_id)
+        cause = Cause(timer.message_id, timer.event, rfc3339(timer.event_time))
+        occasion = Occasion(user, scene.profile, scene.memory, now, cause, scene.model_version)
+        verdict = self._messenger.decide(rule, key, timer, trigger_id, occasion, scene.outputs)
+        if verdict.until is not None:
+            timer.first_due = timer.first_due or now
+            timer.due, timer.held_for = verdict.until - self._policy.lateness_s, verdict.held_for
+            scene.outputs.counts["campaign", campaign.campaign_id, "held"] += 1
+        elif verdict.reason is _NOT_NOW and self._waits_on(rule, key, timer, now, scene.profile):
+            self._state.watch(key, user)
+            scene.outputs.counts["campaign", campaign.campaign_id, "armed"] += 1
+        else:
+            return
+        ref = f"{campaign.campaign_id}{SEPARATOR}{key}"
+        scene.profile.timers[ref] = timer
+        self._state.dirty.add(user)
+        self._state.schedule(timer.due + self._policy.lateness_s, user, "campaign", ref)
+
+    def _waits_on(self, rule: Rule, key: str, timer: Timer, now: float, profile: Profile) -> bool:
+        """Whether a message whose moment was over waits for the next; not if the product was bought."""
+        bought = profile.bought.get(key, NEVER_BEFORE) >= timer.event_time
+        return not bought and watch_again(timer, rule, self._reference.items.get(key), now)
+
+    def _look(self, item_id: str, user: str, outputs: Outputs) -> None:
+        """Spring, or note on, the timers of a user that wait for an item."""
+        profile, item = self._state.profile(user), self._reference.items.get(item_id)
+        now = self._state.header.watermark
+        for ref, timer in profile.timers.items():
+            rule = self._book().rules.get(ref.partition(SEPARATOR)[0])
+            if not timer.watch or rule is None or timer.context["product_id"] != item_id:
+                continue
+            self._state.dirty.add(user)
+            if item is not None and springs(timer, rule, item):
+                timer.watch, timer.occurrence = False, str(item.version)
+                timer.due = now + rule.campaign.delay_s
+                self._state.schedule(timer.due + self._policy.lateness_s, user, "campaign", ref)
+                outputs.counts["campaign", rule.campaign.campaign_id, "sprung"] += 1
+        self._unwatch(user, profile, item_id)

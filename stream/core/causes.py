@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from schemas.events import Event
     from stream.core.state import ModelMemory, Profile
 
-__all__ = ["Occasion", "cause_of"]
+__all__ = ["Occasion", "SegmentChange", "cause_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,18 @@ class Occasion:
     now: float
     cause: Cause
     model_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentChange:
+    """A user's entry into a segment, or exit, with the event that brought it about; ``time`` in seconds."""
+
+    user: str
+    segment: str
+    entered: bool
+    time: float
+    message_id: str
+    event: str
 
 
 def cause_of(event: Event) -> Cause:

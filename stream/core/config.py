@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from schemas.campaigns import Cap
 
 __all__ = [
     "DAY_S",
@@ -61,6 +65,8 @@ class OfferConfig:
 
     min_interval_s: float = 1800.0
     partitions: int = 1  # a global budget is shared out equally
+    budget_buffer: float = 0.01  # share of a budget that is never spent
+    pacing: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,12 @@ class CampaignPolicy:
     default_time_zone: str = "UTC"
     consent_when_unknown: dict[str, bool] = field(default_factory=lambda: {"*": False})
     max_timers: int = 64
+    caps: tuple[Cap, ...] = ()
+    quiet_hours: str = "none"
+    max_per_minute: float | None = None
+    decision_window_s: float = 3600.0
+    exploration: float = 0.01
+    partitions: int = 1  # budgets and the send rate are shared out equally
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ class Engine:
     def process(self, batch: Sequence[Record]) -> Outputs:
         """Process records of one partition in order; outputs keep that order."""
         outputs = Outputs()
+        self.campaigns.look_at_items(outputs)
         for record in batch:
             self._process_one(record, outputs)
         return outputs
@@ -70,6 +71,7 @@ class Engine:
     def tick(self, elapsed_s: float) -> Outputs:
         """Let idle time pass: the watermark advances by it, and what comes due on the way fires."""
         outputs, header = Outputs(), self.state.header
+        self.campaigns.look_at_items(outputs)
         until = header.watermark + elapsed_s
         while self.state.next_due() <= until:
             header.watermark = max(header.watermark, self.state.next_due())
@@ -109,7 +111,7 @@ class Engine:
         self.recommender.recommend(moment, memory, self.model_version, outputs)
         self.desk.offer(moment, memory, self.model_version, outputs)
         self.measurer.follow(moment, outputs)
-        self.campaigns.advance(moment, outputs)
+        self.campaigns.advance(moment, memory, self.model_version, outputs)
         self.measurer.note(outputs, event.time)
 
     def _fire_due(self, outputs: Outputs) -> None:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from schemas.events import Event, Product
     from stream.core.state import Profile
 
-__all__ = ["OFFER_FEATURES", "click_features", "offer_context"]
+__all__ = ["OFFER_FEATURES", "click_features", "message_features", "offer_context"]
 
 OFFER_FEATURES = ("bias", "orders", "views", "adds", "tenure_days", "cart_now", "message", "known")
 
@@ -29,7 +29,10 @@ def offer_context(profile: Profile, now: float, *, message: bool) -> list[float]
 
 
 def click_features(event: Event, product: Product, place: int, profile: Profile) -> dict[str, str]:
-    """The fields of one list impression; each is categorical and hashed as ``name=value``."""
+    """The fields of one list impression; each is categorical and hashed as ``name=value``.
+
+    Which of them also count together is a setting, ``clicks.crosses``.
+    """
     item_id = str(product.product_id)
     category = product.category or event.properties.category or "?"
     position = str(int(product.position)) if product.position is not None else str(place)
@@ -42,5 +45,21 @@ def click_features(event: Event, product: Product, place: int, profile: Profile)
         "buyer": "yes" if profile.n_orders else "no",
         "seen": "yes" if item_id in profile.views else "no",
         "user": event.user,
-        "category_x_buyer": f"{category}|{'yes' if profile.n_orders else 'no'}",
+    }
+
+
+def message_features(user: str, item_id: str, category: str | None, profile: Profile) -> dict[str, str]:
+    """The same fields for a message about an item: one item, at the top of a list that is the message."""
+    category = category or "?"
+    buyer = "yes" if profile.n_orders else "no"
+    return {
+        "item": item_id,
+        "category": category,
+        "position": "0",
+        "list": "message",
+        "views": str(min(6, int(math.log2(1 + profile.n_views)))),
+        "buyer": buyer,
+        "seen": "yes" if item_id in profile.views else "no",
+        "user": user,
+        "category_x_buyer": f"{category}|{buyer}",
     }

@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from schemas.events import Event
     from stream.core.state import Profile
 
-__all__ = ["INTERACTIONS", "Moment", "shows_interest", "update"]
+__all__ = ["INTERACTIONS", "PASSIVE", "Moment", "amount_of", "shows_interest", "update"]
 
 MAX_RING = 64  # algorithms.md 3.4: one ring of 64 serves both retrieval models
 MAX_BOUGHT = 256
 MAX_VIEWED = 64
+MAX_CHANNELS = 8
+MAX_HOURLY = 255  # events of an hour of the day; at more all hours are halved, so the old count less
 MAX_ANSWERS = 32  # purposes a user may have answered
 MAX_NAME = 64  # characters of a purpose or channel: a row must stay far below the broker's message limit
 SESSION_GAP_S = 1800.0
@@ -29,6 +31,8 @@ INTERACTIONS: dict[EventKind, float] = {
     _K.ORDER: 1.0,
     _K.REVIEW: 1.0,
 }
+# What other systems report about the user: no sign of activity.
+PASSIVE = frozenset({_K.EMAIL_DELIVERED, _K.EMAIL_BOUNCE, _K.UNSUBSCRIBE, _K.CONSENT, _K.REFUND, _K.CANCEL})
 MIN_POSITIVE_RATING = 4.0
 
 
@@ -61,6 +65,8 @@ def update(event: Event, profile: Profile, *, on_time: bool, learns: bool = True
     profile.n_events += 1
     profile.known = profile.known or event.known
     profile.last_seen = max(profile.last_seen, event.time)
+    if event.kind not in PASSIVE:
+        _note_hour(profile, event.time)
     if event.time_zone:
         profile.time_zone = event.time_zone
     if event.purposes:
@@ -80,13 +86,16 @@ def _count(event: Event, profile: Profile) -> None:
         profile.n_adds += 1
     elif kind is _K.ORDER:
         profile.n_orders += 1
+        profile.last_order_at = max(profile.last_order_at, event.time)
         _add_revenue(event, profile, +1.0)
         for item in event.items:
             _remember_bought(profile, str(item.product_id), event.time)
     elif kind in {_K.REFUND, _K.CANCEL}:
         _add_revenue(event, profile, -1.0)
+    elif kind in {_K.EMAIL_OPEN, _K.EMAIL_CLICK}:
+        _bump(profile.engaged, _channel(event), MAX_CHANNELS)
     elif kind is _K.UNSUBSCRIBE:
-        channel = (event.properties.channel or "email")[:MAX_NAME]
+        channel = _channel(event)
         if channel not in profile.unsubscribed and len(profile.unsubscribed) < 16:
             profile.unsubscribed.append(channel)
 
@@ -129,10 +138,24 @@ def _interact(event: Event, moment: Moment) -> None:
         profile.ring = (moment.fresh[::-1] + moment.history)[:MAX_RING]
 
 
-def _bump(views: dict[str, int], item_id: str) -> None:
-    views[item_id] = views.pop(item_id, 0) + 1
-    if len(views) > MAX_VIEWED:
-        del views[next(iter(views))]
+def _note_hour(profile: Profile, time: float) -> None:
+    hours = profile.hours
+    if not hours:
+        hours.extend([0] * 24)
+    hour = int(time // 3600) % 24
+    hours[hour] += 1
+    if hours[hour] > MAX_HOURLY:
+        profile.hours = [count // 2 for count in hours]
+
+
+def _channel(event: Event) -> str:
+    return (event.properties.channel or "email")[:MAX_NAME]
+
+
+def _bump(counts: dict[str, int], name: str, limit: int = MAX_VIEWED) -> None:
+    counts[name] = counts.pop(name, 0) + 1
+    if len(counts) > limit:
+        del counts[next(iter(counts))]
 
 
 def _remember_bought(profile: Profile, item_id: str, time: float) -> None:
@@ -146,11 +169,18 @@ def _remember_bought(profile: Profile, item_id: str, time: float) -> None:
         profile.n_bought.pop(forgotten, None)
 
 
-def _add_revenue(event: Event, profile: Profile, sign: float) -> None:
+def amount_of(event: Event) -> tuple[str, float] | None:
+    """What an order or refund amounts to, with its currency; ``None`` where it does not say both."""
     properties = event.properties
     amount = properties.total if properties.total is not None else properties.revenue
     if amount is None or not properties.currency:
+        return None
+    return properties.currency[:3].upper(), amount
+
+
+def _add_revenue(event: Event, profile: Profile, sign: float) -> None:
+    if (found := amount_of(event)) is None:
         return
-    currency = properties.currency[:3].upper()
+    currency, amount = found
     if currency in profile.revenue or len(profile.revenue) < 8:
         profile.revenue[currency] = round(profile.revenue.get(currency, 0.0) + sign * amount, 6)

@@ -2,24 +2,72 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
-    from schemas.catalogue import Campaign, Item, Offer
+    from schemas.campaigns import Campaign
+    from schemas.catalogue import Item, Offer
 
-__all__ = ["Reference"]
+__all__ = ["Reference", "Rows"]
+
+MAX_CHANGES: Final = 16_384  # remembered; who has not looked for longer looks at everything
+T = TypeVar("T")
 
 
-@dataclass(slots=True)
+class Rows(dict[str, T]):
+    """Records by id that remember which of them changed lately.
+
+    >>> rows = Rows({"a": 1})
+    >>> seen = rows.revision
+    >>> rows["b"] = 2
+    >>> rows.changed_since(seen)
+    ['b']
+    """
+
+    revision = 0
+
+    def __init__(self, rows: Mapping[str, T] | None = None) -> None:
+        super().__init__(rows or {})
+        self._changes: deque[str] = deque(maxlen=MAX_CHANGES)
+
+    def __setitem__(self, key: str, row: T) -> None:
+        super().__setitem__(key, row)
+        self.revision += 1
+        self._changes.append(key)
+
+    def __delitem__(self, key: str) -> None:
+        super().__delitem__(key)
+        self.revision += 1
+        self._changes.append(key)
+
+    def drop(self, key: str) -> None:
+        """Delete a record, if it is there."""
+        if key in self:
+            del self[key]
+
+    def changed_since(self, revision: int) -> list[str] | None:
+        """Ids that changed after a revision, in order, each once; ``None`` if that is too long ago to say."""
+        n = self.revision - revision
+        if n > len(self._changes) or revision < 0:
+            return None
+        return list(dict.fromkeys(list(self._changes)[len(self._changes) - n :]))
+
+
 class Reference:
     """The current reference records, by id."""
 
-    items: dict[str, Item] = field(default_factory=dict)
-    offers: dict[str, Offer] = field(default_factory=dict)
-    campaigns: dict[str, Campaign] = field(default_factory=dict)
+    def __init__(
+        self,
+        items: Mapping[str, Item] | None = None,
+        offers: Mapping[str, Offer] | None = None,
+        campaigns: Mapping[str, Campaign] | None = None,
+    ) -> None:
+        self.items: Rows[Item] = Rows(items)
+        self.offers: Rows[Offer] = Rows(offers)
+        self.campaigns: Rows[Campaign] = Rows(campaigns)
 
     def may_show(self, item_id: str) -> bool:
         """Whether an item may be shown now; an item the catalogue does not know may."""
@@ -40,7 +88,3 @@ class Reference:
             and (offer.active_to is None or now < offer.active_to.timestamp())
         ]
         return [offer for offer in offers if offer.currency == offers[0].currency]
-
-    def active_campaigns(self) -> Sequence[Campaign]:
-        """Campaigns that may arm timers, in order of their ids."""
-        return [campaign for _, campaign in sorted(self.campaigns.items()) if campaign.enabled]

@@ -17,13 +17,14 @@ import msgspec
 from pydantic import ValidationError
 
 from stream import simulating
+from stream.campaign_files import read_campaigns
 from stream.console import FeedView, Frame, report
 from stream.demo.feeds import N_ITEMS, Feed, FileFeed, ShopFeed
 from stream.demo.following import Follower, OfferLedger
 from stream.demo.options import CAMPAIGNS, SHOP_S, DemoOptions, settings_of
 from stream.demo.screen import DRAW_S, Screen
 from stream.demo.worker_process import WorkerProcess, free_port
-from stream.reading import open_lines, read_campaigns, read_items, read_offers
+from stream.reading import open_lines, read_items, read_offers
 from stream.runtime.broker import BrokerUnavailable, EmbeddedBroker
 from stream.runtime.errors import WorkerError
 from stream.runtime.producing import produce

@@ -98,6 +98,30 @@ def click(
         print_json(report)
 
 
+@app.command()
+def offers(
+    logged: Annotated[str, typer.Option(help=FILE_HELP)],
+    min_ess: Annotated[float, typer.Option(min=1, help="Least effective sample size of an estimate.")] = 30.0,
+    runs: Annotated[int, typer.Option(min=1, max=100, help="Replays with different draws.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Replay logged decisions, and estimate off-policy what the production policy would have earned.
+
+    A line is {"time"?, "context": {...}, "eligible": [...], "action", "reward": 0 to 1, "propensity"}.
+    Example: nudge evaluate offers --logged decisions.jsonl.gz --json
+    """
+    path = _existing(logged)
+
+    from stream.evaluate.offers import evaluate_offers
+    from stream.evaluate.show import show_offers
+
+    with progress_bar(f"evaluating {path.name}") as progress:
+        report = evaluate_offers(read_settings(), path, min_ess=min_ess, runs=runs, progress=progress)
+    show_offers(report)
+    if as_json:
+        print_json(report)
+
+
 def _existing(file: str) -> Path:
     if file != "-" and not Path(file).is_file():
         fail(ExitCode.USAGE, f"no file {file}; give JSONL, plain or .gz, or - for standard input")

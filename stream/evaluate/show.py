@@ -8,7 +8,7 @@ from rich.table import Table
 
 from stream.terminal import say, talk
 
-__all__ = ["show_click", "show_recommend", "show_rejects"]
+__all__ = ["show_click", "show_offers", "show_recommend", "show_rejects"]
 
 PREDICTION = ("log_loss", "normalised_entropy", "auc", "calibration_ratio")
 RANKING = ("recall_at_10", "recall_at_20", "ndcg_at_10", "mrr")
@@ -83,6 +83,38 @@ def show_click(report: dict[str, Any]) -> None:
     talk.print(slices)
     for name, reason in report["baselines_skipped"].items():
         say(f"{name} did not run: {reason}", style="yellow")
+
+
+def show_offers(report: dict[str, Any]) -> None:
+    """Print what the log earned, the replay, the estimates, and what may be wrong with the propensities."""
+    decisions, weights = report["decisions"], report["weights"]
+    show_rejects(decisions["rejected"], decisions["examples"])
+    say(
+        f"{report['n']} decisions among {decisions['actions']} actions; "
+        f"{decisions['context_entries']} context entries, {decisions['context_entries_left_out']} left out; "
+        f"replay met {report['replay_n']}"
+    )
+    if not weights["mean_is_near_1"]:
+        say(f"the mean weight is {weights['mean']:.3f} and not 1: check the logged propensities", style="red")
+    table = Table("", "value", "95 %", "always valid", "ESS", box=None)
+    table.add_row("logged", _number(report["logged_mean"]), _bounds(report["logged_interval"]), "", "")
+    table.add_row("replay", _number(report["replay_mean"]), _bounds(report["replay_interval"]), "", "")
+    fixed = report["best_fixed_action"]
+    rows = {f"best fixed action: {fixed['action']}": fixed, **report["estimates"]}
+    for name, one in rows.items():
+        table.add_row(
+            name,
+            _number(one["value"]),
+            _bounds((one["low"], one["high"])),
+            _bounds(one.get("always_valid")),
+            f"{one['ess']:.0f}",
+        )
+    talk.print(table)
+    for name, one in rows.items():
+        if "reason" in one:
+            say(f"{name}: {one['reason']}", style="yellow")
+    if gain := report["gain_over_best_fixed_action"]:
+        say(f"gain over the best fixed action: {gain['value']:.4f} {_bounds((gain['low'], gain['high']))}")
 
 
 def _with_interval(row: dict[str, Any], metric: str) -> str:

@@ -106,6 +106,12 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
         "Progressive measures of a model (`log_loss`, `recall_at_10`, ...): scored before learned.",
         ("model", "measure"),
     ),
+    MetricSpec(
+        "model_drift_alarms",
+        "counter",
+        "Times a model's error had risen (ADWIN); it forgets faster over the next day of events.",
+        ("model",),
+    ),
     MetricSpec("model_delta_bytes", "counter", "Bytes of published model deltas."),
     MetricSpec(
         "model_snapshots",
@@ -127,6 +133,7 @@ BORN_AT_ZERO: Final[Mapping[str, Iterable[str]]] = {
     "commands": ("erase", "stop", "resume", "rejected"),
     "transactions": ("committed", "aborted"),
     "model_snapshots": ("written", "failed"),
+    "model_drift_alarms": ("clicks", "offers"),
 }
 
 

@@ -225,16 +225,21 @@ class PartitionTask:
         await self._run([record], ready=outputs)
 
     async def close(self) -> None:
-        """Stop the producer and let go of the model log. An open transaction is left to the next fence."""
+        """Stop the producer and let go of the model log. An open transaction is left to the next fence.
+
+        A producer whose broker does not answer is not waited for, but it goes on to stop: given up half way
+        it would keep its connections and refresh its metadata for ever.
+        """
         if self._saver is not None:
             await self._saver.stop()
         self._shared.commands.unfollow(self._partition)
         self._shared.model_log.release(self._partition, self)
         producer, self._producer = self._producer, None
         if producer is not None:
-            with suppress(TimeoutError, KafkaError, OSError):
-                async with asyncio.timeout(CLOSE_S):
-                    await producer.stop()
+            stopping = asyncio.ensure_future(_stop(producer))
+            self._shared.stopping.add(stopping)
+            stopping.add_done_callback(self._shared.stopping.discard)
+            await asyncio.wait({stopping}, timeout=CLOSE_S)
 
     async def save_last(self) -> None:
         """Write the cache of the state, where there is one, before a clean stop; no batch may be in hand."""
@@ -453,6 +458,11 @@ class PartitionTask:
         position = min(max(state_offset, first), end)
         logger.error("gap_accepted", partition=self._partition, expected=state_offset, position=position)
         return position
+
+
+async def _stop(producer: Producer) -> None:
+    with suppress(TimeoutError, KafkaError, OSError):
+        await producer.stop()
 
 
 def _without_errors(sent: Sequence[dict[str, int] | BaseException]) -> list[dict[str, int]]:

@@ -122,6 +122,8 @@ class DataPlane(mode.Service):
         rules = self._settings.lift
         metrics.show_lift(lift(tallies, rules.alpha, rules.sample_ratio_p_value))
         models = self._shared.models
+        for model, watch in models.drift.items():
+            metrics["model_drift_alarms"].labels(model).inc(watch.take_alarms())
         quality = metrics["model_quality"]
         for model, snapshot in (
             ("recommend", models.recommend_metrics.snapshot()),

@@ -9,13 +9,14 @@ import msgspec
 import structlog
 from aiokafka import TopicPartition
 
-from schemas.catalogue import Campaign, Item, Offer
+from schemas.campaigns import Campaign
+from schemas.catalogue import Item, Offer
 from stream.runtime.consuming import POLL_MS, read_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from stream.core.reference import Reference
+    from stream.core.reference import Reference, Rows
     from stream.runtime.topics import TopicNames
     from stream.runtime.transport import LogRecord, Transport
 
@@ -43,7 +44,7 @@ class ReferenceReader:
         self._partitions = [TopicPartition(name, p) for name in names.reference for p in range(counts[name])]
         self._on_bad = on_bad
         self._ready = asyncio.Event()
-        self._targets: dict[str, tuple[dict[str, Any], msgspec.json.Decoder[Any], str]] = {
+        self._targets: dict[str, tuple[Rows[Any], msgspec.json.Decoder[Any], str]] = {
             names.catalogue: (reference.items, msgspec.json.Decoder(Item), "item_id"),
             names.offers: (reference.offers, msgspec.json.Decoder(Offer), "offer_id"),
             names.campaigns: (reference.campaigns, msgspec.json.Decoder(Campaign), "campaign_id"),
@@ -69,7 +70,7 @@ class ReferenceReader:
         for record in records:
             rows, decoder, id_field = self._targets[record.topic]
             if not record.value:
-                rows.pop((record.key or b"").decode(errors="replace"), None)
+                rows.drop((record.key or b"").decode(errors="replace"))
                 continue
             try:
                 row = decoder.decode(record.value)

@@ -52,7 +52,7 @@ _HEAD = _PREFIX.size - 4  # of it, what stands before the checksum
 _LENGTH = struct.Struct("<I")
 _GLANCE = struct.Struct("<BQddd")  # flags, and the other fields of a Glance
 _GLANCE_AT = _PREFIX.size + _LENGTH.size
-_REFUSES, _SHRUNK = 1, 2
+_REFUSES, _SHRUNK, _WATCHES = 1, 2, 4
 
 _encoder = msgspec.msgpack.Encoder()
 _profiles = msgspec.msgpack.Decoder(Profile)
@@ -75,7 +75,7 @@ def encode_row(profile: Profile, memory: ModelMemory) -> bytes:
     """
     glance = glance_at(profile, memory)
     packed = _GLANCE.pack(
-        _REFUSES * glance.refuses | _SHRUNK * glance.shrunk,
+        _REFUSES * glance.refuses | _SHRUNK * glance.shrunk | _WATCHES * glance.watches,
         glance.touched,
         glance.last_seen,
         glance.timers_due,
@@ -104,7 +104,8 @@ def glance_row(value: bytes) -> Glance:
     if value[2] == 1:
         return glance_at(*decode_row(value))
     flags, touched, last_seen, timers_due, looks_due = _GLANCE.unpack_from(value, _GLANCE_AT)
-    return Glance(touched, last_seen, timers_due, looks_due, bool(flags & _REFUSES), bool(flags & _SHRUNK))
+    refuses, shrunk, watches = (bool(flags & flag) for flag in (_REFUSES, _SHRUNK, _WATCHES))
+    return Glance(touched, last_seen, timers_due, looks_due, refuses, shrunk, watches)
 
 
 def check_row(value: bytes) -> None:

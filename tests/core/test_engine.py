@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.catalogue import CampaignConsent, Offer
+from schemas.campaigns import CampaignConsent
+from schemas.catalogue import Offer
 from schemas.codec import encode
 from stream.core.engine import Engine
 from stream.settings import Settings

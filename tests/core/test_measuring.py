@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
-from schemas.catalogue import CampaignConsent
+from schemas.campaigns import CampaignConsent
 from schemas.ids import bucket
 from stream.core.measuring import ALL, merged
 from stream.core.state import Tally, Trial

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.catalogue import CampaignConsent, Offer
+from schemas.campaigns import CampaignConsent
+from schemas.catalogue import Offer
 from schemas.codec import encode
 from stream.core.state import Glance, ModelMemory, PartitionState, Profile, glance_at
 from stream.runtime.statecodec import ROWS

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
+from stream.campaign_files import read_campaigns
 from stream.demo.options import CAMPAIGNS, DemoOptions, environment_of, settings_of
-from stream.reading import read_campaigns
 from stream.settings import Settings
 
 

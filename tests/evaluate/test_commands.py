@@ -103,3 +103,20 @@ def test_click_prints_the_keys(tmp_path: Path) -> None:
     assert {"base_rate", "ftrl", "river_logistic_regression"} <= set(report["baselines"])
     assert all(keys <= set(one) for one in report["baselines"].values())
     assert f"{path}:51: not_json" in done.stderr.decode()
+
+
+def test_offers_prints_the_keys(tmp_path: Path) -> None:
+    """Replay, the log's mean, the best fixed action and the estimates, refused ones as null."""
+    path = tmp_path / "logged.jsonl"
+    row = {"context": {"x": 1.0}, "eligible": ["a", "b"], "propensity": 0.5}
+    rows = [row | {"action": "ab"[n % 2], "reward": n % 4 == 0} for n in range(200)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    done = evaluate("offers", "--logged", path, "--runs", "1", "--json")
+    report = json.loads(done.stdout)
+    keys = {"replay_mean", "replay_n", "logged_mean", "best_fixed_action", "estimates"}
+
+    assert 0 == done.returncode, done.stderr
+    assert keys <= set(report)
+    assert (0.25, "a") == (report["logged_mean"], report["best_fixed_action"]["action"])
+    for name in ("ips", "snips", "dm", "dr"):
+        assert {"value", "low", "high", "ess"} <= set(report["estimates"][name])

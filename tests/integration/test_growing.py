@@ -11,7 +11,7 @@ from pathlib import Path
 
 import orjson
 
-from schemas.catalogue import Campaign
+from schemas.campaigns import Campaign
 from stream.assembly import build_models
 from stream.runtime.broker import KafkaBroker
 from stream.runtime.kafka import KafkaTransport

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from stream.core.state import (
     Header,
     Impression,
     ItemShares,
+    Match,
     ModelMemory,
     OpenDecision,
     Pace,
     Profile,
+    Send,
     Timer,
 )
 
@@ -67,6 +71,26 @@ HEADER = Header(
     spend={"o1": 4.5},
 )
 # Fields that came with version 3.
+WATCH = Timer(
+    1_775_001_900.5,
+    "m4",
+    "Product Viewed",
+    1_767_225_900.5,
+    {"product_id": "p1", "price_before": 30.0},
+    held_for="unavailable",
+    watch=True,
+)
+CART = Timer(1_767_229_500.5, "m5", "Cart Viewed", 1_767_225_900.5, {}, products={"p3": 1_767_225_900.5})
+PROFILE_3 = replace(
+    PROFILE,
+    timers=PROFILE.timers | {"drop\x1fp1": WATCH, "checkout\x1f": CART},
+    last_order_at=1_767_225_800.0,
+    matched={"view\x1fp1": [Match(1_767_225_850.0, "m4", "Product Viewed")]},
+    sends=[Send(1_767_200_000.0, "cart", "email", 739_617)],
+    sent_keys={"cart\x1fp2": 1_767_200_000.0},
+    hours=[0] * 23 + [5],
+    engaged={"push": 2},
+)
 MEMORY_3 = ModelMemory(
     factors=MEMORY.factors,
     open=MEMORY.open
@@ -82,5 +106,7 @@ HEADER_3 = Header(
     spend=HEADER.spend,
     paces={"o1": Pace(0.25, 1_767_225_900.5, 4.5)},
     shares=ItemShares(490_896, 12, {"p1": 9, "p2": 1}),
+    sent={"cart": [20_454, 3, 70]},
+    free_at=1_767_225_930.5,
 )
 NEXT_OFFSET = 123_456_789_012

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from schemas.catalogue import Campaign
+from schemas.campaigns import Campaign
 from schemas.codec import encode
 from stream.assembly import build_engine, build_models
 from stream.core.records import Record

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from schemas.catalogue import Campaign, CampaignConsent
+from schemas.campaigns import Campaign, CampaignConsent
 from stream.testing import cart_campaign, event
 
 START = -800 * 86_400.0  # seconds from the zero of `event`: long past on any machine's clock

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.core.state import Header, Impression, ModelMemory, OpenDecision, Profile, Timer, glance_at
+from stream.core.state import (
+    Header,
+    Impression,
+    Match,
+    ModelMemory,
+    OpenDecision,
+    Profile,
+    Send,
+    Timer,
+    glance_at,
+)
 from stream.runtime.statecodec import (
     HEADER_KEY,
     StateCodecError,
@@ -31,6 +41,7 @@ from tests.runtime.golden_rows import (
     MEMORY_3,
     NEXT_OFFSET,
     PROFILE,
+    PROFILE_3,
     REFUSAL,
 )
 
@@ -41,6 +52,8 @@ profiles = st.builds(
     known=st.booleans(),
     touched=st.integers(0, 2**53),
     n_events=st.integers(0, 3),
+    matched=st.dictionaries(ids, st.lists(st.builds(Match, times, ids, ids), max_size=2), max_size=2),
+    sends=st.lists(st.builds(Send, times, ids, ids, st.integers(0, 10**6)), max_size=2),
     unsubscribed=st.lists(ids, max_size=2),
     impressions_due_at=times,
     first_seen=times,
@@ -51,7 +64,16 @@ profiles = st.builds(
     seen_ids=st.lists(st.integers(0, 2**64 - 1), max_size=8),
     timers=st.dictionaries(
         ids,
-        st.builds(Timer, times, ids, ids, times, st.dictionaries(ids, st.one_of(ids, times), max_size=3)),
+        st.builds(
+            Timer,
+            times,
+            ids,
+            ids,
+            times,
+            st.dictionaries(ids, st.one_of(ids, times, st.lists(ids, max_size=2)), max_size=3),
+            watch=st.booleans(),
+            products=st.dictionaries(ids, times, max_size=2),
+        ),
         max_size=3,
     ),
     impressions=st.lists(
@@ -138,10 +160,11 @@ def test_golden_files_are_read(version: int) -> None:
         (GOLDEN / f"{name}.v{version}.bin").read_bytes() for name in ("row", "refusal", "header")
     )
 
-    memory, expected_header = (MEMORY, HEADER) if version < 3 else (MEMORY_3, HEADER_3)
+    old = version < 3
+    profile, memory, expected_header = (PROFILE, MEMORY, HEADER) if old else (PROFILE_3, MEMORY_3, HEADER_3)
 
-    assert (PROFILE, memory) == decode_row(row)
-    assert glance_at(PROFILE, memory) == glance_row(row)
+    assert (profile, memory) == decode_row(row)
+    assert glance_at(profile, memory) == glance_row(row)
     assert (REFUSAL, ModelMemory()) == decode_row(refusal)
     assert glance_row(refusal).refuses
     assert glance_row(refusal).shrunk
@@ -150,7 +173,7 @@ def test_golden_files_are_read(version: int) -> None:
 
 def test_golden_files_of_the_current_version_are_written() -> None:
     """The current codec still writes what it wrote; else it needs a version of its own."""
-    assert (GOLDEN / "row.v3.bin").read_bytes() == encode_row(PROFILE, MEMORY_3)
+    assert (GOLDEN / "row.v3.bin").read_bytes() == encode_row(PROFILE_3, MEMORY_3)
     assert (GOLDEN / "refusal.v3.bin").read_bytes() == encode_row(REFUSAL, ModelMemory())
     assert (GOLDEN / "header.v3.bin").read_bytes() == encode_header(HEADER_3, NEXT_OFFSET)[1]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import msgspec
 from aiokafka import TopicPartition
 
-from schemas.catalogue import Campaign
+from schemas.campaigns import Campaign
 from stream.runtime import topics
 from stream.runtime.consuming import open_reader, read_topic
 from stream.runtime.producing import produce

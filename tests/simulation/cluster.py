@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 from aiokafka import TopicPartition
 
-from schemas.catalogue import Campaign
+from schemas.campaigns import Campaign
 from stream.runtime.errors import BrokerUnreachableError, TooManyRebuildsError
 from stream.runtime.kafka import KafkaTransport
 from stream.runtime.metrics import Metrics

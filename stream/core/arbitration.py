@@ -1,0 +1,114 @@
+"""Which of several messages goes where caps leave room for fewer, and whether any is worth sending.
+
+A message waits, at most for the decision window, while stronger ones of the same user are about to come due
+and would fill the cap. If they are ended by a purchase meanwhile, it goes after all. Stronger is a higher
+priority, then a higher expected value: probability of a click times value, less cost. To send nothing has an
+expected value of 0. Values in different currencies are not compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from schemas.commands import Switch
+from schemas.ids import bucket
+from stream.core.commands import is_stopped
+from stream.core.features import message_features
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from schemas.campaigns import Campaign
+    from stream.core.causes import Occasion
+    from stream.core.config import CampaignPolicy
+    from stream.core.reference import Reference
+    from stream.core.state import PartitionState
+
+__all__ = ["POLICY", "Arbiter", "Worth"]
+
+POLICY: Final = "expected_value"
+SEPARATOR: Final = "\x1f"
+AFTER_S: Final = 1.0  # how long after the last stronger message it is one's turn
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What sending is expected to bring, and how the choice between that and nothing was made."""
+
+    click_probability: float
+    expected_value: float
+    propensity: float  # of sending
+    sends: bool
+    explored: bool
+
+
+class Arbiter:
+    """Compares messages of one user."""
+
+    def __init__(
+        self,
+        policy: CampaignPolicy,
+        reference: Reference,
+        state: PartitionState,
+        click_probability: Callable[[Mapping[str, str]], float],
+        seed: int,
+    ) -> None:
+        self._policy = policy
+        self._reference = reference
+        self._state = state
+        self._click_probability = click_probability
+        self._seed = seed
+
+    def weighs(self, campaign: Campaign) -> bool:
+        """Whether a campaign's messages have an expected value; none has while models are stopped."""
+        return campaign.value is not None and not is_stopped(self._state.header, Switch.MODELS)
+
+    def yields_until(
+        self, campaign: Campaign, key: str, occasion: Occasion, room: int, since: float
+    ) -> float | None:
+        """When to look again because stronger messages would fill the cap; ``None``: it is this one's turn.
+
+        Parameters
+        ----------
+        room : int
+            Messages that the caps still let through.
+        since : float
+            When this message first came due; it waits for no longer than the decision window from there.
+        """
+        now, last = occasion.now, since + self._policy.decision_window_s
+        stronger = []
+        for ref, timer in occasion.profile.timers.items():
+            at = timer.due + self._policy.lateness_s
+            if timer.watch or not now <= at < last:
+                continue
+            campaign_id, _, other_key = ref.partition(SEPARATOR)
+            other = self._reference.campaigns.get(campaign_id)
+            if other is None or not other.enabled or other.message_class == "transactional":
+                continue
+            if self._outranks(other, other_key, campaign, key, occasion):
+                stronger.append(at)
+        return max(stronger) + AFTER_S if len(stronger) >= room else None
+
+    def worth(self, campaign: Campaign, key: str, occasion: Occasion, decision_id: str) -> Worth:
+        """Choose between sending and nothing, each with at least the explored share."""
+        probability, expected = self._expected(campaign, key, occasion)
+        explored_share = self._policy.exploration
+        propensity = 1.0 - explored_share if expected > 0 else explored_share
+        sends = bucket(f"arbitration:{self._seed}", decision_id) < propensity
+        return Worth(probability, expected, propensity, sends, sends != (expected > 0))
+
+    def _outranks(
+        self, other: Campaign, other_key: str, campaign: Campaign, key: str, occasion: Occasion
+    ) -> bool:
+        if other.priority != campaign.priority:
+            return other.priority > campaign.priority
+        if not (self.weighs(other) and self.weighs(campaign)) or other.currency != campaign.currency:
+            return False
+        return self._expected(other, other_key, occasion)[1] > self._expected(campaign, key, occasion)[1]
+
+    def _expected(self, campaign: Campaign, key: str, occasion: Occasion) -> tuple[float, float]:
+        category = self._reference.category_of(key)
+        features = message_features(occasion.user, key, category, occasion.profile)
+        probability = self._click_probability(features)
+        return probability, probability * (campaign.value or 0.0) - campaign.cost

@@ -1,0 +1,116 @@
+"""How often somebody may be written to: by calendar day in the user's zone, by rolling window, or once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from schemas.campaigns import MAX_WINDOW_S
+from stream.core.localtime import day_of, zone_of
+from stream.core.state import Send
+
+if TYPE_CHECKING:
+    from schemas.campaigns import Campaign, Cap
+    from stream.core.causes import Occasion
+    from stream.core.config import CampaignPolicy
+    from stream.core.reference import Reference
+    from stream.core.state import Profile
+
+__all__ = ["Caps"]
+
+MAX_SENDS: Final = 64
+MAX_SENT_KEYS: Final = 64
+NO_LIMIT: Final = 1 << 30
+
+
+class Caps:
+    """Counts marketing messages, held-out ones included, else the lift that a holdout measures is biased."""
+
+    def __init__(self, policy: CampaignPolicy, reference: Reference) -> None:
+        self._policy = policy
+        self._reference = reference
+
+    def room(self, campaign: Campaign, channel: str, occasion: Occasion) -> int:
+        """How many more messages the tightest cap lets through now, this one included."""
+        profile, today = occasion.profile, self.day(occasion)
+        room = NO_LIMIT
+        if (cap := self._policy.daily_cap) is not None:
+            room = cap - (profile.cap_count if profile.cap_day == today else 0)
+        if campaign.max_per_day is not None:
+            day, count = profile.campaign_day.get(campaign.campaign_id, (0, 0))
+            room = min(room, campaign.max_per_day - (count if day == today else 0))
+        for cap_ in self._policy.caps:
+            room = min(room, _left(cap_, channel, profile.sends, occasion.now, today))
+        if campaign.caps:
+            own = [send for send in profile.sends if send.campaign_id == campaign.campaign_id]
+            full = len(profile.sends) >= MAX_SENDS
+            for cap_ in campaign.caps:
+                room = min(room, _left(cap_, channel, own, occasion.now, today, full=full))
+        return max(0, room)
+
+    def re_eligible(self, campaign: Campaign, ref: str, profile: Profile, now: float) -> bool:
+        """Whether the same message may go to the user again; where too many are remembered, it may not."""
+        after_s = campaign.re_eligible_after_s
+        if after_s is None:
+            return True
+        last = profile.sent_keys.get(ref)
+        if last is None:
+            return len(profile.sent_keys) < MAX_SENT_KEYS or self._forgettable(profile, now) is not None
+        return not isinstance(after_s, str) and now - last >= after_s
+
+    def consume(self, campaign: Campaign, ref: str, channel: str, occasion: Occasion) -> None:
+        """Count a message."""
+        profile, now, today = occasion.profile, occasion.now, self.day(occasion)
+        if profile.cap_day != today:
+            profile.cap_day, profile.cap_count = today, 0
+        profile.cap_count += 1
+        day, count = profile.campaign_day.get(campaign.campaign_id, (0, 0))
+        profile.campaign_day[campaign.campaign_id] = [today, count + 1 if day == today else 1]
+        profile.sent_times[campaign.campaign_id] = now
+        while profile.sends and (
+            len(profile.sends) >= MAX_SENDS or profile.sends[0].time < now - MAX_WINDOW_S
+        ):
+            del profile.sends[0]
+        profile.sends.append(Send(now, campaign.campaign_id, channel, today))
+        if campaign.re_eligible_after_s is not None:
+            if ref not in profile.sent_keys and len(profile.sent_keys) >= MAX_SENT_KEYS:
+                forgettable = self._forgettable(profile, now)
+                if forgettable is not None:
+                    del profile.sent_keys[forgettable]
+            profile.sent_keys[ref] = now
+
+    def day(self, occasion: Occasion) -> int:
+        """Number of the user's calendar day; an unknown zone counts as the default one.
+
+        It never goes back: a timer that fires late, or a user who travels west, does not empty a day's cap.
+        """
+        zone = zone_of(occasion.profile.time_zone, self._policy.default_time_zone)
+        return max(day_of(occasion.now, zone), occasion.profile.cap_day)
+
+    def _forgettable(self, profile: Profile, now: float) -> str | None:
+        """A remembered message that no longer stands in the way of anything."""
+        for ref, last in profile.sent_keys.items():
+            campaign = self._reference.campaigns.get(ref.partition("\x1f")[0])
+            after_s = None if campaign is None else campaign.re_eligible_after_s
+            if after_s is None or (not isinstance(after_s, str) and now - last >= after_s):
+                return ref
+        return None
+
+
+def _left(
+    cap: Cap, channel: str, sends: list[Send], now: float, today: int, *, full: bool | None = None
+) -> int:
+    """What a cap leaves; where the log may have lost messages of its window, nothing."""
+    if cap.channel is not None and cap.channel != channel:
+        return NO_LIMIT
+    since = now - (cap.window_s or MAX_WINDOW_S)
+    if cap.window == "rolling" and sends and sends[0].time > since:
+        lossy = len(sends) >= MAX_SENDS if full is None else full
+        if lossy:
+            return 0
+    counted = [
+        send
+        for send in sends
+        if (cap.channel is None or send.channel == channel)
+        and (send.time > since if cap.window == "rolling" else send.day >= today)
+    ]
+    return cap.max_messages - len(counted)

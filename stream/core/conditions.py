@@ -1,0 +1,167 @@
+"""Conditions compiled to closures: what is said once in a campaign is decided once, not with every event.
+
+A closure takes :class:`Facts` and answers yes or no; it costs well under a microsecond per comparison
+(``benchmarks/campaigns.py``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from schemas.catalogue import Item
+    from schemas.conditions import Condition
+    from schemas.events import Event, Product
+    from stream.core.state import Profile
+
+    Test = Callable[["Facts"], bool]
+    Read = Callable[["Facts"], Any]
+
+__all__ = ["Facts", "always", "compiled"]
+
+
+@dataclass(slots=True)
+class Facts:
+    """What a condition may look at; ``now`` is event time in seconds."""
+
+    profile: Profile
+    now: float
+    event: Event | None = None
+    product: Product | None = None
+    item: Item | None = None
+
+
+def always(_facts: Facts) -> bool:
+    """No condition at all."""
+    return True
+
+
+def compiled(condition: Condition | None) -> Test:
+    """Turn a condition into a function of the facts; none is always fulfilled."""
+    if condition is None:
+        return always
+    if condition.all is not None:
+        return _all([compiled(inner) for inner in condition.all])
+    if condition.any is not None:
+        return _any([compiled(inner) for inner in condition.any])
+    if condition.not_ is not None:
+        inner = compiled(condition.not_)
+        return lambda facts: not inner(facts)
+    return _comparison(condition)
+
+
+def _all(tests: list[Test]) -> Test:
+    def test(facts: Facts) -> bool:
+        for inner in tests:  # noqa: SIM110  all() with a generator takes twice as long
+            if not inner(facts):
+                return False
+        return True
+
+    return test
+
+
+def _any(tests: list[Test]) -> Test:
+    def test(facts: Facts) -> bool:
+        for inner in tests:  # noqa: SIM110  any() with a generator takes twice as long
+            if inner(facts):
+                return True
+        return False
+
+    return test
+
+
+def _comparison(condition: Condition) -> Test:
+    read = _reader(condition.fact or "")
+    tests = _bounds(condition)
+    exists = condition.exists
+    if exists is False:
+        return lambda facts: read(facts) is None
+    if len(tests) == 1:
+        first = tests[0]
+
+        def test_one(facts: Facts) -> bool:
+            value = read(facts)
+            return value is not None and first(value)
+
+        return test_one
+
+    def test(facts: Facts) -> bool:
+        value = read(facts)
+        return value is not None and all(bound(value) for bound in tests)
+
+    return test
+
+
+def _bounds(condition: Condition) -> list[Callable[[Any], bool]]:
+    """Return a test of a known value for each bound; a number bound holds for numbers only."""
+    found: list[Callable[[Any], bool]] = []
+    if (is_ := condition.is_) is not None:
+        found.append(lambda value: _same(value, is_))
+    if (in_ := condition.in_) is not None:
+        found.append(lambda value: any(_same(value, one) for one in in_))
+    if (contains := condition.contains) is not None:
+        found.append(lambda value: not isinstance(value, bool | int | float) and contains in value)
+    if (least := condition.at_least) is not None:
+        found.append(lambda value: _number(value) and value >= least)
+    if (most := condition.at_most) is not None:
+        found.append(lambda value: _number(value) and value <= most)
+    if (above := condition.above) is not None:
+        found.append(lambda value: _number(value) and value > above)
+    if (below := condition.below) is not None:
+        found.append(lambda value: _number(value) and value < below)
+    return found
+
+
+def _same(value: Any, other: Any) -> bool:
+    """Whether two values are the same; ``true`` is not 1."""
+    return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)
+
+
+def _number(value: Any) -> bool:
+    kind = type(value)
+    return kind is float or kind is int
+
+
+def _reader(fact: str) -> Read:
+    """Return how a fact is read; ``None`` is what is not known."""
+    source, _, name = fact.partition(".")
+    if source == "user":
+        return _of_user(name)
+    if source == "item":
+        return _of_item(name)
+    if source == "product":
+        return lambda facts: None if facts.product is None else getattr(facts.product, name)
+    if name == "name":
+        return lambda facts: None if facts.event is None else facts.event.name
+    return lambda facts: None if facts.event is None else getattr(facts.event.properties, name)
+
+
+def _of_item(name: str) -> Read:
+    stem, _, attribute = name.partition(".")
+    if stem == "attributes":
+        return lambda facts: None if facts.item is None else facts.item.attributes.get(attribute)
+    return lambda facts: None if facts.item is None else getattr(facts.item, name)
+
+
+def _of_user(name: str) -> Read:
+    stem, _, key = name.partition(".")
+    match stem:
+        case "revenue":
+            return lambda facts: facts.profile.revenue.get(key, 0.0)
+        case "consent":
+            return lambda facts: facts.profile.consent.get(key)
+        case "age_s":
+            return lambda facts: facts.now - facts.profile.first_seen
+        case "order_age_s":
+            return _order_age
+        case _:
+            return lambda facts: getattr(facts.profile, name)
+
+
+def _order_age(facts: Facts) -> float | None:
+    """Seconds since the user's last order; none before the first."""
+    last = facts.profile.last_order_at
+    return facts.now - last if last > float("-inf") else None

@@ -1,0 +1,92 @@
+"""What campaigns count of a user's events, kept in order of event time whatever order they came in.
+
+So an event that comes late, within what is kept, leads to the same message as if it had come in time.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from typing import TYPE_CHECKING, Final
+
+from stream.core.conditions import always
+from stream.core.state import Match
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from schemas.events import Event
+    from stream.core.conditions import Facts
+    from stream.core.rules import Rule, RuleBook, Watched
+    from stream.core.state import Profile
+
+__all__ = ["SEPARATOR", "ended_after", "happened_within", "latest_occasion", "note"]
+
+MAX_KEYS: Final = 48  # of a user, the least recently counted goes first
+SEPARATOR: Final = "\x1f"
+
+
+def note(facts: Sequence[Facts], event: Event, profile: Profile, book: RuleBook) -> None:
+    """Remember an event for the rules that count it, or ask whether it has been.
+
+    ``facts`` are one for each of the event's products; one without a product where it has none.
+    """
+    for (_, by_product), (events, n) in book.remembered[event.kind].items():
+        if not events.means(event):
+            continue
+        # Of an event that ends something only the time is asked; of one that arms, which it was.
+        match = Match(event.time, event.message_id, event.name) if n > 1 else Match(event.time, "", "")
+        meant = facts if events.where is always else [fact for fact in facts if events.where(fact)]
+        keys = [_key(fact) for fact in meant] if by_product else [""] * bool(meant)
+        for key in keys:
+            _insert(profile, f"{events.mark}{SEPARATOR}{key}", match, n)
+
+
+def _key(facts: Facts) -> str:
+    return "" if facts.product is None else str(facts.product.product_id)
+
+
+def _insert(profile: Profile, name: str, match: Match, n: int) -> None:
+    matched = profile.matched
+    matches = matched.pop(name, [])
+    insort(matches, match)
+    if len(matches) > n:
+        del matches[0]
+    matched[name] = matches
+    if len(matched) > MAX_KEYS:
+        del matched[next(iter(matched))]
+
+
+def latest_occasion(rule: Rule, key: str, since: float, profile: Profile) -> Match | None:
+    """The last event that, with those before it, makes the rule's number within its time; ``None``: none.
+
+    An event that came late may complete a number for one that came earlier but happened later. Occasions
+    from before ``since``, the event in hand, were seen when they came.
+    """
+    matches = profile.matched.get(f"{rule.arming.mark}{SEPARATOR}{key}", ())
+    needed = rule.at_least
+    for last in range(len(matches) - 1, needed - 2, -1):
+        match = matches[last]
+        if match.time < since:
+            return None
+        if match.time - matches[last - needed + 1].time <= rule.within_s:
+            return match
+    return None
+
+
+def ended_after(events: Watched, key: str, time: float, profile: Profile) -> bool:
+    """Whether one of these events happened at or after a time."""
+    for name in (key, "") if key else ("",):
+        matches = profile.matched.get(f"{events.mark}{SEPARATOR}{name}")
+        if matches and matches[-1].time >= time:
+            return True
+    return False
+
+
+def happened_within(events: Watched, key: str, from_s: float, until_s: float, profile: Profile) -> bool:
+    """Whether one of these events happened from one time on and before another."""
+    for name in (key, "") if key else ("",):
+        matches = profile.matched.get(f"{events.mark}{SEPARATOR}{name}", ())
+        place = bisect_left(matches, from_s, key=lambda match: match.time)
+        if place < len(matches) and matches[place].time < until_s:
+            return True
+    return False

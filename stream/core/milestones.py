@@ -1,0 +1,31 @@
+"""Milestones: which thresholds of a counter an event has just crossed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stream.core.profiles import amount_of
+
+if TYPE_CHECKING:
+    from schemas.campaigns import Campaign
+    from schemas.events import Event
+    from stream.core.state import Profile
+
+__all__ = ["crossed"]
+
+
+def crossed(campaign: Campaign, event: Event, profile: Profile) -> list[float]:
+    """Thresholds that the counter reached with this event, which the profile has counted already.
+
+    What a user had reached before the campaign began is not reached again.
+    """
+    if campaign.counter == "revenue":
+        amount = amount_of(event)
+        if amount is None or amount[0] != (campaign.currency or "").upper():
+            return []
+        after = profile.revenue.get(amount[0], 0.0)
+        before = after - amount[1]
+    else:
+        after = float(getattr(profile, campaign.counter or "n_events"))
+        before = after - 1.0
+    return [threshold for threshold in campaign.thresholds if before < threshold <= after]

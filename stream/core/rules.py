@@ -1,0 +1,207 @@
+"""Campaigns compiled: what arms them, what ends them, indexed by the kind of event that may.
+
+An event meets only the rules of its kind, so a hundred campaigns cost an event what those few cost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+from schemas.events import EVENT_NAMES, LEGACY_NAMES
+from schemas.ids import id_of
+from schemas.reasons import EventKind
+from stream.core.conditions import always, compiled
+from stream.core.profiles import PASSIVE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from schemas.campaigns import Campaign
+    from schemas.events import Event
+    from stream.core.conditions import Test
+
+__all__ = ["Absent", "Rule", "RuleBook", "Watched", "rule_of"]
+
+_K = EventKind
+Key = Literal["product", "cart", "user"]
+
+# What arms a campaign of a kind and what ends its timers, where the campaign names no events; and its key.
+_ARMING: Final[dict[str, frozenset[EventKind]]] = {
+    "cart_abandonment": frozenset({_K.CART_ADD}),
+    "browse_abandonment": frozenset({_K.VIEW}),
+    "checkout_abandonment": frozenset({_K.CHECKOUT}),
+    "price_drop": frozenset({_K.VIEW, _K.CART_ADD, _K.WISH_ADD}),
+    "back_in_stock": frozenset({_K.VIEW, _K.CART_ADD, _K.WISH_ADD}),
+    "win_back": frozenset(set(_K) - PASSIVE - {_K.EMAIL_OPEN, _K.UNKNOWN}),
+    "post_purchase": frozenset({_K.ORDER}),
+    "replenishment": frozenset({_K.ORDER}),
+    "score_threshold": frozenset({_K.VIEW, _K.CART_ADD}),
+}
+_ENDING: Final[dict[str, frozenset[EventKind]]] = {
+    "cart_abandonment": frozenset({_K.ORDER, _K.CART_REMOVE}),
+    "browse_abandonment": frozenset({_K.ORDER, _K.CART_ADD}),
+    "checkout_abandonment": frozenset({_K.ORDER, _K.CART_REMOVE}),
+    "price_drop": frozenset({_K.ORDER}),
+    "back_in_stock": frozenset({_K.ORDER}),
+    "post_purchase": frozenset({_K.REFUND, _K.CANCEL}),
+    "replenishment": frozenset({_K.REFUND, _K.CANCEL}),
+    "score_threshold": frozenset({_K.ORDER}),
+}
+_KEYS: Final[dict[str, Key]] = {
+    "checkout_abandonment": "cart",
+    "event": "user",
+    "sequence": "user",
+    "win_back": "user",
+    "milestone": "user",
+    "segment_entry": "user",
+}
+_COUNTED: Final[dict[str, frozenset[EventKind]]] = {
+    "n_orders": frozenset({_K.ORDER}),
+    "revenue": frozenset({_K.ORDER}),
+    "n_views": frozenset({_K.VIEW}),
+    "n_adds": frozenset({_K.CART_ADD}),
+    "n_events": frozenset(set(_K) - {_K.UNKNOWN}),
+}
+_WATCHING: Final = frozenset({"price_drop", "back_in_stock"})
+_ABOUT_PAST: Final = frozenset({"post_purchase", "win_back", "milestone", "segment_entry"})
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Which events are meant: their kinds and, where a kind is too coarse, their names.
+
+    ``mark`` names the same choice the same way in every campaign, so that what is counted is counted once.
+    """
+
+    kinds: frozenset[EventKind]
+    names: frozenset[str] | None = None
+    where: Test = always
+    mark: str = ""
+
+    def means(self, event: Event) -> bool:
+        """Whether an event is one of these, its condition apart."""
+        return event.kind in self.kinds and (self.names is None or event.name in self.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Events that must not have been for ``within_s`` before the trigger."""
+
+    events: Watched
+    within_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A campaign as the engine runs it."""
+
+    campaign: Campaign
+    key: Key
+    arming: Watched
+    ending: Watched
+    audience: Test
+    at_least: int
+    within_s: float  # infinity: however long ago
+    before: Absent | None
+    waits_for_item: bool  # price drop, back in stock
+    advertises: bool  # a product that cannot be bought now is not to be written about
+
+    @property
+    def counts(self) -> bool:
+        """Whether it takes more than one event, or the absence of one, to arm."""
+        return self.at_least > 1
+
+    @property
+    def ends_by_order(self) -> bool:
+        """Whether a purchase ends it."""
+        return _K.ORDER in self.ending.kinds
+
+
+@dataclass(slots=True)
+class RuleBook:
+    """All rules that may arm or end, by the kind of event; rebuilt whenever a campaign changes."""
+
+    rules: dict[str, Rule] = field(default_factory=dict)
+    arming: dict[EventKind, list[Rule]] = field(default_factory=dict)
+    ending: dict[EventKind, list[Rule]] = field(default_factory=dict)
+    # Events to be remembered, by kind: (mark, whether by product) -> what is meant, and how many of them.
+    remembered: dict[EventKind, dict[tuple[str, bool], tuple[Watched, int]]] = field(default_factory=dict)
+    by_segment: dict[str, list[Rule]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, campaigns: Iterable[Campaign]) -> RuleBook:
+        """Compile campaigns; those that are switched off still end timers, but arm none."""
+        book = cls()
+        for campaign in sorted(campaigns, key=lambda one: one.campaign_id):
+            rule = book.rules[campaign.campaign_id] = rule_of(campaign)
+            for kind in rule.ending.kinds:
+                book.ending.setdefault(kind, []).append(rule)
+            if campaign.enabled:
+                book._enable(rule)
+        return book
+
+    def _enable(self, rule: Rule) -> None:
+        for kind in rule.arming.kinds:
+            self.arming.setdefault(kind, []).append(rule)
+        if rule.campaign.segment is not None:
+            self.by_segment.setdefault(rule.campaign.segment, []).append(rule)
+        by_product = rule.key == "product"
+        if rule.counts:
+            self._remember(rule.arming, 2 * rule.at_least + 2, by_product=by_product)
+        if rule.before is not None:
+            self._remember(rule.before.events, 4, by_product=by_product)
+        self._remember(rule.ending, 1, by_product=rule.key != "user")
+
+    def _remember(self, events: Watched, n: int, *, by_product: bool) -> None:
+        """Remember the last ``n`` events that are meant, once for all rules that mean the same."""
+        for kind in events.kinds:
+            wanted = self.remembered.setdefault(kind, {})
+            known = wanted.get((events.mark, by_product))
+            wanted[events.mark, by_product] = (events, max(n, known[1] if known else 0))
+
+
+def rule_of(campaign: Campaign) -> Rule:
+    """Compile one campaign."""
+    kind, when = campaign.kind, campaign.when
+    if when is not None:
+        arming = _named(when.events, "" if when.where is None else repr(when.where))
+        arming = Watched(arming.kinds, arming.names, compiled(when.where), arming.mark)
+    elif kind == "milestone":
+        arming = _kinds(_COUNTED[campaign.counter or "n_events"])
+    else:
+        arming = _kinds(_ARMING.get(kind, frozenset()))
+    ending = _kinds(_ENDING.get(kind, frozenset()))
+    if campaign.cancel_on is not None:
+        ending = _named(campaign.cancel_on)
+    key = campaign.key or _KEYS.get(kind, "product")
+    if kind in _WATCHING:
+        key = "product"
+    if kind in {"event", "sequence"} and campaign.cancel_on is None and key != "user":
+        ending = _kinds(frozenset({_K.ORDER}) - arming.kinds)
+    before = campaign.unless_before
+    browse = kind == "browse_abandonment"
+    return Rule(
+        campaign=campaign,
+        key=key,
+        arming=arming,
+        ending=ending,
+        audience=compiled(campaign.audience),
+        at_least=campaign.min_views if browse else 1 if when is None else when.at_least,
+        within_s=float("inf") if when is None or when.within_s is None else when.within_s,
+        before=None if before is None else Absent(_named(before.events), before.within_s),
+        waits_for_item=kind in _WATCHING,
+        advertises=kind not in _ABOUT_PAST,
+    )
+
+
+def _kinds(kinds: frozenset[EventKind]) -> Watched:
+    return Watched(kinds, mark="+".join(sorted(kinds)) if len(kinds) < len(_K) // 2 else "any")
+
+
+def _named(events: Iterable[str], condition: str = "") -> Watched:
+    """Events by name; a name and what it was called in Segment v1 mean the same."""
+    current = sorted({LEGACY_NAMES.get(name, name) for name in events})
+    names = frozenset(current) | {old for old, name in LEGACY_NAMES.items() if name in current}
+    mark = id_of("events", *current, condition)[:12]
+    return Watched(frozenset(EVENT_NAMES[name] for name in names), names, mark=mark)
