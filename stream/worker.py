@@ -9,14 +9,13 @@ import os
 import signal
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, Final
-
-from aiokafka.errors import KafkaError
+from typing import TYPE_CHECKING, Final
 
 from online_models.warming import warm_up
 from stream.runtime.app import build_app
 from stream.runtime.errors import WorkerError
 from stream.runtime.health import HealthServer
+from stream.runtime.hearing import hear
 from stream.runtime.logs import configure_logs, get_logger
 from stream.runtime.metrics import Metrics
 from stream.runtime.plane import DataPlane
@@ -88,7 +87,7 @@ def _stop_early(_number: int, _frame: object) -> None:
 async def _run(settings: Settings, reference: Reference | None, transport: Transport | None) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(_hear)
+    loop.set_exception_handler(hear)
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
     metrics = Metrics(_version())
@@ -110,19 +109,6 @@ async def _run(settings: Settings, reference: Reference | None, transport: Trans
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_S):
                 await app.stop()
-
-
-def _hear(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what nobody has heard of, but for waiters inside aiokafka's producer.
-
-    When its sender fails it tells everybody who might wait: for a batch, its turn, the transaction. Nobody
-    can reach those futures; whoever sent has heard it where the plane awaits its sends, or timed out before.
-    """
-    future = context.get("future")
-    if isinstance(context.get("exception"), KafkaError) and not isinstance(future, asyncio.Task):
-        logger.debug("waiter_failed", error=repr(context["exception"]))
-        return
-    loop.default_exception_handler(context)
 
 
 def _exit_code(plane: DataPlane) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
+from schemas.events import MAX_NUMBER
 from stream.evaluate.contexts import ContextValue
 from stream.evaluate.lines import Rejects, numbered_lines
 
@@ -63,6 +64,6 @@ def _fault(decision: LoggedDecision) -> tuple[str, str] | None:
         return "not_eligible", f"action {decision.action!r} is not among the {len(eligible)} eligible"
     if not 0.0 < decision.propensity <= 1.0:
         return "bad_propensity", f"propensity {decision.propensity}; it must be above 0 and at most 1"
-    if not 0.0 <= decision.reward <= 1.0:
-        return "bad_reward", f"reward {decision.reward}; it must be from 0 to 1: divide by the largest"
+    if not abs(decision.reward) <= MAX_NUMBER:
+        return "bad_reward", f"reward {decision.reward}; at most ±{MAX_NUMBER:g}"
     return None

@@ -101,6 +101,9 @@ class _Log:
         self.columns = [np.array([column[name] for name in names]) for names in self.eligible]
         self.actions = np.array([column[str(decision.action)] for decision in decisions])
         self.rewards = np.array([float(decision.reward) for decision in decisions])
+        # What the policy learns is a conversion; rewards of another range are that much of the largest.
+        low, high = min(0.0, self.rewards.min()), max(1.0, self.rewards.max())
+        self.conversions = (self.rewards - low) / (high - low)
         self.propensities = np.array([decision.propensity for decision in decisions])
         self.contexts = encoder.matrix([decision.context for decision in decisions])
 
@@ -135,8 +138,8 @@ def _bandit(settings: Settings, log: _Log) -> ThompsonSampling:
 
 
 def _learn(bandit: ThompsonSampling, log: _Log, at: int) -> None:
-    """Teach an outcome; a reward between 0 and 1 is that much of a conversion and of none."""
-    name, x, reward = log.names[log.actions[at]], log.contexts[at], float(log.rewards[at])
+    """Teach an outcome; what is between 0 and 1 is that much of a conversion and of none."""
+    name, x, reward = log.names[log.actions[at]], log.contexts[at], float(log.conversions[at])
     if reward > 0.0:
         bandit.learn_one(name, x, 1, reward)
     if reward < 1.0:

@@ -59,12 +59,15 @@ def test_recommend_reads_stdin_and_prints_one_document(encode: type[bytes]) -> N
 
 
 def test_the_gate_is_an_exit_code(tmp_path: Path) -> None:
-    """Two items that everybody takes: nothing can lead, so --gate ends with 1."""
+    """Two items that everybody takes: nothing can lead, so --gate ends with 1; without baselines with 2."""
     path = tmp_path / "events.jsonl"
     path.write_bytes(EVENTS)
     common = ("recommend", "--events", path, "--positive", "Product Viewed", "--baselines", "item_knn")
 
-    assert [0, 1] == [evaluate(*common, *more).returncode for more in ([], ["--gate"])]
+    beaten, nobody = evaluate(*common, "--gate"), evaluate(*common[:-1], "none", "--gate")
+
+    assert (1, 2) == (beaten.returncode, nobody.returncode)
+    assert "item_knn" in beaten.stderr.decode()
 
 
 @pytest.mark.parametrize(
@@ -74,6 +77,7 @@ def test_the_gate_is_an_exit_code(tmp_path: Path) -> None:
         (["--positive", "Product Viewed", "--k", "ten"], 2, "--k 'ten'"),
         (["--positive", "Product Viewed", "--baselines", "oracle"], 2, "item_knn"),
         (["--positive", ","], 2, "names no event"),
+        (["--positive", "Product Viewed", "--plot", "chart.png"], 2, ".svg"),
         (["--positive", "Product Added"], 65, "Product Viewed"),
         ([], 2, "--positive"),
     ],
@@ -94,7 +98,8 @@ def test_click_prints_the_keys(tmp_path: Path) -> None:
     path = tmp_path / "examples.jsonl"
     good = [json.dumps({"time": n, "features": {"a": str(n % 3), "b": n}, "label": n % 2}) for n in range(50)]
     path.write_text("\n".join([*good, "{"]))
-    done = evaluate("click", "--examples", path, "--json")
+    chart = tmp_path / "chart.svg"
+    done = evaluate("click", "--examples", path, "--json", "--plot", chart)
     report = json.loads(done.stdout)
     keys = {"log_loss", "base_rate_log_loss", "normalised_entropy", "auc", "ece", "n"}
 
@@ -103,6 +108,7 @@ def test_click_prints_the_keys(tmp_path: Path) -> None:
     assert {"base_rate", "ftrl", "river_logistic_regression"} <= set(report["baselines"])
     assert all(keys <= set(one) for one in report["baselines"].values())
     assert f"{path}:51: not_json" in done.stderr.decode()
+    assert "river_logistic_regression</text>" in chart.read_text()
 
 
 def test_offers_prints_the_keys(tmp_path: Path) -> None:

@@ -140,6 +140,17 @@ def test_rewards_between_0_and_1_teach_in_part(tmp_path: Path) -> None:
     assert [0.5, 0.5] == pytest.approx([report["replay_mean"], report["estimates"]["snips"]["value"]])
 
 
+def test_money_is_valued_as_it_is_and_learned_in_proportion(tmp_path: Path) -> None:
+    """Ten times the rewards: ten times the values, and the same choices."""
+    rows = decisions(500)
+    ones = run(tmp_path / "a.jsonl", rows, runs=1)
+    tens = run(tmp_path / "b.jsonl", [row | {"reward": 10 * row["reward"]} for row in rows], runs=1)
+
+    assert ones["replay_n"] == tens["replay_n"]
+    for name in ("ips", "snips", "dm", "dr"):
+        assert tens["estimates"][name]["value"] == pytest.approx(10 * ones["estimates"][name]["value"])
+
+
 def test_the_same_log_gives_the_same_report(tmp_path: Path) -> None:
     """Draws are keyed by the seed and the row."""
     rows = decisions(200)
@@ -152,7 +163,7 @@ def test_the_same_log_gives_the_same_report(tmp_path: Path) -> None:
     [
         ({"propensity": 0}, "bad_propensity"),
         ({"propensity": 1.5}, "bad_propensity"),
-        ({"reward": 20}, "bad_reward"),
+        ({"reward": 2e12}, "bad_reward"),
         ({"action": "other"}, "not_eligible"),
         ({"eligible": []}, "bad_eligible"),
         ({"eligible": ["ten", "ten"]}, "bad_eligible"),

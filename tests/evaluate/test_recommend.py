@@ -165,3 +165,15 @@ def test_movielens_beats_popularity_and_item_knn(data_dir: Path, tmp_path: Path)
 
     assert report["gate"]["passed"]
     assert all(report["baselines"][name]["lead"]["recall_at_10"]["low"] > 0.0 for name in names)
+
+
+def test_what_would_take_too_long_runs_only_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a table that would not fit does not run at all; the report says why."""
+    path = write(tmp_path / "e.jsonl", pairs(5))
+    monkeypatch.setattr("stream.evaluate.recommend.MAX_SCORES", 10)
+    monkeypatch.setattr("stream.evaluate.recommend.MAX_ITEMS", 3)
+    report, named = run(path), evaluate_recommend(SETTINGS, path, Protocol(VIEW), baselines=("isgd",))
+
+    assert {"item_knn", "isgd", "river_biased_mf"} == set(report["baselines_skipped"])
+    assert report["baselines_skipped"]["item_knn"] == "6 items; its dense table takes at most 3"
+    assert ({"isgd"}, {}) == (set(named["baselines"]), named["baselines_skipped"])
