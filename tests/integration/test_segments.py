@@ -45,7 +45,7 @@ def test_a_killed_worker_tells_each_change_once(kafka_broker: KafkaBroker, tmp_p
     setup.produce_events(lines)
     with WorkerProcess(setup.environment | SMALL, tmp_path / "worker.log") as worker:
         worker.start()
-        wait_until("half applied", lambda: setup.committed() >= len(lines) // 2)
+        wait_until("half applied", lambda: setup.applied() >= len(lines) // 2)
         worker.kill()
         worker.start()
         wait_until("all applied", lambda: setup.applied() == len(lines))
