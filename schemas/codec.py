@@ -17,7 +17,7 @@ import orjson
 from msgspec import Struct
 
 from schemas.events import EVENT_NAMES, MAX_NUMBER, Event, Product, Properties, Track
-from schemas.outputs import DeadLetter, Decision, Recommendation, Trigger
+from schemas.outputs import DeadLetter, Decision, Membership, Recommendation, Trigger
 from schemas.reasons import EventKind, RejectCode
 
 __all__ = [
@@ -62,6 +62,7 @@ _OUTPUT_TYPES = {
     Recommendation: ("nudge.recommendation.v1", "id", "user_id", "produced_at"),
     Trigger: ("nudge.trigger.v1", "id", "", "send_at"),
     Decision: ("nudge.decision.v1", "decision_id", "user_id", "decided_at"),
+    Membership: ("nudge.segment.v1", "id", "user_id", "changed_at"),
 }
 
 
@@ -178,7 +179,9 @@ def encode(output: Struct) -> bytes:
         raise
 
 
-def headers_of(output: Recommendation | Trigger | Decision, source: str = "nudge") -> list[tuple[str, bytes]]:
+def headers_of(
+    output: Recommendation | Trigger | Decision | Membership, source: str = "nudge"
+) -> list[tuple[str, bytes]]:
     """CloudEvents 1.0 headers, Kafka protocol binding, binary content mode."""
     kind, id_field, subject_field, time_field = _OUTPUT_TYPES[type(output)]
     if isinstance(output, Trigger):

@@ -10,6 +10,7 @@ __all__ = [
     "Cause",
     "DeadLetter",
     "Decision",
+    "Membership",
     "Output",
     "Recipient",
     "Recommendation",
@@ -109,6 +110,27 @@ class Decision(Struct, frozen=True, omit_defaults=True, gc=False):
     reason: str | None = None
 
 
+class Membership(Struct, frozen=True, gc=False):
+    """A user entered a segment, or left it; the newest of a key says how it is.
+
+    Scores are those of RFM, 1 to 5; ``lifetime_value`` is the net revenue so far by currency. Without a
+    ``cause`` the change came with time. Of a segment that is gone there is no version.
+    """
+
+    id: str
+    user_id: str
+    segment: str
+    member: bool
+    changed_at: str
+    recency: int
+    frequency: int
+    monetary: int
+    lifetime_value: dict[str, float]
+    segment_version: str | None = None
+    stage: str | None = None
+    cause: Cause | None = None
+
+
 class DeadLetter(Struct, frozen=True):
     """A record we could not accept: its bytes as they came, and why.
 
@@ -124,4 +146,4 @@ class DeadLetter(Struct, frozen=True):
     offset: int = -1
 
 
-Output = Recommendation | Trigger | Decision | DeadLetter
+Output = Recommendation | Trigger | Decision | Membership | DeadLetter

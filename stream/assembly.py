@@ -31,6 +31,7 @@ from stream.core.messages import Messenger
 from stream.core.offers import OfferDesk
 from stream.core.recommending import Recommender
 from stream.core.reference import Reference
+from stream.core.segments import Segments
 from stream.core.state import PartitionState
 
 if TYPE_CHECKING:
@@ -130,4 +131,5 @@ def build_engine(
         desk=desk,
         campaigns=Campaigns(config.campaigns, reference, state, messenger, click_probability),
         measurer=Measurer(config.lift, config.campaigns, reference, state),
+        segments=Segments(config.campaigns, reference, state),
     )

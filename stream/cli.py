@@ -56,14 +56,16 @@ def validate(
 
     Ends with 0 if all is valid, with 1 if something would be rejected.
     """
-    from stream.campaign_files import read_campaigns
+    from stream.campaign_files import read_campaigns, read_segments
     from stream.validating import validate_events
 
     if file.is_dir() or file.suffix in {".yaml", ".yml"}:
-        campaigns = read_campaigns(file)
+        campaigns, segments = read_campaigns(file), read_segments(file)
         if as_json:
-            print_json({"campaigns": sorted(campaigns)})
-        say(f"{len(campaigns)} campaigns are valid")
+            print_json(
+                {"campaigns": sorted(campaigns)} | ({"segments": sorted(segments)} if segments else {})
+            )
+        say(f"{len(campaigns)} campaigns are valid" + (f", and {len(segments)} segments" if segments else ""))
         return
     with progress_bar(f"checking {file.name}") as progress:
         report = validate_events(file, progress)

@@ -54,6 +54,10 @@ RULES: dict[SuppressionReason, tuple[str, str]] = {
         "the product had been bought meanwhile, or was hidden or out of stock",
         "interest in a product that is in stock, visible and not bought",
     ),
+    _R.NOT_IN_AUDIENCE: (
+        "the user was not, or no longer, of the audience when the message was due",
+        "what the audience's conditions name, or a wider audience",
+    ),
     _R.UNSUBSCRIBED: (
         "the user had unsubscribed from the channel",
         "nothing on our side: the user has to subscribe again",
@@ -66,17 +70,29 @@ RULES: dict[SuppressionReason, tuple[str, str]] = {
         "the campaign had written to this user too recently",
         "time, or a shorter cooldown_s",
     ),
+    _R.NOT_RE_ELIGIBLE: (
+        "the user had got this message before, and it is not repeated so soon or at all",
+        "time, or a shorter re_eligible_after_s",
+    ),
     _R.FREQUENCY_CAPPED: (
         "the user had got as many messages that day as a cap allows",
         "the user's next day, or a higher cap",
+    ),
+    _R.OUTRANKED: (
+        "a cap had room for fewer messages, and others were worth more or went first",
+        "more value or priority for this campaign, fewer rivals, or a higher cap",
+    ),
+    _R.BUDGET_EXHAUSTED: (
+        "the campaign had sent as many messages as its budget allows",
+        "a larger budget, or its next day",
     ),
     _R.HOLDOUT: (
         "the user is of the share that gets nothing, so that lift can be measured",
         "nothing: a holdout is sticky; only a smaller share or another salt moves users out",
     ),
     _R.NOTHING_CHOSEN: (
-        "the bandit drew to make no offer, and the campaign sends nothing without one",
-        "another draw: each eligible offer keeps its floored probability",
+        "to send nothing was worth more than the message, or was drawn to find out",
+        "another draw, which keeps a floored probability of each, or a more valuable message",
     ),
 }
 
@@ -101,21 +117,30 @@ class Limits:
                 own["NUDGE_CAMPAIGNS__GO_LIVE"] = rules.go_live
             case _R.FREQUENCY_CAPPED:
                 own["NUDGE_CAMPAIGNS__DAILY_CAP"] = rules.daily_cap
+                own["NUDGE_CAMPAIGNS__CAPS"] = rules.caps or None
             case _R.NO_CONSENT:
                 own["NUDGE_CONSENT__WHEN_UNKNOWN"] = self.settings.consent.when_unknown
             case _R.HOLDOUT:
                 own["NUDGE_CAMPAIGNS__HOLDOUT_SHARE"] = rules.holdout_share
                 own["bucket"] = round(bucket(rules.holdout_salt, decision.user_id), 4)
-        return {name: msgspec.to_builtins(value) for name, value in own.items() if value is not None}
+        return {
+            name: msgspec.to_builtins(value)
+            for name, value in own.items()
+            if value is not None and value != []
+        }
 
 
 _OF_CAMPAIGN: dict[str, tuple[str, ...]] = {
     _R.CAMPAIGN_INACTIVE: ("enabled", "starts_at", "ends_at"),
     _R.EXPIRED: ("expires_after_s",),
-    _R.UNSUBSCRIBED: ("channel",),
+    _R.NOT_IN_AUDIENCE: ("audience",),
+    _R.UNSUBSCRIBED: ("channel", "channels"),
     _R.NO_CONSENT: ("consent",),
     _R.COOLDOWN: ("cooldown_s",),
-    _R.FREQUENCY_CAPPED: ("max_per_day",),
+    _R.NOT_RE_ELIGIBLE: ("re_eligible_after_s",),
+    _R.FREQUENCY_CAPPED: ("max_per_day", "caps"),
+    _R.OUTRANKED: ("priority", "value", "cost"),
+    _R.BUDGET_EXHAUSTED: ("budget",),
     _R.HOLDOUT: ("holdout_share",),
 }
 

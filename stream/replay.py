@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from schemas.codec import dead_letter_line, encode
 from stream.assembly import build_engine, build_models
-from stream.campaign_files import read_campaigns
+from stream.campaign_files import read_campaigns, read_segments
 from stream.core.measuring import merged
 from stream.core.records import Outputs
 from stream.core.reference import Reference
@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 
 __all__ = ["FILES", "load_reference", "replay"]
 
-FILES = ("recommendations.jsonl", "triggers.jsonl", "decisions.jsonl", "dead-letters.jsonl")
+FILES = (
+    *("recommendations.jsonl", "triggers.jsonl", "decisions.jsonl", "dead-letters.jsonl"),
+    "segments.jsonl",
+)
 BATCH = 1000
 
 
@@ -43,6 +46,7 @@ def load_reference(catalogue: Path | None, offers: Path | None, campaigns: Path 
         items=read_items(catalogue) if catalogue else {},
         offers=read_offers(offers) if offers else {},
         campaigns=read_campaigns(campaigns) if campaigns else {},
+        segments=read_segments(campaigns) if campaigns else {},
     )
 
 
@@ -137,8 +141,9 @@ def _pending(engines: Sequence[Engine]) -> Counter[str]:
 
 
 def _write(sinks: Sequence[BinaryIO], outputs: Outputs) -> None:
-    recommendations, triggers, decisions, dead_letters = sinks
+    recommendations, triggers, decisions, dead_letters, segments = sinks
     recommendations.writelines(encode(o) + b"\n" for o in outputs.recommendations)
+    segments.writelines(encode(o) + b"\n" for o in outputs.segments)
     triggers.writelines(encode(o) + b"\n" for o in outputs.triggers)
     decisions.writelines(encode(o) + b"\n" for o in outputs.decisions)
     dead_letters.writelines(dead_letter_line(letter) + b"\n" for letter in outputs.dead_letters)

@@ -20,6 +20,7 @@ from schemas.catalogue import Item, Offer
 from schemas.codec import decode, rfc3339
 from schemas.events import Event
 from schemas.ids import id_of
+from schemas.segments import Segment
 from stream.assembly import build_engine, build_models
 from stream.core.records import Outputs, Record
 from stream.core.reference import Reference
@@ -39,7 +40,7 @@ EPOCH = 1_767_225_600.0
 
 _row = msgspec.msgpack.Decoder(tuple[Profile, ModelMemory])
 
-OutputKind = Literal["recommendations", "triggers", "decisions", "dead_letters"]
+OutputKind = Literal["recommendations", "triggers", "decisions", "dead_letters", "segments"]
 
 
 def event(
@@ -115,6 +116,7 @@ class Driver:
         *,
         settings: Settings | None = None,
         campaigns: Iterable[Campaign] = (),
+        segments: Iterable[Segment] = (),
         items: Iterable[Item] = (),
         offers: Iterable[Offer] = (),
         consent: Literal["allow", "deny"] = "deny",
@@ -131,6 +133,7 @@ class Driver:
             {item.item_id: item for item in items},
             {offer.offer_id: offer for offer in offers},
             {campaign.campaign_id: campaign for campaign in campaigns},
+            {segment.segment_id: segment for segment in segments},
         )
         self.models = build_models(self.settings)
         self._codec = codec or _Rows()
@@ -214,6 +217,7 @@ class Driver:
         self._taken.triggers += outputs.triggers
         self._taken.decisions += outputs.decisions
         self._taken.dead_letters += outputs.dead_letters
+        self._taken.segments += outputs.segments
         state = self.engine.state
         self.committed.update(state.encode())
         for user in state.forgotten:

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from schemas.outputs import DeadLetter, Decision, Recommendation, Trigger
+from schemas.outputs import DeadLetter, Decision, Membership, Recommendation, Trigger
 from schemas.reasons import RejectCode
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Outputs:
     triggers: list[Trigger] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
+    segments: list[Membership] = field(default_factory=list)
     counts: Counter[tuple[str, ...]] = field(default_factory=Counter)
     revenue: dict[tuple[str, str], float] = field(default_factory=dict)
     noted_triggers: int = 0  # how many of them the measuring stage has seen

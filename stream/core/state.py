@@ -191,6 +191,11 @@ class Profile(Struct, array_like=True):
     trials: dict[str, Trial] = field(default_factory=dict)  # campaign -> the user's part in its experiment
     trials_due_at: float = 0.0  # when the first of them is over; 0: none is open
     answered_at: dict[str, float] = field(default_factory=dict)  # purpose -> when it was last answered
+    last_active: float = float("-inf")  # last event that was the user's own doing
+    returned_at: float = float("-inf")  # when the user came back after having lapsed
+    segments: dict[str, float] = field(default_factory=dict)  # memberships, with when they began
+    segments_at: float = float("-inf")  # when memberships were last looked at
+    segments_due_at: float = 0.0  # when they are looked at next; 0: no condition depends on time
 
     @property
     def lets_learn(self) -> bool:
@@ -251,7 +256,7 @@ class Glance(NamedTuple):
     touched: int
     last_seen: float
     timers_due: float  # of the first live timer, without lateness; infinity: none
-    looks_due: float  # when impressions, open decisions or trials are looked at next; infinity: never
+    looks_due: float  # when impressions, decisions, trials or segments are looked at next; infinity: never
     refuses: bool
     shrunk: bool  # nothing is left but a refusal
     watches: bool = False  # a timer waits for a change of an item
@@ -259,7 +264,8 @@ class Glance(NamedTuple):
 
 def glance_at(profile: Profile, memory: ModelMemory) -> Glance:
     """Look at a decoded row."""
-    looks = (at for at in (profile.impressions_due_at, memory.due_at, profile.trials_due_at) if at)
+    waits = (profile.impressions_due_at, memory.due_at, profile.trials_due_at, profile.segments_due_at)
+    looks = (at for at in waits if at)
     return Glance(
         profile.touched,
         profile.last_seen,
@@ -314,6 +320,8 @@ class PartitionState:
         self.header = Header()
         self.dirty: set[str] = set()
         self.forgotten: set[str] = set()
+        self.tracks_segments = False  # whether a row may hold memberships
+        self.left_behind: dict[str, None] = {}  # keys of memberships whose users were forgotten
         self._max_users = max_users
         self._ttl_s = ttl_s
         self._codec = codec
@@ -407,6 +415,7 @@ class PartitionState:
             self.forget(user)
             return
         profile = self.profile(user)
+        self._leave(user)
         self.header.sequence += 1
         shrunk = Profile(
             known=profile.known,
@@ -421,10 +430,18 @@ class PartitionState:
 
     def forget(self, user: str) -> None:
         """Drop all that is known of a user and leave a tombstone; timers die when they come due."""
+        self._leave(user)
         for rows in (self._rows, self._refusals, self._hot):
             rows.pop(user, None)
         self.dirty.discard(user)
         self.forgotten.add(user)
+
+    def _leave(self, user: str) -> None:
+        """Note which memberships of a user who is forgotten others may still hold."""
+        if not self.tracks_segments or user not in self:
+            return  # a look at a cold row costs its decoding
+        for segment in self._peek(user).segments:
+            self.left_behind[f"{user}|{segment}"] = None
 
     def encode(self) -> Iterator[tuple[str, bytes]]:
         """Encode the rows that changed since the last commit, in order of their users."""
@@ -447,6 +464,7 @@ class PartitionState:
         self._encoded.clear()
         self.dirty.clear()
         self.forgotten.clear()
+        self.left_behind.clear()
 
     def schedule(self, at: float, user: str, kind: str, ref: str) -> None:
         """Remember to look again at ``ref`` of ``user`` when the watermark passes ``at``."""
@@ -540,6 +558,8 @@ class PartitionState:
             self.schedule(memory.due_at, user, "decisions", "")
         if profile.trials_due_at:
             self.schedule(profile.trials_due_at, user, "trials", "")
+        if profile.segments_due_at:
+            self.schedule(profile.segments_due_at, user, "segments", "")
 
     def _last_seen(self, user: str) -> float:
         row = self._hot.get(user)

@@ -91,6 +91,7 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
     MetricSpec("offer_selections", "counter", "Offers chosen by the bandit.", ("offer",)),
     MetricSpec("commands", "counter", "Operators' commands that were obeyed or rejected.", ("kind",)),
     MetricSpec("switches_stopped", "gauge", "What operators have stopped, switches.", ("partition",)),
+    MetricSpec("segment_changes", "counter", "Users who entered or left a segment.", ("segment", "outcome")),
     MetricSpec("transactions", "counter", "Batches by how their transaction ended.", ("outcome",)),
     MetricSpec("rebuilds", "counter", "Partitions dropped and restored after an error."),
     MetricSpec("loop_lag_seconds", "histogram", "How late the event loop came back to a timer."),
@@ -181,7 +182,7 @@ class Metrics:
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()
         self._metrics: dict[str, Any] = {spec.name: _make(spec, self.registry) for spec in METRICS}
-        self._campaigns, self._offers, self._currencies = _Ids(), _Ids(), _Ids()
+        self._campaigns, self._offers, self._currencies, self._segments = _Ids(), _Ids(), _Ids(), _Ids()
         self["build_info"].labels(version).set(1)
         for name, values in BORN_AT_ZERO.items():
             for value in values:
@@ -209,6 +210,9 @@ class Metrics:
                     self["commands"].labels(kind).inc(n)
                 case ("offer", offer):
                     self["offer_selections"].labels(self._offers.label(offer)).inc(n)
+                case ("segment", segment, outcome):
+                    label = self._segments.label(segment)
+                    self["segment_changes"].labels(label, outcome).inc(n)
                 case ("campaign", campaign, outcome, *reason):
                     label = self._campaigns.label(campaign)
                     self["triggers"].labels(label, outcome, reason[0] if reason else "").inc(n)

@@ -348,6 +348,8 @@ class PartitionTask:
                 await asyncio.sleep(0)
         for user in sorted(state.forgotten):
             batch.state.add(topic, key_of(user), None, of_batch)
+        for key_left in state.left_behind:
+            batch.outbox.add(self._shared.names.segments, key_left.encode(), None)
         # The header comes last: in at_least_once it is what makes the rows before it count.
         key, batch.header = encode_header(state.header, next_offset)
         batch.n_state = len(state.dirty) + len(state.forgotten) + 1
