@@ -61,7 +61,7 @@ def test_a_reader_beside_bounced_copiers_sees_each_copy_once(
     n = size(10_000, 100_000)
     setup = topics_for(kafka_broker.bootstrap, name, partitions=3, batch_records=750)
     lines = (b'{"userId":"u%d","copy":%d' % (k % 97, k) for k in range(n))
-    with ConcurrentReader(setup) as reader, Fleet(setup, tmp_path, 2, lines=lines, rate=n / 25) as fleet:
+    with ConcurrentReader(setup) as reader, Fleet(setup, tmp_path, 2, lines=lines, rate=n / 45) as fleet:
         fleet.start()
         progress = []
         for n_bounce in range(BOUNCES):
