@@ -1,6 +1,6 @@
 """Progressive log loss, calibration and ranking of the click model on public data; JSON on stdout.
 
-    python benchmarks/click_prequential.py [--stream ml-100k|kdd12] [--workers N] [--merge-every N]
+    python benchmarks/click_prequential.py [--stream ...] [--model ...] [--workers N] [--merge-every N]
     python benchmarks/click_prequential.py --examples > examples.jsonl
 
 The second form prints the stream as ``nudge evaluate click`` reads it.
@@ -20,15 +20,22 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from online_models.click_rate import ClickRate
 from online_models.delta import DeltaReader, DeltaWriter
+from online_models.hashed import HashedLogistic
 from online_models.metrics import ClickMetrics
+from online_models.proximal import FollowTheRegularizedLeader
 
 DATA = Path(os.environ.get("NUDGE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 BATCH = 500
+MODELS: dict[str, Callable[[], HashedLogistic]] = {
+    "gaussian": ClickRate,
+    "ftrl": FollowTheRegularizedLeader,
+    "ftrl_alpha_.1": lambda: FollowTheRegularizedLeader(alpha=0.1),
+}
 
 
 def ml100k_examples(folder: Path = DATA / "ml-100k") -> Iterator[tuple[str, list[str], int]]:
@@ -69,9 +76,9 @@ def _rows(path: Path) -> Iterator[tuple[str, list[str]]]:
 EXAMPLES = {"ml-100k": ml100k_examples, "kdd12": kdd12_examples}
 
 
-def run(stream: str, workers: int, merge_every: int) -> dict[str, object]:
+def run(stream: str, workers: int, merge_every: int, model_name: str = "gaussian") -> dict[str, object]:
     """Run one stream and return its numbers."""
-    models = [ClickRate() for _ in range(workers)]
+    models = [MODELS[model_name]() for _ in range(workers)]
     for model in models:
         model.begin()
     encoder = models[0]
@@ -90,6 +97,7 @@ def run(stream: str, workers: int, merge_every: int) -> dict[str, object]:
     elapsed = time.perf_counter() - started
     return {
         "stream": stream,
+        "model": model_name,
         "workers": workers,
         "merge_every": merge_every if workers > 1 else None,
         **{name: round(number, 5) for name, number in whole.snapshot().items()},
@@ -101,7 +109,7 @@ def run(stream: str, workers: int, merge_every: int) -> dict[str, object]:
     }
 
 
-def _merge(models: list[ClickRate]) -> None:
+def _merge(models: list[HashedLogistic]) -> None:
     deltas: list[bytes] = []
     for model in models:
         writer = DeltaWriter(model.spec)
@@ -125,13 +133,18 @@ def main() -> None:
     parser.add_argument("--stream", choices=["ml-100k", "kdd12"], default="ml-100k")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--merge-every", type=int, default=1000)
+    parser.add_argument("--model", choices=list(MODELS), action="append", help="may be repeated; all")
     parser.add_argument("--examples", action="store_true", help="print the stream, measure nothing")
     arguments = parser.parse_args()
     if arguments.examples:
         for _, texts, y in EXAMPLES[arguments.stream]():
             print(json.dumps({"features": dict.fromkeys(texts, True), "label": y}))
         return
-    print(json.dumps(run(arguments.stream, arguments.workers, arguments.merge_every), indent=2))
+    found = [
+        run(arguments.stream, arguments.workers, arguments.merge_every, model)
+        for model in arguments.model or MODELS
+    ]
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Microseconds per call of the recommendation models, and per event of folding; JSON on standard output.
 
-    python benchmarks/models.py [--items 20000] [--factors]
+    python benchmarks/models.py [--items 20000] [--factors] [--quick]
 
 One thread, single calls from Python, kernels compiled before; the best of several rounds.
 The stream is synthetic: skewed items, histories of ten and more, one event every second.
@@ -155,7 +155,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--items", type=int, default=20_000)
     parser.add_argument("--factors", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="1,000 items")
     asked = parser.parse_args()
+    if asked.quick:
+        asked.items = 1000
     result = {
         "benchmark": "models",
         "machine": f"{platform.machine()} {platform.python_version()}",

@@ -5,6 +5,7 @@ The words for each member of a closed set stand here; a member without words is 
 
 from __future__ import annotations
 
+import json
 import sys
 import types
 from collections.abc import Iterator, Sequence
@@ -46,10 +47,10 @@ EFFECT: Final[dict[EventKind, str]] = {
     EventKind.WISH_REMOVE: "counts as activity",
     EventKind.SHARE: "counts as activity",
     EventKind.REVIEW: "interest in the item from four stars on; `rating` may be text",
-    EventKind.EMAIL_DELIVERED: "counts as activity",
-    EventKind.EMAIL_OPEN: "counts as activity",
-    EventKind.EMAIL_CLICK: "rewards the offer of the decision it names",
-    EventKind.EMAIL_BOUNCE: "counts as activity",
+    EventKind.EMAIL_DELIVERED: "counts in the funnel of the message that it names",
+    EventKind.EMAIL_OPEN: "counts in the funnel of the message that it names",
+    EventKind.EMAIL_CLICK: "rewards the offer of the decision it names; counts in the funnel",
+    EventKind.EMAIL_BOUNCE: "counts in the funnel of the message that it names",
     EventKind.UNSUBSCRIBE: "no more messages on `channel` (without one: email)",
     EventKind.CONSENT: "sets consent: `properties.purposes`, `context.consent.categoryPreferences`",
     EventKind.REQUEST: "asks for recommendations for `slot` now; `product_id` is the item of the page",
@@ -234,9 +235,10 @@ def _type(annotation: Any) -> str:
         return " or ".join("empty" if part is type(None) else _type(part) for part in arguments)
     if origin is dict:
         return f"JSON object of {_type(arguments[1])}"
-    return {bool: "true or false", int: "integer", float: "number", str: "text", Path: "path"}.get(
-        annotation, "JSON"
-    )
+    if origin is tuple:
+        return "pair of texts" if arguments[-1] is not ... else f"JSON list, each a {_type(arguments[0])}"
+    names = {bool: "true or false", int: "integer", float: "number", str: "text", Path: "path"}
+    return names.get(annotation, "JSON")
 
 
 def _bounds(field: FieldInfo) -> str:
@@ -258,6 +260,8 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if value is None or value == {}:
         return ""
+    if isinstance(value, tuple):
+        return f"`{json.dumps(value)}`"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     return f"`{value:.10g}`" if isinstance(value, float) else f"`{value}`"

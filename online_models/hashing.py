@@ -8,6 +8,9 @@ One rule for each kind of value:
   ``name~k+1`` share the value 1 by nearness. So a linear model learns a continuous, piecewise linear
   function of prices, counts and ages, and nothing has to be scaled beforehand.
 
+A declared cross of two strings is the slot of ``a_x_b=v|w`` where both are there. To a linear model
+crosses of chosen fields are worth more than the choice of its optimiser.
+
 A number that is not finite is treated as missing, and a number beyond ±1e12 as ±1e12.
 Slot 0 is the bias and always present.
 Two features of one event that meet in one slot are summed here, once, so that learning, scoring and
@@ -22,7 +25,7 @@ Weinberger, Dasgupta, Langford, Smola, Attenberg: Feature Hashing for Large Scal
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
@@ -36,6 +39,7 @@ FeatureValue = str | float | bool
 
 BIAS = "bias"
 MAX_FEATURES = 256  # one event's mapping; the longest of our own has about 40 entries
+MAX_CROSSES = 64
 MAX_TEXT = 256  # characters of ``name=value`` that are hashed; ids are at most 128
 MAX_NUMBER = 1e12  # the limit of the wire format; 80 knots on each side
 _KNOTS_PER_OCTAVE = 2.0
@@ -87,16 +91,23 @@ class FeatureHasher:
     ----------
     n_slots : int
         Size of the table the slots point into, at least 2.
+    crosses : sequence of pairs of str
+        Names of features that also count together.
     remembered : int
         At most twice as many names are kept; the least recently used go first, half at a time.
     """
 
-    def __init__(self, n_slots: int, *, remembered: int = 2**16) -> None:
+    def __init__(
+        self, n_slots: int, *, crosses: Sequence[tuple[str, str]] = (), remembered: int = 2**16
+    ) -> None:
         if n_slots < 2 or n_slots > 2**31 - 1:
             raise ValueError(f"n_slots is {n_slots}; it must be between 2 and 2**31 - 1")
         if remembered < 1:
             raise ValueError(f"remembered is {remembered}; it must be at least 1")
         self.n_slots = n_slots
+        if len(crosses) > MAX_CROSSES:
+            raise ValueError(f"{len(crosses)} crosses; the limit is {MAX_CROSSES}")
+        self._crosses = [(a, b, f"{a}_x_{b}") for a, b in crosses]
         self._remembered = remembered
         # Two generations: a hit in the old one moves to the young one, a full young one becomes the old one.
         self._young: dict[str, int] = {}
@@ -115,10 +126,21 @@ class FeatureHasher:
         """
         if len(features) > MAX_FEATURES:
             raise ValueError(f"{len(features)} features in one event; the limit is {MAX_FEATURES}")
+        if self._crosses:
+            features = self._crossed(features)
         found, names, clash = self._collect(features.items())
         if clash:  # rare: then, and only then, the order of a sum matters
             found, names, _ = self._collect(sorted(features.items(), key=itemgetter(0)))
         return _sparse(found, names)
+
+    def _crossed(self, features: Mapping[str, FeatureValue]) -> dict[str, FeatureValue]:
+        """The features and the declared crosses of those that are strings."""
+        crossed = dict(features)
+        for a, b, name in self._crosses:
+            left, right = features.get(a), features.get(b)
+            if type(left) is str and type(right) is str:
+                crossed[name] = f"{left}|{right}"
+        return crossed
 
     def encode_texts(self, texts: Iterable[str]) -> SparseFeatures:
         """Encode features that are already one text each, with value 1."""

@@ -135,8 +135,8 @@ class OnlineBlend:
         # Work space of one call; marks of other calls are void, so nothing is cleared.
         self._call = 0
         self._history = HistoryRows(vocabulary, MAX_HISTORY)
-        n_hits = cooccurrence.ring * cooccurrence.refs.shape[1]
         self._n_places = n_sources * self.n_each
+        n_marks = cooccurrence.ring * cooccurrence.refs.shape[1] + self._n_places
         self._read: tuple[Any, ...] = (
             vocabulary.order,
             *cooccurrence.read_arrays,
@@ -149,11 +149,14 @@ class OnlineBlend:
             self.weights,
             rank_values,
             np.zeros(vocabulary.max_rows, np.int64),
-            np.zeros(vocabulary.max_rows, np.int64),
-            np.zeros((n_hits, HIT_COLUMNS)),
-            np.zeros(n_hits, np.int32),
+            np.zeros((n_marks, HIT_COLUMNS)),
+            np.zeros(n_marks, np.int32),
+            np.zeros(n_marks),
+            np.zeros(n_marks, np.int32),
             np.zeros(self.n_each),
             np.zeros(self.n_each, np.int32),
+            np.zeros(self.n_each, np.int32),
+            np.zeros(self._n_places, np.int32),
             np.zeros(self._n_places, np.int32),
         )
 

@@ -155,7 +155,7 @@ class Campaign(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     watch_s: Seconds = 90 * DAY_S
     min_drop_share: Share = 0.0
     counter: Literal["n_orders", "n_events", "n_views", "n_adds", "revenue"] | None = None
-    thresholds: Annotated[list[float], Meta(min_length=1, max_length=64)] = field(default_factory=list)
+    thresholds: Annotated[list[float], Meta(max_length=64)] = field(default_factory=list)
     segment: Name | None = None
     segment_change: Literal["entry", "exit"] = "entry"
     min_score: Share | None = None

@@ -17,7 +17,7 @@ import orjson
 from msgspec import Struct
 
 from schemas.events import EVENT_NAMES, MAX_NUMBER, Event, Product, Properties, Track
-from schemas.outputs import DeadLetter, Decision, Recommendation, Trigger
+from schemas.outputs import DeadLetter, Decision, Membership, Recommendation, Trigger
 from schemas.reasons import EventKind, RejectCode
 
 __all__ = [
@@ -62,6 +62,7 @@ _OUTPUT_TYPES = {
     Recommendation: ("nudge.recommendation.v1", "id", "user_id", "produced_at"),
     Trigger: ("nudge.trigger.v1", "id", "", "send_at"),
     Decision: ("nudge.decision.v1", "decision_id", "user_id", "decided_at"),
+    Membership: ("nudge.segment.v1", "id", "user_id", "changed_at"),
 }
 
 
@@ -178,7 +179,9 @@ def encode(output: Struct) -> bytes:
         raise
 
 
-def headers_of(output: Recommendation | Trigger | Decision, source: str = "nudge") -> list[tuple[str, bytes]]:
+def headers_of(
+    output: Recommendation | Trigger | Decision | Membership, source: str = "nudge"
+) -> list[tuple[str, bytes]]:
     """CloudEvents 1.0 headers, Kafka protocol binding, binary content mode."""
     kind, id_field, subject_field, time_field = _OUTPUT_TYPES[type(output)]
     if isinstance(output, Trigger):
@@ -196,23 +199,21 @@ def headers_of(output: Recommendation | Trigger | Decision, source: str = "nudge
     ]
 
 
-@lru_cache(maxsize=4096)  # one moment stands in several fields of several outputs
 def rfc3339(time: float) -> str:
     """Seconds since the epoch as RFC 3339 UTC with milliseconds.
 
     >>> rfc3339(1511544070.0)
     '2017-11-24T17:21:10.000Z'
     """
-    seconds, milliseconds = divmod(round(time * 1000), 1000)
-    days, seconds = divmod(seconds, 86_400)
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{_date(days)}T{hours:02d}:{minutes:02d}:{seconds:02d}.{milliseconds:03d}Z"
+    minutes, milliseconds = divmod(round(time * 1000), 60_000)
+    return f"{_minute(minutes)}{milliseconds // 1000:02d}.{milliseconds % 1000:03d}Z"
 
 
-@lru_cache(maxsize=1024)
-def _date(days: int) -> str:
-    return (_EPOCH + timedelta(days=days)).date().isoformat()
+@lru_cache(maxsize=4096)  # most of what is written is of the last few minutes, or a fixed time ahead of them
+def _minute(minutes: int) -> str:
+    days, minutes = divmod(minutes, 1440)
+    date = (_EPOCH + timedelta(days=days)).date().isoformat()
+    return f"{date}T{minutes // 60:02d}:{minutes % 60:02d}:"
 
 
 def parse_time(text: str) -> float:

@@ -20,7 +20,10 @@ MAX_DEPTH = 8
 Value = str | bool | float
 Conditions = Annotated[list["Condition"], Meta(min_length=1, max_length=64)]
 
-_USER = ("known", "n_events", "n_orders", "n_views", "n_adds", "age_s", "order_age_s", "time_zone", "bought")
+_USER = (
+    *("known", "n_events", "n_orders", "n_views", "n_adds", "age_s", "order_age_s", "time_zone", "bought"),
+    *("stage", "recency", "frequency", "monetary", "active_age_s", "segments"),
+)
 _OF_EVENT = tuple(name for name in Properties.__struct_fields__ if name not in {"products", "purposes"})
 _OF_ITEM = ("name", "category", "brand", "price", "currency", "stock", "available")
 # Facts of the event's own properties, of its line on the product, of the catalogue's item, of the user.
@@ -73,6 +76,12 @@ class Condition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, r
         if _depth(self) > MAX_DEPTH:
             message = f"a condition is nested deeper than {MAX_DEPTH}"
             raise ValueError(message)
+
+    def comparisons(self) -> list[Condition]:
+        """All comparisons of a fact, in order."""
+        if self.fact is not None:
+            return [self]
+        return [found for inner in _inner(self) for found in inner.comparisons()]
 
     def facts(self) -> set[str]:
         """All facts that the condition names."""

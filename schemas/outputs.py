@@ -10,6 +10,7 @@ __all__ = [
     "Cause",
     "DeadLetter",
     "Decision",
+    "Membership",
     "Output",
     "Recipient",
     "Recommendation",
@@ -101,11 +102,33 @@ class Decision(Struct, frozen=True, omit_defaults=True, gc=False):
     decided_at: str
     eligible: list[str]
     propensities: list[float] | None = None
+    prices: list[float] | None = None
     campaign_id: str | None = None
     campaign_version: str | None = None
     model_version: str | None = None
     features: dict[str, float] | None = None
     reason: str | None = None
+
+
+class Membership(Struct, frozen=True, gc=False):
+    """A user entered a segment, or left it; the newest of a key says how it is.
+
+    Scores are those of RFM, 1 to 5; ``lifetime_value`` is the net revenue so far by currency. Without a
+    ``cause`` the change came with time. Of a segment that is gone there is no version.
+    """
+
+    id: str
+    user_id: str
+    segment: str
+    member: bool
+    changed_at: str
+    recency: int
+    frequency: int
+    monetary: int
+    lifetime_value: dict[str, float]
+    segment_version: str | None = None
+    stage: str | None = None
+    cause: Cause | None = None
 
 
 class DeadLetter(Struct, frozen=True):
@@ -123,4 +146,4 @@ class DeadLetter(Struct, frozen=True):
     offset: int = -1
 
 
-Output = Recommendation | Trigger | Decision | DeadLetter
+Output = Recommendation | Trigger | Decision | Membership | DeadLetter

@@ -11,7 +11,8 @@ from schemas.campaigns import Campaign
 from schemas.catalogue import Item, Offer
 from schemas.commands import Command
 from schemas.events import Track
-from schemas.outputs import Decision, Recommendation, Trigger
+from schemas.outputs import Decision, Membership, Recommendation, Trigger
+from schemas.segments import Segment
 
 if TYPE_CHECKING:
     from msgspec import Struct
@@ -24,6 +25,8 @@ _DOCUMENTS: dict[str, type[Struct]] = {
     "recommendation.v1": Recommendation,
     "trigger.v1": Trigger,
     "decision.v1": Decision,
+    "segment.v1": Membership,
+    "segment-definition.v1": Segment,
     "item.v1": Item,
     "offer.v1": Offer,
     "campaign.v1": Campaign,

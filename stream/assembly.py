@@ -9,11 +9,14 @@ from online_models.bandits import ThompsonSampling
 from online_models.baskets import baskets_of
 from online_models.click_rate import ClickRate
 from online_models.cooccurrence import SequentialCooccurrence
+from online_models.drift import DriftWatch
 from online_models.factorisation import StreamingIALS
 from online_models.fold import ModelSet
 from online_models.hybrid import OnlineBlend
+from online_models.many_offers import ManyOffers
 from online_models.metrics import ClickMetrics, RankingMetrics
 from online_models.popularity import DecayedPopularity
+from online_models.proximal import FollowTheRegularizedLeader
 from online_models.vocabulary import Vocabulary
 from stream.core.arbitration import Arbiter
 from stream.core.attribution import Attribution
@@ -23,15 +26,18 @@ from stream.core.config import DAY_S
 from stream.core.engine import Engine
 from stream.core.features import OFFER_FEATURES
 from stream.core.learning import Learner, Models
+from stream.core.measuring import Measurer
 from stream.core.messages import Messenger
 from stream.core.offers import OfferDesk
 from stream.core.recommending import Recommender
 from stream.core.reference import Reference
+from stream.core.segments import Segments
 from stream.core.state import PartitionState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from online_models.hashed import HashedLogistic
     from stream.core.config import EngineConfig
     from stream.core.state import RowCodec
     from stream.settings import Settings
@@ -53,8 +59,14 @@ def build_models(settings: Settings) -> Models:
         vocabulary, popularity, cooccurrence, factors, candidates_per_source=settings.recommend.candidates
     )
     baskets = baskets_of(vocabulary)
-    clicks = ClickRate(settings.click_slots)
+    clicks = _click_model(settings)
     bandit = ThompsonSampling(
+        len(OFFER_FEATURES),
+        alpha=settings.offers.alpha,
+        floor=settings.offers.floor,
+        half_life_s=settings.offers.half_life_days * DAY_S or math.inf,
+    )
+    many_offers = ManyOffers(
         len(OFFER_FEATURES),
         alpha=settings.offers.alpha,
         floor=settings.offers.floor,
@@ -65,11 +77,23 @@ def build_models(settings: Settings) -> Models:
         baskets=baskets,
         clicks=clicks,
         offers=bandit,
-        fold=ModelSet([*blend.models, baskets, clicks, bandit], vocabulary),
+        many_offers=many_offers,
+        fold=ModelSet([*blend.models, baskets, clicks, bandit, many_offers], vocabulary),
         recommend_metrics=RankingMetrics(),
         click_metrics=ClickMetrics(),
         offer_metrics=ClickMetrics(),
+        drift={name: DriftWatch() for name in ("clicks", "offers")},
     )
+
+
+def _click_model(settings: Settings) -> HashedLogistic:
+    chosen = settings.clicks
+    half_life_s = chosen.half_life_days * DAY_S or math.inf
+    if chosen.model == "ftrl":
+        return FollowTheRegularizedLeader(
+            settings.click_slots, half_life_s=half_life_s, crosses=chosen.crosses
+        )
+    return ClickRate(settings.click_slots, half_life_s=half_life_s, crosses=chosen.crosses)
 
 
 def build_engine(
@@ -92,7 +116,7 @@ def build_engine(
         return models.clicks.encode(features).slots.tolist()  # type: ignore[no-any-return]  # int32 to int
 
     attribution = Attribution(config.attribution, state, slots_of)
-    desk = OfferDesk(config, models.offers, reference, state, attribution)
+    desk = OfferDesk(config, models.offers, models.many_offers, reference, state, attribution)
     click_probability = models.clicks.predict_proba_one
     arbiter = Arbiter(config.campaigns, reference, state, click_probability, config.seed)
     messenger = Messenger(config.campaigns, reference, state, desk, arbiter)
@@ -102,8 +126,10 @@ def build_engine(
         reference=reference,
         cleaner=Cleaner(config.cleaning),
         attribution=attribution,
-        learner=Learner(models),
+        learner=Learner(models, settings.clicks.negative_share, config.attribution.offer_late_share),
         recommender=Recommender(config, models, reference, state, attribution),
         desk=desk,
         campaigns=Campaigns(config.campaigns, reference, state, messenger, click_probability),
+        measurer=Measurer(config.lift, config.campaigns, reference, state),
+        segments=Segments(config.campaigns, reference, state),
     )

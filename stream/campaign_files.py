@@ -12,13 +12,16 @@ import yaml
 from msgspec import inspect
 
 from schemas.campaigns import Campaign
+from schemas.segments import Segment
 from stream.reading import BadFileError, open_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["CAMPAIGN_FILES", "read_campaigns"]
+    from msgspec import Struct
+
+__all__ = ["CAMPAIGN_FILES", "read_campaigns", "read_segments"]
 
 CAMPAIGN_FILES = frozenset({".yaml", ".yml", ".json"})
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
@@ -52,6 +55,8 @@ def read_campaigns(path: Path) -> dict[str, Campaign]:
     faults: list[str] = []
     for file in files:
         for place in _places(file):
+            if _is_segment(place):
+                continue
             try:
                 campaign = msgspec.convert(place.data, Campaign, strict=False)
             except msgspec.ValidationError as error:
@@ -64,6 +69,36 @@ def read_campaigns(path: Path) -> dict[str, Campaign]:
     if faults:
         raise BadFileError("\n".join(faults))
     return campaigns
+
+
+def read_segments(path: Path) -> dict[str, Segment]:
+    """Read the segments that stand beside campaigns: what has a ``segment_id``, in the same files.
+
+    Raises
+    ------
+    BadFileError
+        Something is wrong; the message has a line for each segment that is.
+    """
+    files = sorted(p for p in path.iterdir() if p.suffix in CAMPAIGN_FILES) if path.is_dir() else [path]
+    segments: dict[str, Segment] = {}
+    faults: list[str] = []
+    for place in (place for file in files for place in _places(file) if _is_segment(place)):
+        try:
+            segment = msgspec.convert(place.data, Segment, strict=False)
+        except msgspec.ValidationError as error:
+            faults.append(_explained(place, str(error), Segment))
+            continue
+        if segment.segment_id in segments:
+            name = segment.segment_id
+            faults.append(_at(place, "$.segment_id", f"segment_id {name!r} is defined twice"))
+        segments[segment.segment_id] = segment
+    if faults:
+        raise BadFileError("\n".join(faults))
+    return segments
+
+
+def _is_segment(place: _Place) -> bool:
+    return isinstance(place.data, dict) and "segment_id" in place.data
 
 
 def _places(path: Path) -> list[_Place]:
@@ -91,20 +126,20 @@ def _yaml_places(path: Path, text: str) -> Iterator[_Place]:
             yield _Place(path, inner.start_mark.line + 1, value, inner)
 
 
-def _explained(place: _Place, error: str) -> str:
+def _explained(place: _Place, error: str, kind: type[Struct] = Campaign) -> str:
     """Say where in the file msgspec's error lies, and what was probably meant."""
     message, _, path = error.partition(" - at `")
     path = path.rstrip("`") or "$"
     if unknown := _UNKNOWN.search(message):
         name = unknown[1]
-        known = [named.encode_name for named in _struct_at(path)]
+        known = [named.encode_name for named in _struct_at(path, kind)]
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-        what = "a campaign" if path == "$" else path
+        what = f"a {kind.__name__.lower()}" if path == "$" else path
         return _at(place, f"{path}.{name}", f"{name!r} is not a field of {what} ({hint})")
     if invalid := _INVALID.search(message):
         name = invalid[1].strip("'\"")
-        values = [str(value) for value in _literals_at(path)]
+        values = [str(value) for value in _literals_at(path, kind)]
         near = difflib.get_close_matches(name, values, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"one of: {', '.join(values)}"
         return _at(place, path, f"{path} is {name!r} ({hint})")
@@ -136,19 +171,19 @@ def _node_at(node: yaml.Node, path: str) -> Any:
     return mark
 
 
-def _struct_at(path: str) -> tuple[inspect.Field, ...]:
-    found = _type_at(path)
+def _struct_at(path: str, kind: type[Struct]) -> tuple[inspect.Field, ...]:
+    found = _type_at(path, kind)
     return found.fields if isinstance(found, inspect.StructType) else ()
 
 
-def _literals_at(path: str) -> tuple[Any, ...]:
-    found = _type_at(path)
+def _literals_at(path: str, kind: type[Struct]) -> tuple[Any, ...]:
+    found = _type_at(path, kind)
     return found.values if isinstance(found, inspect.LiteralType) else ()
 
 
-def _type_at(path: str) -> inspect.Type:
+def _type_at(path: str, kind: type[Struct]) -> inspect.Type:
     """Type of what a path names."""
-    here: inspect.Type = inspect.type_info(Campaign)
+    here: inspect.Type = inspect.type_info(kind)
     for name, number in _STEP.findall(path):
         if number or name == "...":
             here = _chosen(here.item_type) if isinstance(here, inspect.ListType) else here

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,13 +16,14 @@ from uuid import uuid4
 import msgspec
 import typer
 
-from schemas.codec import Rejected, parse_time
+from schemas.codec import Rejected
 from schemas.commands import CommandKind, decode_command
 from stream.evaluate.commands import app as evaluate_app
-from stream.printing import show_report, show_validation
+from stream.looking_back import app as looking_back_app
+from stream.options import AsJson, Bootstrap, Campaigns, Catalogue, Offers, Seed, settings_of, time_of
+from stream.printing import show_validation
 from stream.reading import BadFileError
-from stream.settings import Settings
-from stream.terminal import ExitCode, fail, print_json, progress_bar, read_settings, say
+from stream.terminal import ExitCode, fail, print_json, progress_bar, say
 
 __all__ = ["main"]
 
@@ -38,59 +38,13 @@ app = typer.Typer(
 topics_app = typer.Typer(help="Compare the cluster's topics with the declared ones, and create them.")
 schemas_app = typer.Typer(help="Write or check the published JSON Schemas and the AsyncAPI document.")
 config_app = typer.Typer(help="Show and check the settings.")
+app.add_typer(looking_back_app)
 app.add_typer(topics_app, name="topics")
 app.add_typer(schemas_app, name="schemas")
 app.add_typer(config_app, name="config")
 app.add_typer(evaluate_app, name="evaluate")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
-Bootstrap = Annotated[str | None, typer.Option(help="Kafka, host:port; default NUDGE_KAFKA__BOOTSTRAP.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Seed of every draw; default NUDGE_SEED.")]
-Catalogue = Annotated[Path | None, typer.Option(exists=True, help="Items, one JSON object a line.")]
-Offers = Annotated[Path | None, typer.Option(exists=True, help="Offers, one JSON object a line.")]
-Campaigns = Annotated[Path | None, typer.Option(exists=True, help="Campaigns: YAML or JSON, file or folder.")]
-EventsFile = Annotated[
-    Path, typer.Option("--events", exists=True, dir_okay=False, help="JSONL, plain or .gz.")
-]
 PUBLISHED = Path("schemas/published")
-
-
-@app.command()
-def replay(
-    events: EventsFile,
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the results.")],
-    catalogue: Catalogue = None,
-    offers: Offers = None,
-    campaigns: Campaigns = None,
-    seed: Seed = None,
-    until: Annotated[str | None, typer.Option(help="Let time go on to here after the last event.")] = None,
-    now: Annotated[str | None, typer.Option(help="Nothing came in after this; default: now.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Run recorded events through the production engine, driven by event time.
-
-    Example: nudge replay --events shop.jsonl.gz --campaigns campaigns.yaml --out results
-    """
-    from stream.replay import load_reference
-    from stream.replay import replay as run
-
-    settings = _settings(seed=seed)
-    reference = load_reference(catalogue, offers, campaigns)
-    with progress_bar(f"replaying {events.name}") as progress:
-        report = run(
-            settings,
-            events,
-            out,
-            reference,
-            now=_time(now, "--now") if now else time.time(),
-            until=_time(until, "--until") if until else None,
-            progress=progress,
-        )
-    if as_json:
-        print_json(report)
-        return
-    show_report(report)
-    say(f"results in {out}")
 
 
 @app.command()
@@ -102,14 +56,16 @@ def validate(
 
     Ends with 0 if all is valid, with 1 if something would be rejected.
     """
-    from stream.campaign_files import read_campaigns
+    from stream.campaign_files import read_campaigns, read_segments
     from stream.validating import validate_events
 
     if file.is_dir() or file.suffix in {".yaml", ".yml"}:
-        campaigns = read_campaigns(file)
+        campaigns, segments = read_campaigns(file), read_segments(file)
         if as_json:
-            print_json({"campaigns": sorted(campaigns)})
-        say(f"{len(campaigns)} campaigns are valid")
+            print_json(
+                {"campaigns": sorted(campaigns)} | ({"segments": sorted(segments)} if segments else {})
+            )
+        say(f"{len(campaigns)} campaigns are valid" + (f", and {len(segments)} segments" if segments else ""))
         return
     with progress_bar(f"checking {file.name}") as progress:
         report = validate_events(file, progress)
@@ -143,7 +99,7 @@ def import_(
     path: Any = "-" if file == "-" else Path(file)
     if path != "-" and not path.is_file():
         fail(ExitCode.USAGE, f"no file {file}")
-    window = (_time(from_, "--from") if from_ else None, _time(to, "--to") if to else None)
+    window = (time_of(from_, "--from") if from_ else None, time_of(to, "--to") if to else None)
     sink = catalogue.open("wb") if catalogue else None
     try:
         with progress_bar(f"importing {file} (bytes)") as progress:
@@ -190,7 +146,7 @@ def simulate(
     """
     from stream import simulating
 
-    begins = _time(start, "--start")
+    begins = time_of(start, "--start")
     if catalogue is not None:
         rows = simulating.catalogue(seed, n_items=items, start=begins)
         catalogue.write_bytes(b"".join(row + b"\n" for row in rows))
@@ -227,7 +183,7 @@ def worker(
     from stream.replay import load_reference
     from stream.worker import run_worker
 
-    settings = _settings(seed=seed, bootstrap=bootstrap)
+    settings = settings_of(seed=seed, bootstrap=bootstrap)
     raise typer.Exit(run_worker(settings, load_reference(catalogue, offers, campaigns)))
 
 
@@ -284,7 +240,7 @@ def _command(kind: CommandKind, bootstrap: str | None, **fields: str | None) -> 
     command = decode_command(msgspec.json.encode({key: text for key, text in body.items() if text}))
     if isinstance(command, Rejected):
         fail(ExitCode.USAGE, f"{command.path}: {command.message}")
-    settings = _settings(bootstrap=bootstrap)
+    settings = settings_of(bootstrap=bootstrap)
     try:
         n_partitions = asyncio.run(send_command(settings.kafka, command))
     except WorkerError as error:
@@ -309,7 +265,7 @@ def produce(
     from stream.runtime.producing import KEY_OF_TOPIC
     from stream.runtime.producing import produce as send
 
-    settings = _settings(bootstrap=bootstrap)
+    settings = settings_of(bootstrap=bootstrap)
     if topic not in KEY_OF_TOPIC:
         fail(ExitCode.USAGE, f"--topic {topic!r} is none of {', '.join(KEY_OF_TOPIC)}")
     if file != "-" and not Path(file).is_file():
@@ -402,7 +358,7 @@ def topics_grow(
 
     if partitioner not in PARTITIONERS:
         fail(ExitCode.USAGE, f"--partitioner {partitioner!r}; there are {', '.join(PARTITIONERS)}")
-    settings = _settings(bootstrap=bootstrap)
+    settings = settings_of(bootstrap=bootstrap)
     models = build_models(settings).fold
     with progress_bar("moving users") as progress:
         try:
@@ -456,13 +412,13 @@ def schemas_check(folder: Annotated[Path, typer.Argument()] = PUBLISHED) -> None
 @config_app.command("show")
 def config_show() -> None:
     """Print all settings as they are in force."""
-    print_json(_settings().model_dump(mode="json"))
+    print_json(settings_of().model_dump(mode="json"))
 
 
 @config_app.command("check")
 def config_check() -> None:
     """End with 78 if the settings cannot be used."""
-    _settings()
+    settings_of()
     say("the settings are valid")
 
 
@@ -470,7 +426,7 @@ def _topics(bootstrap: str | None, *, make: bool, as_json: bool) -> None:
     from stream.runtime import topics
     from stream.runtime.errors import WorkerError
 
-    settings = _settings(bootstrap=bootstrap)
+    settings = settings_of(bootstrap=bootstrap)
 
     async def run() -> list[topics.Change]:
         async with topics.open_admin(settings.kafka.bootstrap) as admin:
@@ -490,23 +446,6 @@ def _topics(bootstrap: str | None, *, make: bool, as_json: bool) -> None:
     # A setting that differs may be the operator's will; a partition count that differs cannot work.
     if any(change.action in {"partitions", "replicas"} if make else True for change in changes):
         raise typer.Exit(ExitCode.FAILED_CHECK)
-
-
-def _settings(*, seed: int | None = None, bootstrap: str | None = None) -> Settings:
-    """Read the settings; what the command line gives wins."""
-    changes: dict[str, Any] = {}
-    if seed is not None:
-        changes["seed"] = seed
-    if bootstrap is not None:
-        changes["kafka"] = {"bootstrap": bootstrap}  # merged with the environment's other values
-    return read_settings(**changes)
-
-
-def _time(text: str, option: str) -> float:
-    try:
-        return parse_time(text)
-    except ValueError:
-        fail(ExitCode.USAGE, f"{option} {text!r} is not a time; write 2017-11-24 or 2017-11-24T16:00:00Z")
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from stream.terminal import say, talk
 
-__all__ = ["show_report", "show_validation"]
+__all__ = ["show_comparison", "show_report", "show_validation"]
 
 
 def show_report(report: dict[str, Any]) -> None:
@@ -32,6 +32,36 @@ def show_report(report: dict[str, Any]) -> None:
             f"recommendations: {report['outputs']['recommendations']} slates; test-then-train recall@10 "
             f"{recommend['recall_at_10']:.4f} over {recommend['n']} events"
         )
+
+
+def show_comparison(difference: dict[str, Any]) -> None:
+    """Print what another configuration changes, campaign by campaign."""
+    table = Table(
+        "campaign",
+        "sent A",
+        "sent B",
+        "both",
+        "only A",
+        "only B",
+        "users A",
+        "users B",
+        "cost A",
+        "cost B",
+        box=None,
+    )
+    for campaign_id, told in difference["campaigns"].items():
+        messages = (told["messages"][place] for place in ("both", "only_a", "only_b"))
+        numbers = [told["a"]["sent"], told["b"]["sent"], *messages, told["a"]["users"], told["b"]["users"]]
+        costs = [
+            ", ".join(f"{cost:g} {currency}" for currency, cost in told[side]["cost"].items())
+            for side in ("a", "b")
+        ]
+        table.add_row(campaign_id, *map(str, numbers), *costs)
+    talk.print(table)
+    for campaign_id, told in difference["campaigns"].items():
+        for change, n in told["changed"].items():
+            say(f"  {campaign_id}: {change}: {n}")
+    say(f"{difference['users_that_differ']} users get another number of messages")
 
 
 def show_validation(report: dict[str, Any]) -> None:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING, Any
+
+from online_models.anytime import Interval, difference, mean_interval, rate_interval, sample_ratio_p_value
+from stream.core.measuring import CONTROL, TREATED
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Mapping, Sequence
 
     from stream.core.learning import Models
+    from stream.core.state import Tally
 
-__all__ = ["campaign_funnel", "event_counts", "model_metrics"]
+__all__ = ["campaign_funnel", "event_counts", "lift", "model_metrics"]
 
-_FUNNEL = ("eligible", "sent", "armed", "moved", "cancelled", "not_armed")
+_FUNNEL = (
+    *("eligible", "chosen", "sent", "delivered", "opened", "clicked", "converted", "bounced", "unsubscribed"),
+    *("armed", "moved", "cancelled", "not_armed"),
+)
 
 
 def event_counts(counts: Counter[tuple[str, ...]]) -> dict[str, Any]:
@@ -25,13 +34,22 @@ def event_counts(counts: Counter[tuple[str, ...]]) -> dict[str, Any]:
     }
 
 
-def campaign_funnel(counts: Counter[tuple[str, ...]], pending: dict[str, int]) -> dict[str, Any]:
-    """Per campaign: eligible = sent + all suppressed; armed, moved, cancelled and pending are apart."""
+def campaign_funnel(
+    counts: Counter[tuple[str, ...]],
+    pending: Mapping[str, int],
+    revenue: Mapping[tuple[str, str], float],
+) -> dict[str, Any]:
+    """Per campaign: eligible = sent + all suppressed; armed, moved, cancelled and pending are apart.
+
+    ``chosen`` is what no rule stopped, held-out messages included; ``revenue`` is that of orders within the
+    window after a message, by currency, in the order of the time they came.
+    """
     campaigns: dict[str, Any] = {}
     for key, n in sorted(counts.items()):
         if key[0] != "campaign":
             continue
-        funnel = campaigns.setdefault(key[1], dict.fromkeys(_FUNNEL, 0) | {"suppressed": {}, "pending": 0})
+        empty = dict.fromkeys(_FUNNEL, 0) | {"suppressed": {}, "pending": 0, "revenue": {}}
+        funnel = campaigns.setdefault(key[1], empty)
         if key[2] == "suppressed":
             funnel["suppressed"][key[3]] = n
         else:
@@ -39,19 +57,70 @@ def campaign_funnel(counts: Counter[tuple[str, ...]], pending: dict[str, int]) -
     for campaign_id, n in sorted(pending.items()):
         if campaign_id in campaigns:
             campaigns[campaign_id]["pending"] = n
+    for (campaign_id, currency), amount in sorted(revenue.items()):
+        if campaign_id in campaigns:
+            campaigns[campaign_id]["revenue"][currency] = round(amount, 6)
     return campaigns
+
+
+def lift(tallies: Mapping[str, Tally], alpha: float, least_p_value: float) -> dict[str, Any]:
+    """What messages caused, per campaign: treated users against held-out ones; ``*`` is all campaigns.
+
+    Parameters
+    ----------
+    alpha : float
+        How often an interval may ever miss; each arm has half of it.
+    least_p_value : float
+        Below it the split of users is reported as broken, and no interval is to be believed.
+    """
+    return {name: _lift_of(tally, alpha, least_p_value) for name, tally in sorted(tallies.items())}
+
+
+def _lift_of(tally: Tally, alpha: float, least_p_value: float) -> dict[str, Any]:
+    arms = (TREATED, CONTROL)
+    treated, control = (rate_interval(tally.converted[n], tally.users[n], alpha / 2) for n in arms)
+    p_value = sample_ratio_p_value(tally.assigned, [1.0 - tally.share, tally.share])
+    found = {
+        name: {
+            "assigned": tally.assigned[n],
+            "users": tally.users[n],
+            "converted": tally.converted[n],
+            "rate": tally.converted[n] / tally.users[n] if tally.users[n] else None,
+        }
+        for n, name in zip(arms, ("treated", "control"), strict=True)
+    }
+    return found | {
+        "conversion": difference(treated, control)._asdict(),
+        "revenue_per_user": {
+            currency: {bound: value if isfinite(value) else None for bound, value in interval.items()}
+            for currency, sums in sorted(tally.revenue.items())
+            for interval in [_revenue_difference(sums, tally.users, alpha)._asdict()]
+        },
+        "sample_ratio": {
+            "expected_control_share": tally.share,
+            "control_share": tally.assigned[CONTROL] / max(sum(tally.assigned), 1),
+            "p_value": p_value,
+            "alarm": p_value < least_p_value,
+        },
+    }
+
+
+def _revenue_difference(sums: Sequence[float], users: Sequence[int], alpha: float) -> Interval:
+    treated, control = (mean_interval(sums[2 * n], sums[2 * n + 1], users[n], alpha / 2) for n in range(2))
+    return difference(treated, control)
 
 
 def model_metrics(models: Models) -> dict[str, Any]:
     """Progressive metrics of each model: each event was scored before it was learned."""
     return {
         "recommend": models.recommend_metrics.snapshot(),
-        "click": models.click_metrics.snapshot(),
+        "click": models.click_metrics.snapshot() | {"drift_alarms": models.drift["clicks"].n_alarms},
         "offers": models.offer_metrics.snapshot()
         | {
+            "drift_alarms": models.drift["offers"].n_alarms,
             "posterior": {
                 offer.offer: {"mean": offer.mean, "deviation": offer.deviation, "pulls": offer.pulls}
                 for offer in models.offers.describe()
-            }
+            },
         },
     }

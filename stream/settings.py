@@ -21,6 +21,7 @@ from stream.core.config import (
     CampaignPolicy,
     CleaningConfig,
     EngineConfig,
+    LiftConfig,
     OfferConfig,
     RecommendConfig,
 )
@@ -53,6 +54,28 @@ class AttributionSettings(_Section):
         1800.0, gt=0, description="A list impression not clicked by then is a 0, s."
     )
     decision_window_s: float = Field(86_400.0, gt=0, description="A decision not answered by then is a 0, s.")
+    offer_elapsed_s: float | None = Field(
+        None,
+        ge=0,
+        description="An offer not answered by then teaches a 0 at once, weighted for late answers, s; "
+        "null: when its window ends.",
+    )
+    offer_late_share: float = Field(
+        1.0, ge=0, le=1, description="Share of answers that come after that; 1: fake-negative weighting."
+    )
+    max_clicks_per_day: int = Field(
+        100,
+        ge=1,
+        description="Impressions that a user teaches the click model in a day of event time, at most.",
+    )
+    max_offers_per_day: int = Field(
+        16,
+        ge=1,
+        description="Outcomes that a user teaches the offers' model in a day of event time, at most.",
+    )
+    item_share: float = Field(
+        0.2, gt=0, le=1, description="Share of an hour's lessons of the click model for one item, at most."
+    )
 
 
 class RecommendSettings(_Section):
@@ -77,6 +100,26 @@ class RecommendSettings(_Section):
     factors: bool = Field(default=True, description="Use streaming iALS as a source.")
 
 
+class ClickSettings(_Section):
+    """The click model."""
+
+    model: Literal["gaussian", "ftrl"] = Field(
+        "gaussian", description="Diagonal Gaussian, or FTRL-Proximal; the first merges better over workers."
+    )
+    half_life_days: float = Field(
+        0.0, ge=0, description="What a click says counts half after this, days; 0: never less."
+    )
+    crosses: tuple[tuple[str, str], ...] = Field(
+        (("category", "buyer"),), max_length=64, description="Pairs of features that also count together."
+    )
+    negative_share: float = Field(
+        1.0,
+        ge=0.01,
+        le=1,
+        description="Share of impressions without a click that is learned, each with a weight for the rest.",
+    )
+
+
 class OfferSettings(_Section):
     """Offers."""
 
@@ -85,6 +128,16 @@ class OfferSettings(_Section):
     )
     alpha: float = Field(0.5, gt=0, le=2, description="Width of the Thompson draws; 1 samples the posterior.")
     floor: float = Field(0.01, gt=0, le=0.2, description="Least probability of each eligible offer.")
+    pacing: bool = Field(
+        default=True, description="Spend a budget evenly until its offer ends, by a price on its cost."
+    )
+    budget_buffer: float = Field(0.01, ge=0, le=0.5, description="Share of a budget that is never spent.")
+    few: int = Field(
+        100,
+        ge=1,
+        le=128,
+        description="Up to so many eligible offers have posteriors of their own, more share hashed weights.",
+    )
     half_life_days: float = Field(
         90.0,
         ge=0,
@@ -131,6 +184,22 @@ class CampaignSettings(_Section):
     def _caps_are_caps(cls, caps: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
         msgspec.convert(caps, tuple[Cap, ...])  # its error is a ValueError, which pydantic reports
         return caps
+
+
+class LiftSettings(_Section):
+    """Effects of messages."""
+
+    window_s: float = Field(
+        604_800.0,
+        gt=0,
+        description="An order counts for a message, and for a campaign's experiment, for so long, s.",
+    )
+    alpha: float = Field(
+        0.05, gt=0, lt=0.5, description="How often an interval of lift may ever miss the truth."
+    )
+    sample_ratio_p_value: float = Field(
+        0.001, gt=0, lt=0.5, description="Report a broken split of users below this sequential p-value."
+    )
 
 
 class ConsentSettings(_Section):
@@ -217,8 +286,10 @@ class Settings(BaseSettings):
     cleaning: CleaningSettings = CleaningSettings()
     attribution: AttributionSettings = AttributionSettings()
     recommend: RecommendSettings = RecommendSettings()
+    clicks: ClickSettings = ClickSettings()
     offers: OfferSettings = OfferSettings()
     campaigns: CampaignSettings = CampaignSettings()
+    lift: LiftSettings = LiftSettings()
     consent: ConsentSettings = ConsentSettings()
     kafka: KafkaSettings = KafkaSettings()
 
@@ -266,7 +337,13 @@ class Settings(BaseSettings):
                 novelty=self.recommend.novelty,
                 impression_discount=self.recommend.impression_discount,
             ),
-            offers=OfferConfig(min_interval_s=self.offers.min_interval_s, partitions=partitions),
+            offers=OfferConfig(
+                min_interval_s=self.offers.min_interval_s,
+                partitions=partitions,
+                budget_buffer=self.offers.budget_buffer,
+                pacing=self.offers.pacing,
+                few=self.offers.few,
+            ),
             campaigns=CampaignPolicy(
                 lateness_s=campaigns.lateness_s,
                 daily_cap=campaigns.daily_cap,
@@ -283,4 +360,5 @@ class Settings(BaseSettings):
                 exploration=campaigns.exploration,
                 partitions=partitions,
             ),
+            lift=LiftConfig(window_s=self.lift.window_s),
         )

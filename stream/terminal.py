@@ -24,7 +24,16 @@ from stream.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["ExitCode", "fail", "print_json", "progress_bar", "read_settings", "say", "talk"]
+__all__ = [
+    "ExitCode",
+    "fail",
+    "json_bytes",
+    "print_json",
+    "progress_bar",
+    "read_settings",
+    "say",
+    "talk",
+]
 
 talk = Console(stderr=True, highlight=False)
 
@@ -63,9 +72,14 @@ def say(text: str, style: str = "") -> None:
     talk.print(text, style=style, markup=False, soft_wrap=True)
 
 
+def json_bytes(data: Any) -> bytes:
+    """Return one JSON document as people and programs read it."""
+    return orjson.dumps(data, option=orjson.OPT_INDENT_2) + b"\n"
+
+
 def print_json(data: Any) -> None:
     """Write one JSON document to stdout."""
-    sys.stdout.buffer.write(orjson.dumps(data, option=orjson.OPT_INDENT_2) + b"\n")
+    sys.stdout.buffer.write(json_bytes(data))
     sys.stdout.buffer.flush()
 
 

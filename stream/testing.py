@@ -20,6 +20,7 @@ from schemas.catalogue import Item, Offer
 from schemas.codec import decode, rfc3339
 from schemas.events import Event
 from schemas.ids import id_of
+from schemas.segments import Segment
 from stream.assembly import build_engine, build_models
 from stream.core.records import Outputs, Record
 from stream.core.reference import Reference
@@ -39,7 +40,7 @@ EPOCH = 1_767_225_600.0
 
 _row = msgspec.msgpack.Decoder(tuple[Profile, ModelMemory])
 
-OutputKind = Literal["recommendations", "triggers", "decisions", "dead_letters"]
+OutputKind = Literal["recommendations", "triggers", "decisions", "dead_letters", "segments"]
 
 
 def event(
@@ -115,6 +116,7 @@ class Driver:
         *,
         settings: Settings | None = None,
         campaigns: Iterable[Campaign] = (),
+        segments: Iterable[Segment] = (),
         items: Iterable[Item] = (),
         offers: Iterable[Offer] = (),
         consent: Literal["allow", "deny"] = "deny",
@@ -131,11 +133,13 @@ class Driver:
             {item.item_id: item for item in items},
             {offer.offer_id: offer for offer in offers},
             {campaign.campaign_id: campaign for campaign in campaigns},
+            {segment.segment_id: segment for segment in segments},
         )
         self.models = build_models(self.settings)
         self._codec = codec or _Rows()
         self.engine: Engine = build_engine(self.settings, self.models, self.reference, codec=self._codec)
         self.counts: Counter[tuple[str, ...]] = Counter()
+        self.revenue: dict[tuple[str, str], float] = {}
         self._batch_size = batch_size
         self._waiting: list[Record] = []
         self._offset = 0
@@ -207,10 +211,13 @@ class Driver:
 
     def _commit(self, outputs: Outputs) -> None:
         self.counts += outputs.counts
+        for key, amount in outputs.revenue.items():
+            self.revenue[key] = self.revenue.get(key, 0.0) + amount
         self._taken.recommendations += outputs.recommendations
         self._taken.triggers += outputs.triggers
         self._taken.decisions += outputs.decisions
         self._taken.dead_letters += outputs.dead_letters
+        self._taken.segments += outputs.segments
         state = self.engine.state
         self.committed.update(state.encode())
         for user in state.forgotten:

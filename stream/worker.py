@@ -15,6 +15,7 @@ from online_models.warming import warm_up
 from stream.runtime.app import build_app
 from stream.runtime.errors import WorkerError
 from stream.runtime.health import HealthServer
+from stream.runtime.hearing import hear
 from stream.runtime.logs import configure_logs, get_logger
 from stream.runtime.metrics import Metrics
 from stream.runtime.plane import DataPlane
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from stream.runtime.transport import Transport
     from stream.settings import Settings
 
-__all__ = ["run_worker"]
+__all__ = ["run_worker", "settle_garbage_collector"]
 
 INTERNAL: Final = 70
 BAD_CONFIGURATION: Final = 78
@@ -60,13 +61,19 @@ def run_worker(
         signal.signal(number, _stop_early)
     logger.info("kernels_compile")  # half a minute on a new machine, a second with a warm cache
     warm_up()
-    # Modules and kernels stay for good: a full collection that looks at them too holds the loop for a tenth
-    # of a second.
+    settle_garbage_collector()
+    with asyncio.Runner() as runner:
+        return runner.run(_run(settings, reference, transport))
+
+
+def settle_garbage_collector() -> None:
+    """Keep the collector from what stays for good, and from looking too often.
+
+    Modules and kernels stay: a full collection that looks at them too holds the loop for a tenth of a second.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    with asyncio.Runner() as runner:
-        return runner.run(_run(settings, reference, transport))
 
 
 def _stop_early(_number: int, _frame: object) -> None:
@@ -80,6 +87,7 @@ def _stop_early(_number: int, _frame: object) -> None:
 async def _run(settings: Settings, reference: Reference | None, transport: Transport | None) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(hear)
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
     metrics = Metrics(_version())

@@ -14,6 +14,7 @@ import pytest
 from schemas.codec import parse_time
 from stream.core.reference import Reference
 from stream.importing import import_events
+from stream.recording import file_recording
 from stream.replay import FILES, replay
 from stream.settings import Settings
 from stream.testing import cart_campaign
@@ -46,7 +47,7 @@ def run(events: Path, out: Path, policy: dict[str, Any]) -> dict[str, Any]:
     """Replay with one cart campaign."""
     settings = Settings(consent={"when_unknown": "allow"}, campaigns=policy)
     reference = Reference(campaigns={"cart": cart_campaign(delay_s=DELAY_S)})
-    return replay(settings, events, out, reference, now=NOW)
+    return replay(settings, file_recording(events, NOW), out, reference)
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -98,7 +99,7 @@ def test_replay_gives_the_same_bytes_twice_and_at_any_batch_size(taobao_head: Pa
     reports = []
     for name, size in (("a", 1000), ("b", 1000), ("c", 77)):
         reference = Reference(campaigns={"cart": cart_campaign(delay_s=DELAY_S)})
-        report = replay(settings, short, tmp_path / name, reference, now=NOW, batch_size=size)
+        report = replay(settings, file_recording(short, NOW), tmp_path / name, reference, batch_size=size)
         reports.append({k: v for k, v in report.items() if k not in {"throughput_events_per_s", "elapsed_s"}})
     written = [[(tmp_path / name / file).read_bytes() for file in FILES] for name in "abc"]
 

@@ -210,6 +210,27 @@ def _slot_of(
 
 
 @part
+def _bring(
+    history: NDArray[np.int32],
+    n: int,
+    refs: NDArray[np.int32],
+    cells: NDArray[np.float32],
+    heads: NDArray[np.float64],
+    stamps: NDArray[np.int64],
+) -> float:
+    """Read a number of each row that is about to be written; never below 0.
+
+    Memory answers the reads of this loop side by side; one that works on each row would wait for every one.
+    """
+    total = 0.0
+    for age in range(n):
+        other = history[age]
+        if other >= 0:
+            total += heads[other, LENGTH] + stamps[other] + abs(refs[other, 0]) + abs(cells[other, 0, C])
+    return total
+
+
+@part
 def learn(
     row: int,
     history: NDArray[np.int32],
@@ -244,6 +265,8 @@ def learn(
     """
     rate = settings[0]
     pruned = int(settings[2])
+    if _bring(history, min(n_history, ages.shape[0]), refs, cells, heads, stamps) < 0.0:
+        return -1
     own = _advance(row, at, rate, refs, cells, heads, stamps, book, old, log, log_cells)
     count = heads[row, COUNT] + weight * own
     heads[row, COUNT] = count

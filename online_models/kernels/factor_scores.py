@@ -19,7 +19,7 @@ __all__ = ["MAX_FACTOR", "plausible", "score", "terms", "top", "user", "user_sys
 
 # numba: float(x) of a float32 stays a float32, so values of the table are widened by np.float64(x).
 MAX_FACTOR = 8.0  # vectors of fitted models stay below 3
-_BLOCK = 1024  # scores of one block stay in the first cache
+_BLOCK = 256  # two of them give the fifty best a bound
 _LANES = 32  # divides the block
 _HALVINGS = 10
 

@@ -12,10 +12,11 @@ This is forward decay (Cormode, Shkapenyuk, Srivastava, Xu, ICDE 2009) with a wi
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from online_models.kernels._jit import part
 
-__all__ = ["ERA", "era_of", "growth", "shares"]
+__all__ = ["ERA", "era_of", "growth", "roll", "shares"]
 
 ERA = 6.0  # half-lives; an increment grows by less than 2**6, so six bits of the grid are its price
 _STEP = 2.0**-ERA
@@ -28,23 +29,40 @@ def era_of(age: float) -> float:
 
 
 @part
-def growth(age: float, era: float) -> float:
+def growth(age: float) -> float:
     """What an increment of weight 1 at this age adds to a sum of its era."""
-    return float(np.exp2(age - era * ERA))
+    return float(np.exp2(age - era_of(age) * ERA))
 
 
 @part
-def shares(row_era: float, age: float) -> tuple[float, float]:
-    """Factors of a row's newest and older sum at a reading age.
+def shares(row_era: float, era: float, grown: float) -> tuple[float, float]:
+    """Factors of a row's newest and older sum, read in an era at an age that has grown so much.
 
     Read before the row's newest era began, they are those of its beginning.
     """
-    era = era_of(age)
     if row_era > era:
         return 1.0, _STEP
-    fade = np.exp2(era * ERA - age)
+    fade = 1.0 / grown
     if row_era == era:
-        return float(fade), float(fade * _STEP)
+        return fade, fade * _STEP
     if row_era == era - 1.0:
-        return float(fade * _STEP), 0.0
+        return fade * _STEP, 0.0
     return 0.0, 0.0
+
+
+@part
+def roll(row: int, era: float, width: int, column: int, table: NDArray[np.float64]) -> int:
+    """Bring a row to an era; return the first column of the sum that takes its increments, -1 for none.
+
+    The row's sums are ``table[row, :width]`` and the next ``width``; ``column`` holds its era.
+    """
+    behind = era - table[row, column]
+    if behind > 0.0:
+        for k in range(width):
+            table[row, width + k] = table[row, k] if behind == 1.0 else 0.0
+            table[row, k] = 0.0
+        table[row, column] = era
+        return 0
+    if behind == 0.0:
+        return 0
+    return width if behind == -1.0 else -1

@@ -1,11 +1,12 @@
-"""Diagonal-Gaussian logistic regression over hashed slots, in additive form.
+"""Logistic regression over hashed slots whose state is two fading sums for each weight.
 
-State: ``float64[n_slots, 2]``, for each weight its precision ``H`` and precision times mean ``HM``.
-Every increment lies on a grid of powers of two, and both columns stay far below 2**26, so sums are exact in
-float64: increments commute, a batch's increments may be summed before they are published, and taking one away
-restores the bits.
+State: ``float64[n_slots, 5]``, for each weight the sums a and b of its newest era, those of the era before,
+and the era (:mod:`online_models.kernels.fading`). Every increment lies on a grid of powers of two, and sums
+stay below 2**27, so they are exact in float64: increments commute, a batch's increments may be summed before
+they are published, and taking one away restores the bits. Prior precisions are not in the state.
 
-Equations (diagonal extended Kalman filter of AdPredictor's family; c = 1/H, m = HM/H, ω the weight)::
+**Diagonal Gaussian** (extended Kalman filter of AdPredictor's family). a is the precision that the data gave,
+b the precision times the mean; H is a and the prior; c = 1/H, m = b/H, ω the weight::
 
     s = Σ m_i x_i        v = Σ c_i x_i²        p = σ(s / √(1 + πv/8))        r = p(1 - p)
     d = 1 + ω r v
@@ -14,9 +15,15 @@ Equations (diagonal extended Kalman filter of AdPredictor's family; c = 1/H, m =
 
 ``ΔH_i`` is ``1/c'_i - 1/c_i`` for ``c'_i = c_i - ω r c_i² x_i² / d``, written so that nothing cancels.
 
-Reference
----------
+**FTRL-Proximal**. a is n, the sum of squared gradients, b is z::
+
+    w_i = -(z_i - sgn(z_i) λ1) / ((β + √n_i)/α + λ2), 0 if |z_i| <= λ1        p = σ(Σ w_i x_i)
+    g_i = ω (p - y) x_i      Δn_i = g_i²      Δz_i = g_i - w_i (√(n_i + g_i²) - √n_i)/α
+
+References
+----------
 Graepel, Quiñonero Candela, Borchert, Herbrich: Web-Scale Bayesian Click-Through Rate Prediction, ICML 2010.
+McMahan et al.: Ad Click Prediction: a View from the Trenches, KDD 2013, algorithm 1.
 """
 
 from __future__ import annotations
@@ -24,31 +31,82 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.kernels._jit import kernel
+from online_models.kernels._jit import kernel, part
+from online_models.kernels.choosing import MAX_LOG_ODDS
+from online_models.kernels.fading import era_of, growth, roll, shares
 from online_models.kernels.journal import remember
 
-__all__ = ["GRID", "add", "learn", "predict"]
+__all__ = ["COLUMNS", "ERA_COLUMN", "GRID", "MAX_PRECISION", "add", "learn", "moments", "predict"]
 
-GRID = 2.0**27  # increments are multiples of 2**-27
-MAX_PRECISION = 2.0**20  # standard deviation .001: from here on the mean learns with a constant rate
-MAX_MEAN = 32.0  # of one weight: log odds no real feature has; bounds HM by 2**25
+COLUMNS = 5
+ERA_COLUMN = 4
+GRID = 2.0**26  # increments are multiples of 2**-26
+MAX_PRECISION = 2.0**16  # standard deviation .004: from here on the mean learns with a constant rate
+MAX_MEAN = 16.0  # of one weight: log odds no real feature has; bounds HM by 2**20, grown by 2**26
+_MAX_SQUARES = 2.0**20  # sum of squared gradients; from here on FTRL's rate is constant
+_MAX_Z = 2.0**20
 _PI_8 = 0.39269908169872414
-_MAX_LOG_ODDS = 35.0  # σ(35) is 1 - 6e-16
+
+
+@part
+def _weight(z: float, n: float, settings: NDArray[np.float64]) -> float:
+    """FTRL's weight; settings are (α, β, λ1, λ2)."""
+    size = abs(z) - settings[2]
+    if size <= 0.0:
+        return 0.0
+    w = size / ((settings[1] + np.sqrt(n)) / settings[0] + settings[3])
+    return float(-w if z > 0.0 else w)
 
 
 @kernel
-def predict(slots: NDArray[np.int32], values: NDArray[np.float64], state: NDArray[np.float64]) -> float:
-    """Probability of a click, averaged over the weights' posterior."""
+def moments(
+    slots: NDArray[np.int32],
+    age: float,
+    proximal: bool,
+    settings: NDArray[np.float64],
+    state: NDArray[np.float64],
+    out: NDArray[np.float64],
+) -> None:
+    """Mean and variance of the weights at some slots, into ``out``, shape ``(2, n)``.
+
+    ``settings`` are the prior precisions of the bias and of the others, or with ``proximal`` FTRL's
+    (α, β, λ1, λ2), whose rates α/(β + √n) stand for variances: they say how little is known.
+    """
+    era = era_of(age)
+    grown = growth(age)
+    for f in range(slots.shape[0]):
+        i = slots[f]
+        new, old = shares(state[i, ERA_COLUMN], era, grown)
+        a = new * state[i, 0] + old * state[i, 2]
+        b = new * state[i, 1] + old * state[i, 3]
+        if proximal:
+            out[0, f] = _weight(b, a, settings)
+            out[1, f] = settings[0] / (settings[1] + np.sqrt(a))
+        else:
+            c = 1.0 / (settings[0 if i == 0 else 1] + a)
+            out[0, f] = b * c
+            out[1, f] = c
+
+
+@kernel
+def predict(
+    slots: NDArray[np.int32],
+    values: NDArray[np.float64],
+    age: float,
+    proximal: bool,
+    settings: NDArray[np.float64],
+    state: NDArray[np.float64],
+    work: NDArray[np.float64],
+) -> float:
+    """Probability of a click, with the Gaussian averaged over the weights' posterior."""
+    moments(slots, age, proximal, settings, state, work)
     s = 0.0
     v = 0.0
     for f in range(slots.shape[0]):
-        i = slots[f]
-        c = 1.0 / state[i, 0]
-        s += state[i, 1] * c * values[f]
-        v += c * values[f] * values[f]
-    z = s / np.sqrt(1.0 + _PI_8 * v)
-    z = min(max(z, -_MAX_LOG_ODDS), _MAX_LOG_ODDS)
-    return float(1.0 / (1.0 + np.exp(-z)))
+        s += work[0, f] * values[f]
+        v += work[1, f] * values[f] * values[f]
+    z = s if proximal else s / np.sqrt(1.0 + _PI_8 * v)
+    return float(1.0 / (1.0 + np.exp(-min(max(z, -MAX_LOG_ODDS), MAX_LOG_ODDS))))
 
 
 @kernel
@@ -57,56 +115,78 @@ def learn(
     values: NDArray[np.float64],
     y: float,
     weight: float,
+    age: float,
+    proximal: bool,
+    settings: NDArray[np.float64],
     state: NDArray[np.float64],
     stamps: NDArray[np.int64],
     book: NDArray[np.int64],
-    old: NDArray[np.float64],
+    old_rows: NDArray[np.float64],
+    work: NDArray[np.float64],
 ) -> float:
     """Learn one labelled event in place, keeping the old rows; return the probability from before.
 
-    Slots are distinct. ``stamps``, ``book`` and ``old`` are the journal of ``state``.
+    Slots are distinct. ``stamps``, ``book`` and ``old_rows`` are the journal of ``state``; ``work`` has at
+    least the shape ``(2, n)``.
     """
+    n = slots.shape[0]
+    moments(slots, age, proximal, settings, state, work)
     s = 0.0
     v = 0.0
-    for f in range(slots.shape[0]):
-        i = slots[f]
-        c = 1.0 / state[i, 0]
-        s += state[i, 1] * c * values[f]
-        v += c * values[f] * values[f]
-    z = s / np.sqrt(1.0 + _PI_8 * v)
-    z = min(max(z, -_MAX_LOG_ODDS), _MAX_LOG_ODDS)
+    for f in range(n):
+        s += work[0, f] * values[f]
+        v += work[1, f] * values[f] * values[f]
+    z = s if proximal else s / np.sqrt(1.0 + _PI_8 * v)
+    z = min(max(z, -MAX_LOG_ODDS), MAX_LOG_ODDS)
     p = 1.0 / (1.0 + np.exp(-z))
     wr = weight * p * (1.0 - p)
-    g = weight * (y - p) / (1.0 + wr * v)
-    for f in range(slots.shape[0]):
+    step = weight * (y - p) / (1.0 + wr * v)
+    era = era_of(age)
+    grown = growth(age)
+    for f in range(n):
         i = slots[f]
-        remember(i, state, stamps, book, old)
         x = values[f]
-        h = state[i, 0]
-        hm = state[i, 1]
-        c = 1.0 / h
-        m = hm * c
-        dh = 0.0
-        if h < MAX_PRECISION:
-            dh = np.rint(wr * x * x / (1.0 + wr * (v - c * x * x)) * GRID) / GRID
-        mean = min(max(m + g * c * x, -MAX_MEAN), MAX_MEAN)
-        state[i, 0] = h + dh
-        state[i, 1] = hm + np.rint(((h + dh) * mean - hm) * GRID) / GRID
+        new, old = shares(state[i, ERA_COLUMN], era, grown)
+        a = new * state[i, 0] + old * state[i, 2]
+        b = new * state[i, 1] + old * state[i, 3]
+        remember(i, state, stamps, book, old_rows)
+        k = roll(i, era, 2, ERA_COLUMN, state)
+        if k < 0:
+            continue  # so late that it has faded away
+        if proximal:
+            g = weight * (p - y) * x
+            da = min(g * g, _MAX_SQUARES - a)
+            db = g - work[0, f] * (np.sqrt(a + da) - np.sqrt(a)) / settings[0]
+            db = min(max(b + db, -_MAX_Z), _MAX_Z) - b
+            state[i, k] += np.rint(max(da, 0.0) * grown * GRID) / GRID
+        else:
+            c = work[1, f]
+            h = 1.0 / c
+            dh = 0.0
+            if h < MAX_PRECISION:
+                dh = np.rint(wr * x * x / (1.0 + wr * (v - c * x * x)) * grown * GRID) / GRID
+            state[i, k] += dh
+            mean = min(max(work[0, f] + step * c * x, -MAX_MEAN), MAX_MEAN)
+            db = (h + dh / grown) * mean - b
+        state[i, k + 1] += np.rint(db * grown * GRID) / GRID
     return float(p)
 
 
 @kernel
 def add(
     slots: NDArray[np.int32],
+    eras: NDArray[np.int32],
     increments: NDArray[np.float64],
     state: NDArray[np.float64],
     stamps: NDArray[np.int64],
     book: NDArray[np.int64],
-    old: NDArray[np.float64],
+    old_rows: NDArray[np.float64],
 ) -> None:
-    """Add increments of (H, HM), shape ``(n, 2)``, to the slots in place, keeping the old rows."""
+    """Add increments of (a, b), shape ``(n, 2)``, to the slots in place, keeping the old rows."""
     for f in range(slots.shape[0]):
         i = slots[f]
-        remember(i, state, stamps, book, old)
-        state[i, 0] += increments[f, 0]
-        state[i, 1] += increments[f, 1]
+        remember(i, state, stamps, book, old_rows)
+        k = roll(i, float(eras[f]), 2, ERA_COLUMN, state)
+        if k >= 0:
+            state[i, k] += increments[f, 0]
+            state[i, k + 1] += increments[f, 1]

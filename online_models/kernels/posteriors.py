@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from online_models.kernels._jit import kernel
 from online_models.kernels.choosing import MAX_LOG_ODDS
-from online_models.kernels.fading import era_of, growth, shares
+from online_models.kernels.fading import era_of, growth, roll, shares
 
 __all__ = ["MAX_CONTEXT", "MAX_OP", "OP_HEAD", "TAIL", "absorb", "observe", "score", "solve"]
 
@@ -58,10 +58,12 @@ def solve(
     low = np.empty((d, d))
     eta = np.empty(d)
     width = d * (d + 1) // 2 + d
+    era = era_of(age)
+    grown = growth(age)
     for n in range(rows.shape[0]):
         row = rows[n]
         parent = parents[n]
-        new, old = shares(table[row, 2 * width], age)
+        new, old = shares(table[row, 2 * width], era, grown)
         k = 0
         for i in range(d):
             for j in range(i + 1):
@@ -150,7 +152,7 @@ def observe(
     z = min(max(centre / np.sqrt(1.0 + _PI_8 * max(variance, 0.0)), -MAX_LOG_ODDS), MAX_LOG_ODDS)
     p = 1.0 / (1.0 + np.exp(-z))
     r = weight * p * (1.0 - p) if precision < MAX_PRECISION else 0.0
-    grown = growth(age, era_of(age))
+    grown = growth(age)
     op[0] = age
     op[1] = r * grown
     op[2] = min(max(weight * (y - p) + r * centre, -MAX_OP), MAX_OP) * grown
@@ -165,18 +167,11 @@ def observe(
 def absorb(row: int, op: NDArray[np.float64], d: int, table: NDArray[np.float64]) -> None:
     """Add one operation to a row, and its weight and reward to the row's totals, in place."""
     width = d * (d + 1) // 2 + d
-    era = era_of(op[0])
-    if era > table[row, 2 * width]:
-        follows = era == table[row, 2 * width] + 1.0
-        for k in range(width):
-            table[row, width + k] = table[row, k] if follows else 0.0
-            table[row, k] = 0.0
-        table[row, 2 * width] = era
     table[row, 2 * width + 1] += op[3]
     table[row, 2 * width + 2] += op[4]
-    if era < table[row, 2 * width] - 1.0:
+    k = roll(row, era_of(op[0]), width, 2 * width, table)
+    if k < 0:
         return  # faded away
-    k = 0 if era == table[row, 2 * width] else width
     for i in range(d):
         rx = op[1] * op[5 + i]
         for j in range(i + 1):

@@ -40,7 +40,7 @@ def propose(
     rates: NDArray[np.float64],
     counts: NDArray[np.float64],
     list_rows: NDArray[np.int32],
-    marks: NDArray[np.int64],
+    lengths: NDArray[np.int64],
     depth: int,
     decay: NDArray[np.float64],
     factor_settings: NDArray[np.float64],
@@ -52,12 +52,15 @@ def propose(
     weights: NDArray[np.float64],
     rank_values: NDArray[np.float64],
     seen: NDArray[np.int64],
-    places: NDArray[np.int64],
     hits: NDArray[np.float64],
     hit_rows: NDArray[np.int32],
+    values: NDArray[np.float64],
+    places: NDArray[np.int32],
     best: NDArray[np.float64],
     best_rows: NDArray[np.int32],
+    best_marks: NDArray[np.int32],
     rows: NDArray[np.int32],
+    marks: NDArray[np.int32],
 ) -> int:
     """Find and score the candidates of one event; return how many there are.
 
@@ -75,11 +78,11 @@ def propose(
         Takes references, hashes of ids, and the place of the loudest history item, −1 for none.
     orders, generation; ages, settings, refs, cells, heads
         Of the vocabulary; of co-occurrence.
-    rates, counts, list_rows, marks, depth
+    rates, counts, list_rows, lengths, depth
         Of popularity.
     decay, factor_settings, table, gram, columns, shown, scan
         Of the factor model; without one they are empty.
-    seen, places, hits, hit_rows, best, best_rows, rows
+    seen, hits, hit_rows, values, places, best, best_rows, best_marks, rows, marks
         Work space.
     """
     if new_only:
@@ -109,17 +112,18 @@ def propose(
         heads,
         orders,
         n_found,
-        best_rows[:n_found].copy(),
+        best_rows,
         list_rows,
-        marks,
+        lengths,
         depth,
         call,
         seen,
+        values,
+        best_marks,
         places,
-        best,
-        best_rows,
         rank_values,
         rows,
+        marks,
         features,
     )
     factor_score = np.zeros(n)
@@ -131,8 +135,7 @@ def propose(
         gap,
         length,
         rows,
-        call,
-        seen,
+        marks,
         hits,
         factor_score,
         rates,
@@ -146,8 +149,5 @@ def propose(
         row = rows[c]
         names[0, c] = generation[row] << 32 | row
         names[1, c] = orders[row]
-        names[2, c] = -1
-        mark = seen[row]
-        if mark >> 32 == call:
-            names[2, c] = int(hits[mark & 0xFFFFFFFF, LOUDEST_AGE])
+        names[2, c] = int(hits[marks[c], LOUDEST_AGE])
     return n

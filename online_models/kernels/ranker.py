@@ -90,8 +90,7 @@ def describe(
     gap: int,
     length: int,
     rows: NDArray[np.int32],
-    call: int,
-    seen: NDArray[np.int64],
+    marks: NDArray[np.int32],
     hits: NDArray[np.float64],
     factor_scores: NDArray[np.float64],
     rates: NDArray[np.float64],
@@ -107,6 +106,8 @@ def describe(
     ----------
     gap, length : int
         Rows of ``weights`` for the context.
+    rows, marks : int32[m]
+        Rows of the candidates and of ``hits``.
     factor_scores : float64[m]
         Scores of the factor model.
     scores, popularity : float64[m]
@@ -119,10 +120,7 @@ def describe(
     d = 3 + n_half_lives
     for k in range(3):
         for c in range(n):
-            mark = seen[rows[c]]
-            values[c] = SCORE_OFFSET
-            if mark >> 32 == call:
-                values[c] += hits[mark & 0xFFFFFFFF, k]
+            values[c] = SCORE_OFFSET + hits[marks[c], k]
         scaled_logs(n, SCORE_SCALE, values, exponents, features[d + k])
     d += 3
     for c in range(n):

@@ -1,7 +1,8 @@
 """Candidates of one event: neighbours of the history, and the union of the sources' best lists.
 
 ``seen`` is int64[n_rows]: ``call << 32 | mark``. A mark of another call is void, so nothing has to be
-cleared. A mark is the row's number among the hits, or :data:`EXCLUDED`.
+cleared. A mark is the row's number among the hits, or :data:`EXCLUDED`. Candidates of other sources join the
+hits, so that all that is said of a candidate stands together.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from online_models.kernels._jit import kernel, part
-from online_models.kernels.top_n import offer
+from online_models.kernels.top_n import smallest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +22,7 @@ __all__ = ["EXCLUDED", "HIT_COLUMNS", "gather", "neighbours"]
 EXCLUDED = 0xFFFFFFFF
 F, B, T, RETRIEVAL, LOUDEST, LOUDEST_AGE = 0, 1, 2, 3, 4, 5
 HIT_COLUMNS = 6
+DAMP = 3  # column of the heads of co-occurrence
 BACKWARD = 0.5
 
 
@@ -96,24 +98,89 @@ def neighbours(
 
 
 @part
+def _precedes(
+    a: int,
+    b: int,
+    column: int,
+    hits: NDArray[np.float64],
+    hit_rows: NDArray[np.int32],
+    heads: NDArray[np.float64],
+    orders: NDArray[np.int64],
+) -> bool:
+    """Of equal scores the item with more events (the smaller damping) comes first, then the lower hash."""
+    if hits[a, column] != hits[b, column]:
+        return bool(hits[a, column] > hits[b, column])
+    row, other = hit_rows[a], hit_rows[b]
+    if heads[row, DAMP] != heads[other, DAMP]:
+        return bool(heads[row, DAMP] < heads[other, DAMP])
+    return bool(orders[row] < orders[other])
+
+
+@part
+def _best_hits(
+    column: int,
+    n_hits: int,
+    hits: NDArray[np.float64],
+    hit_rows: NDArray[np.int32],
+    heads: NDArray[np.float64],
+    orders: NDArray[np.int64],
+    values: NDArray[np.float64],
+    best: NDArray[np.int32],
+) -> int:
+    """Marks of the hits with the largest positive scores, best first; returns how many.
+
+    What cannot be among them is left out by a selection first, so that few are sorted.
+    """
+    wanted = best.shape[0]
+    n_scored = 0
+    for mark in range(n_hits):
+        if hits[mark, column] > 0.0:
+            values[n_scored] = -hits[mark, column]
+            n_scored += 1
+    bound = 0.0
+    if n_scored > wanted:
+        bound = -smallest(wanted - 1, values[:n_scored])
+    length = 0
+    for mark in range(n_hits):
+        if not hits[mark, column] > 0.0 or hits[mark, column] < bound:
+            continue
+        low = 0
+        high = length
+        while low < high:
+            middle = (low + high) // 2
+            if _precedes(mark, best[middle], column, hits, hit_rows, heads, orders):
+                high = middle
+            else:
+                low = middle + 1
+        if low == wanted:
+            continue
+        length = min(length + 1, wanted)
+        for k in range(length - 1, low, -1):
+            best[k] = best[k - 1]
+        best[low] = mark
+    return length
+
+
+@part
 def gather(
     n_hits: int,
     hits: NDArray[np.float64],
     hit_rows: NDArray[np.int32],
-    damp: NDArray[np.float64],
+    heads: NDArray[np.float64],
     orders: NDArray[np.int64],
     n_factor_rows: int,
     factor_rows: NDArray[np.int32],
     list_rows: NDArray[np.int32],
-    marks: NDArray[np.int64],
+    lengths: NDArray[np.int64],
     depth: int,
     call: int,
     seen: NDArray[np.int64],
-    places: NDArray[np.int64],
-    best: NDArray[np.float64],
-    best_rows: NDArray[np.int32],
+    values: NDArray[np.float64],
+    best: NDArray[np.int32],
+    numbers: NDArray[np.int32],
     rank_values: NDArray[np.float64],
     rows: NDArray[np.int32],
+    marks: NDArray[np.int32],
     features: NDArray[np.float32],
 ) -> int:
     """Union of the best rows of each source that are not excluded, as many of each as ``best`` has room for.
@@ -122,16 +189,16 @@ def gather(
 
     Parameters
     ----------
-    damp : float64[n_rows, 4]
-        Heads of co-occurrence: of equal scores the item with more events comes first.
-    places : int64[n_rows]
-        ``call << 32 | number of the candidate``, as ``seen``.
-    best, best_rows : float64[n_each], int32[n_each]
-        Work space.
+    heads : float64[n_rows, 4]
+        Of co-occurrence.
+    list_rows, lengths : int32[H, capacity], int64[H, 2]
+        Sorted rows of each half-life, and how many there are.
+    values, best, numbers
+        Work space: one of each for each hit or candidate; ``best`` has as many as a source may propose.
     rank_values : float64[n_each + 1]
         Feature of each rank; the last is that of a row that is not in the list.
-    rows, features : int32[m], float32[n_features, m]
-        Take the candidates, and for each source the feature of their rank.
+    rows, marks, features : int32[m], int32[m], float32[n_features, m]
+        Take the candidates, their marks, and for each source the feature of their rank.
 
     Returns
     -------
@@ -139,36 +206,43 @@ def gather(
         Number of candidates.
     """
     n = 0
+    n_marks = n_hits
     n_each = best.shape[0]
-    n_sources = 3 + list_rows.shape[0]
-    for source in range(n_sources):
+    numbers[:n_hits] = -1
+    for source in range(3 + list_rows.shape[0]):
         features[source, :] = rank_values[n_each]
-    for source in range(n_sources):
-        length = 0
-        if source < 2:
-            column = RETRIEVAL if source == 0 else T
-            for mark in range(n_hits):
-                score = hits[mark, column]
-                if score > 0.0:
-                    length = offer(hit_rows[mark], score, length, n_each, damp, orders, best, best_rows)
+        if source == 0:
+            length = _best_hits(RETRIEVAL, n_hits, hits, hit_rows, heads, orders, values, best)
+        elif source == 1:
+            length = _best_hits(T, n_hits, hits, hit_rows, heads, orders, values, best)
         elif source == 2:
             length = n_factor_rows
-            best_rows[:length] = factor_rows[:length]
         else:
-            h = source - 3
-            for k in range(min(depth, marks[h, 0])):
-                row = list_rows[h, k]
-                if length < n_each and seen[row] != (call << 32 | EXCLUDED):
-                    best_rows[length] = row
-                    length += 1
-        for rank in range(length):
-            row = best_rows[rank]
-            number = n
-            if places[row] >> 32 == call:
-                number = places[row] & 0xFFFFFFFF
+            length = min(depth, lengths[source - 3, 0])
+        rank = 0
+        for k in range(length):
+            if rank == n_each:
+                break
+            if source < 2:
+                mark = int(best[k])
             else:
-                places[row] = (call << 32) | n
-                rows[n] = row
+                row = factor_rows[k] if source == 2 else list_rows[source - 3, k]
+                mark = seen[row] & 0xFFFFFFFF
+                if seen[row] >> 32 != call:
+                    mark = n_marks
+                    n_marks += 1
+                    seen[row] = (call << 32) | mark
+                    hit_rows[mark] = row
+                    hits[mark, :] = 0.0
+                    hits[mark, LOUDEST_AGE] = -1.0
+                    numbers[mark] = -1
+                elif mark == EXCLUDED:
+                    continue
+            if numbers[mark] < 0:
+                numbers[mark] = n
+                rows[n] = hit_rows[mark]
+                marks[n] = mark
                 n += 1
-            features[source, number] = rank_values[rank]
+            features[source, numbers[mark]] = rank_values[rank]
+            rank += 1
     return n

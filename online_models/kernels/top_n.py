@@ -11,9 +11,7 @@ from online_models.kernels._jit import kernel, part
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["best_places", "find_reference", "offer", "place_of", "smallest"]
-
-DAMP = 3
+__all__ = ["best_places", "find_reference", "place_of", "smallest"]
 
 
 @part
@@ -42,45 +40,6 @@ def smallest(k: int, values: NDArray[np.float64]) -> float:
         else:
             break
     return float(values[k])
-
-
-@part
-def offer(
-    row: int,
-    score: float,
-    length: int,
-    n: int,
-    heads: NDArray[np.float64],
-    orders: NDArray[np.int64],
-    best: NDArray[np.float64],
-    best_rows: NDArray[np.int32],
-) -> int:
-    """Insert a row into the list of the best ``n`` when it belongs there; the new length.
-
-    Of equal scores the item with more events (the smaller damping) comes first, then the lower hash of
-    the id.
-    """
-    if length == n and score < best[n - 1]:
-        return length
-    place = length
-    while place > 0:
-        other = best_rows[place - 1]
-        if score < best[place - 1]:
-            break
-        if score == best[place - 1]:
-            if heads[row, DAMP] > heads[other, DAMP]:
-                break
-            if heads[row, DAMP] == heads[other, DAMP] and orders[row] > orders[other]:
-                break
-        if place < n:
-            best[place] = best[place - 1]
-            best_rows[place] = other
-        place -= 1
-    if place >= n:
-        return length
-    best[place] = score
-    best_rows[place] = row
-    return min(length + 1, n)
 
 
 @part

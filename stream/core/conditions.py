@@ -10,6 +10,8 @@ import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stream.core import lifecycle
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -159,15 +161,29 @@ def _of_user(name: str) -> Read:
             return lambda facts: facts.profile.revenue.get(key, 0.0)
         case "consent":
             return lambda facts: facts.profile.consent.get(key)
-        case "age_s":
-            return lambda facts: facts.now - facts.profile.first_seen
-        case "order_age_s":
-            return _order_age
         case _:
-            return operator.attrgetter(f"profile.{name}")
+            return _COMPUTED.get(name) or operator.attrgetter(f"profile.{name}")
+
+
+def _active_age(facts: Facts) -> float | None:
+    """Seconds since the user last did something."""
+    last = facts.profile.last_active
+    return facts.now - last if last > float("-inf") else None
 
 
 def _order_age(facts: Facts) -> float | None:
     """Seconds since the user's last order; none before the first."""
     last = facts.profile.last_order_at
     return facts.now - last if last > float("-inf") else None
+
+
+# Facts that are no field of the profile.
+_COMPUTED: dict[str, Read] = {
+    "age_s": lambda facts: facts.now - facts.profile.first_seen,
+    "order_age_s": _order_age,
+    "active_age_s": _active_age,
+    "stage": lambda facts: lifecycle.stage(facts.profile, facts.now),
+    "recency": lambda facts: lifecycle.recency(facts.profile, facts.now),
+    "frequency": lambda facts: lifecycle.frequency(facts.profile),
+    "monetary": lambda facts: lifecycle.monetary(facts.profile),
+}

@@ -14,6 +14,7 @@ __all__ = [
     "CampaignPolicy",
     "CleaningConfig",
     "EngineConfig",
+    "LiftConfig",
     "OfferConfig",
     "RecommendConfig",
 ]
@@ -42,8 +43,15 @@ class AttributionConfig:
 
     click_window_s: float = 1800.0
     decision_window_s: float = DAY_S
+    offer_elapsed_s: float | None = (
+        None  # an offer not answered by then counts as a 0, weighted for late ones
+    )
+    offer_late_share: float = 1.0  # of answers, those that come after that
     max_open: int = 16
     max_impressions: int = 32
+    max_clicks_per_day: int = 100  # examples that a user teaches the click model
+    max_offers_per_day: int = 16  # the same for offers
+    item_share: float = 0.2  # of what the click model learns in an hour, for one item
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,9 @@ class OfferConfig:
 
     min_interval_s: float = 1800.0
     partitions: int = 1  # a global budget is shared out equally
+    budget_buffer: float = 0.01  # share of a budget that is never spent
+    pacing: bool = True
+    few: int = 100  # eligible offers; more are chosen from by the hashed posterior
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +103,13 @@ class CampaignPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class LiftConfig:
+    """How long an order counts for a message, and for the experiment that a campaign is; seconds."""
+
+    window_s: float = 7 * DAY_S
+
+
+@dataclass(frozen=True, slots=True)
 class EngineConfig:
     """All of it, and the seed of every draw."""
 
@@ -104,3 +122,4 @@ class EngineConfig:
     recommend: RecommendConfig = RecommendConfig()
     offers: OfferConfig = OfferConfig()
     campaigns: CampaignPolicy = field(default_factory=CampaignPolicy)
+    lift: LiftConfig = LiftConfig()

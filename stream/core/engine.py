@@ -1,4 +1,4 @@
-"""The flow. ``bytes -> decode -> clean -> profile -> attribute -> learn -> recommend -> offer -> campaign``.
+"""The flow: decode -> clean -> profile -> attribute -> learn -> recommend -> offer -> campaign -> measure.
 
 One engine serves one partition; engines of a worker share the models and the reference view.
 There is no clock: records carry event time and ``ingest_time``, and an idle host calls :meth:`Engine.tick`.
@@ -18,16 +18,19 @@ from stream.core.commands import is_stopped, obey
 from stream.core.records import Outputs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from stream.core.attribution import Attribution
     from stream.core.campaigns import Campaigns
+    from stream.core.causes import SegmentChange
     from stream.core.cleaning import Cleaner
     from stream.core.learning import Learner, Models
+    from stream.core.measuring import Measurer
     from stream.core.offers import OfferDesk
     from stream.core.recommending import Recommender
     from stream.core.records import Record
     from stream.core.reference import Reference
+    from stream.core.segments import Segments
     from stream.core.state import PartitionState
 
 __all__ = ["Engine"]
@@ -50,6 +53,8 @@ class Engine:
     recommender: Recommender
     desk: OfferDesk
     campaigns: Campaigns
+    measurer: Measurer
+    segments: Segments
     model_version: str = "0"
 
     def process(self, batch: Sequence[Record]) -> Outputs:
@@ -99,6 +104,7 @@ class Engine:
             self._fire_due(outputs)
 
         profile, memory = state.profile(user), state.memory(user)
+        changes = self.segments.pass_time(user, event.time, outputs)
         self.cleaner.remember(event, profile)
         learns = not is_stopped(state.header, Switch.LEARNING)
         moment = profiles.update(event, profile, on_time=on_time, learns=learns)
@@ -108,7 +114,18 @@ class Engine:
         self.learner.learn(moment, memory)
         self.recommender.recommend(moment, memory, self.model_version, outputs)
         self.desk.offer(moment, memory, self.model_version, outputs)
+        self.measurer.follow(moment, outputs)
+        changes += self.segments.update(moment, outputs)
+        self._tell(changes if on_time else (), outputs)
         self.campaigns.advance(moment, memory, self.model_version, outputs)
+        self.measurer.note(outputs, event.time)
+
+    def _tell(self, changes: Iterable[SegmentChange], outputs: Outputs) -> None:
+        """Let campaigns know who entered or left a segment."""
+        for change in changes:
+            memory = self.state.memory(change.user)
+            self.campaigns.segment_changed(change, memory, self.model_version, outputs)
+            self.measurer.note(outputs, change.time)
 
     def _fire_due(self, outputs: Outputs) -> None:
         watermark = self.state.header.watermark
@@ -119,6 +136,11 @@ class Engine:
                 continue
             if due.kind == "campaign":
                 self.campaigns.fire(due, self.model_version, outputs)
+                self.measurer.note(outputs, due.at)
+            elif due.kind == "trials":
+                self.measurer.close(due)
+            elif due.kind == "segments":
+                self._tell(self.segments.fire(due, outputs), outputs)
             else:
                 learns = not is_stopped(self.state.header, Switch.LEARNING)
                 for feedback in self.attribution.expire(due) if learns else ():

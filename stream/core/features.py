@@ -29,7 +29,10 @@ def offer_context(profile: Profile, now: float, *, message: bool) -> list[float]
 
 
 def click_features(event: Event, product: Product, place: int, profile: Profile) -> dict[str, str]:
-    """The fields of one list impression; each is categorical and hashed as ``name=value``."""
+    """The fields of one list impression; each is categorical and hashed as ``name=value``.
+
+    Which of them also count together is a setting, ``clicks.crosses``.
+    """
     item_id = str(product.product_id)
     category = product.category or event.properties.category or "?"
     position = str(int(product.position)) if product.position is not None else str(place)
@@ -42,7 +45,6 @@ def click_features(event: Event, product: Product, place: int, profile: Profile)
         "buyer": "yes" if profile.n_orders else "no",
         "seen": "yes" if item_id in profile.views else "no",
         "user": event.user,
-        "category_x_buyer": f"{category}|{'yes' if profile.n_orders else 'no'}",
     }
 
 

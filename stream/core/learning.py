@@ -9,15 +9,19 @@ import numpy as np
 
 from online_models.bandits import NOTHING
 from online_models.baskets import learn_order
+from online_models.delayed import delayed_weight
 from online_models.hashing import SparseFeatures
+from schemas.ids import bucket
 from schemas.reasons import EventKind
 
 if TYPE_CHECKING:
     from online_models.bandits import ThompsonSampling
-    from online_models.click_rate import ClickRate
     from online_models.cooccurrence import SequentialCooccurrence
+    from online_models.drift import DriftWatch
     from online_models.fold import ModelSet
+    from online_models.hashed import HashedLogistic
     from online_models.hybrid import OnlineBlend
+    from online_models.many_offers import ManyOffers
     from online_models.metrics import ClickMetrics, RankingMetrics
     from stream.core.attribution import Feedback
     from stream.core.profiles import Moment
@@ -32,19 +36,23 @@ class Models:
 
     blend: OnlineBlend
     baskets: SequentialCooccurrence
-    clicks: ClickRate
+    clicks: HashedLogistic
     offers: ThompsonSampling
+    many_offers: ManyOffers
     fold: ModelSet
     recommend_metrics: RankingMetrics
     click_metrics: ClickMetrics
     offer_metrics: ClickMetrics
+    drift: dict[str, DriftWatch]
 
 
 class Learner:
     """Feeds interactions and feedback to the models."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Models, negative_share: float = 1.0, late_share: float = 1.0) -> None:
         self._models = models
+        self._late_share = late_share
+        self._negative_share = negative_share
 
     def learn(self, moment: Moment, memory: ModelMemory) -> None:
         """Learn an event's interactions; items are taken in the event's order."""
@@ -66,17 +74,37 @@ class Learner:
         if moment.event.kind is EventKind.ORDER:
             learn_order(self._models.baskets, [*moment.fresh, *moment.repeated], time)
 
+    def _click_weight(self, feedback: Feedback) -> float:
+        """1 for a click; impressions without one are sampled, and one that is kept stands for all its share.
+
+        So the model stays calibrated: its labels have the odds of the whole stream. Which are kept is a hash.
+        """
+        share = self._negative_share
+        if feedback.reward or share == 1.0:
+            return 1.0
+        return 1.0 / share if bucket("negatives", repr(feedback)) < share else 0.0
+
     def feed(self, feedback: Feedback) -> None:
         """Learn one closed decision or impression from the features logged when it was made."""
         models, reward = self._models, feedback.reward
         if feedback.kind == "click":
             slots = np.array(feedback.features, dtype=np.int32)
             shown = SparseFeatures(slots, np.ones(len(slots)), ())
-            models.click_metrics.update(reward, models.clicks.learn_one(shown, reward))
+            weight = self._click_weight(feedback)
+            if weight:
+                p = models.clicks.learn_one(shown, reward, weight, feedback.at)
+                models.click_metrics.update(reward, p, weight)
+                if models.drift["clicks"].update((reward - p) ** 2):
+                    models.clicks.alarm(feedback.at)
         elif feedback.kind == "offer" and feedback.action != NOTHING:
-            models.offer_metrics.update(
-                reward,
-                models.offers.learn_one(
-                    feedback.action, feedback.features, reward, category=feedback.category, at=feedback.at
-                ),
-            )
+            offer, x, category, at = feedback.action, feedback.features, feedback.category, feedback.at
+            weight = 1.0
+            if feedback.delayed:
+                p = models.offers.predict_one(offer, x, category=category, at=at)
+                weight = delayed_weight(reward, p, self._late_share)
+            p = models.offers.learn_one(offer, x, reward, weight, category=category, at=at)
+            models.many_offers.learn_offer(offer, x, reward, weight, category=category, at=at)
+            models.offer_metrics.update(reward, p, weight)
+            if models.drift["offers"].update((reward - p) ** 2):
+                models.offers.alarm(feedback.at)
+                models.many_offers.alarm(feedback.at)

@@ -13,10 +13,12 @@ from schemas.reasons import EventKind
 from stream.core.causes import Occasion, cause_of
 from stream.core.commands import is_stopped
 from stream.core.features import OFFER_FEATURES, offer_context
+from stream.core.pacing import Budgets
 from stream.core.state import OpenDecision
 
 if TYPE_CHECKING:
     from online_models.bandits import Choice, ThompsonSampling
+    from online_models.many_offers import ManyOffers
     from schemas.catalogue import Offer
     from stream.core.attribution import Attribution
     from stream.core.config import EngineConfig
@@ -28,18 +30,20 @@ if TYPE_CHECKING:
 __all__ = ["POLICY", "OfferDesk"]
 
 POLICY = "thompson"
+POLICY_OF_MANY = "thompson_hashed"
 ON_SITE = "on_site"
 _K = EventKind
 _OCCASIONS = frozenset({_K.CART_ADD, _K.CART_VIEW, _K.CHECKOUT})
 
 
 class OfferDesk:
-    """Chooses offers, on the site and in messages; budgets are stopped hard at the partition's share."""
+    """Chooses offers, on the site and in messages; budgets are paced, and stopped hard."""
 
     def __init__(
         self,
         config: EngineConfig,
         bandit: ThompsonSampling,
+        many: ManyOffers,
         reference: Reference,
         state: PartitionState,
         attribution: Attribution,
@@ -48,8 +52,10 @@ class OfferDesk:
         self._seed = config.seed
         self._window_s = config.attribution.decision_window_s
         self._bandit = bandit
+        self._many = many
         self._reference = reference
         self._state = state
+        self._budgets = Budgets(config.offers, state)
         self._attribution = attribution
 
     def offer(self, moment: Moment, memory: ModelMemory, model_version: str, outputs: Outputs) -> None:
@@ -72,12 +78,14 @@ class OfferDesk:
         profile, now = occasion.profile, occasion.now
         offers = [offer for offer in self._reference.active_offers(now) if self._eligible(offer, profile)]
         eligible = [NOTHING, *(offer.offer_id for offer in offers)]
+        prices = [0.0, *(self._budgets.price(offer, now) for offer in offers)]
         context = offer_context(profile, now, message=campaign_id is not None)
-        choice = self._bandit.choose(
+        few = len(offers) <= self._config.few
+        choice = (self._bandit if few else self._many).choose(
             eligible,
             context,
             [0.0, *(offer.value for offer in offers)],
-            [0.0, *(offer.cost for offer in offers)],
+            [0.0, *(offer.cost * (1.0 + price) for offer, price in zip(offers, prices[1:], strict=True))],
             seed=self._seed,
             decision_id=decision_id,
             categories=["", *(offer.category or "" for offer in offers)],
@@ -92,7 +100,8 @@ class OfferDesk:
                 action=choice.offer,
                 propensity=choice.propensity,
                 propensities=list(choice.propensities),
-                policy=POLICY,
+                prices=prices if any(prices) else None,
+                policy=POLICY if few else POLICY_OF_MANY,
                 campaign_id=campaign_id,
                 model_version=occasion.model_version,
                 features=dict(zip(OFFER_FEATURES, context, strict=True)),
@@ -103,12 +112,10 @@ class OfferDesk:
         )
         outputs.counts["offer", choice.offer] += 1
         if choice.offer != NOTHING:
-            spend = self._state.header.spend
-            cost = self._reference.offers[choice.offer].cost
-            spend[choice.offer] = spend.get(choice.offer, 0.0) + cost
-            category = self._reference.offers[choice.offer].category or ""
+            chosen = self._reference.offers[choice.offer]
+            self._budgets.spend(chosen)
             opened = OpenDecision(
-                "offer", choice.offer, now + self._window_s, features=context, category=category
+                "offer", choice.offer, now + self._window_s, features=context, category=chosen.category or ""
             )
             self._attribution.open(decision_id, opened, occasion.user, occasion.memory)
         return choice
@@ -118,7 +125,4 @@ class OfferDesk:
         rules = offer.eligibility
         if not float(rules.get("min_orders", 0)) <= profile.n_orders <= float(rules.get("max_orders", 1e9)):
             return False
-        if offer.budget is None:
-            return True
-        share = offer.budget / self._config.partitions
-        return self._state.header.spend.get(offer.offer_id, 0.0) + offer.cost <= share
+        return self._budgets.affords(offer)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from schemas.reasons import EventKind
+from stream.core.lifecycle import note_activity
 
 if TYPE_CHECKING:
     from schemas.events import Event
@@ -67,6 +68,8 @@ def update(event: Event, profile: Profile, *, on_time: bool, learns: bool = True
     profile.last_seen = max(profile.last_seen, event.time)
     if event.kind not in PASSIVE:
         _note_hour(profile, event.time)
+        if event.kind is not _K.EMAIL_OPEN:  # mail programs open mails, too
+            note_activity(profile, event.time)
     if event.time_zone:
         profile.time_zone = event.time_zone
     if event.purposes:

@@ -108,6 +108,7 @@ class Recommender:
 
     def _emit(self, occasion: Occasion, slot: str, shown: list[RecommendedItem], outputs: Outputs) -> None:
         user, now, message_id = occasion.user, occasion.now, occasion.cause.message_id
+        produced_at = rfc3339(now)
         decision_id = id_of("decision", user, slot, message_id)
         item_ids = [item.item_id for item in shown]
         outputs.recommendations.append(
@@ -119,7 +120,7 @@ class Recommender:
                 decision_id=decision_id,
                 model_version=occasion.model_version,
                 cause=occasion.cause,
-                produced_at=rfc3339(now),
+                produced_at=produced_at,
                 valid_until=rfc3339(now + self._config.valid_s),
             )
         )
@@ -133,10 +134,10 @@ class Recommender:
                 policy=POLICY,
                 model_version=occasion.model_version,
                 cause=occasion.cause,
-                decided_at=rfc3339(now),
+                decided_at=produced_at,
                 eligible=[],
             )
         )
         outputs.counts["recommendation", "emitted"] += 1
-        opened = OpenDecision("recommendation", slot, now + self._window_s, items=item_ids)
+        opened = OpenDecision("recommendation", "\n".join(["", *item_ids, ""]), now + self._window_s)
         self._attribution.open(decision_id, opened, user, occasion.memory)

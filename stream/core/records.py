@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from schemas.outputs import DeadLetter, Decision, Recommendation, Trigger
+from schemas.outputs import DeadLetter, Decision, Membership, Recommendation, Trigger
 from schemas.reasons import RejectCode
 
 if TYPE_CHECKING:
@@ -31,14 +31,19 @@ class Outputs:
     """The effects of a batch, in order, and what was counted on the way.
 
     ``counts`` keys are tuples: ``("read",)``, ``("rejected", code)``, ``("campaign", id, "sent")`` and so on;
-    the shell turns them into metrics and reports.
+    the shell turns them into metrics and reports. ``revenue`` is that of orders that followed a message, by
+    campaign and currency.
     """
 
     recommendations: list[Recommendation] = field(default_factory=list)
     triggers: list[Trigger] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
+    segments: list[Membership] = field(default_factory=list)
     counts: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    revenue: dict[tuple[str, str], float] = field(default_factory=dict)
+    noted_triggers: int = 0  # how many of them the measuring stage has seen
+    noted_decisions: int = 0
 
     def reject(self, record: Record, rejected: Rejected) -> None:
         """Dead-letter a record; a duplicate is only counted, for its first sight was accepted."""

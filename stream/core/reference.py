@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from schemas.campaigns import Campaign
     from schemas.catalogue import Item, Offer
+    from schemas.segments import Segment
 
 __all__ = ["Reference", "Rows"]
 
@@ -64,10 +65,12 @@ class Reference:
         items: Mapping[str, Item] | None = None,
         offers: Mapping[str, Offer] | None = None,
         campaigns: Mapping[str, Campaign] | None = None,
+        segments: Mapping[str, Segment] | None = None,
     ) -> None:
         self.items: Rows[Item] = Rows(items)
         self.offers: Rows[Offer] = Rows(offers)
         self.campaigns: Rows[Campaign] = Rows(campaigns)
+        self.segments: Rows[Segment] = Rows(segments)
 
     def may_show(self, item_id: str) -> bool:
         """Whether an item may be shown now; an item the catalogue does not know may."""

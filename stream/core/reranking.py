@@ -62,7 +62,7 @@ def reranked(
         item_id
         for decision in memory.open.values()
         if decision.kind == "recommendation"
-        for item_id in decision.items
+        for item_id in decision.item_ids
     )
     longest = max(range(len(popularity.half_lives_s)), key=popularity.half_lives_s.__getitem__)
     values = []

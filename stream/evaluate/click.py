@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
-    from online_models.click_rate import ClickRate
+    from online_models.hashed import HashedLogistic
     from online_models.hashing import SparseFeatures
     from stream.evaluate.baselines.predictors import Predictor
     from stream.settings import Settings
@@ -58,7 +58,7 @@ class Read(Struct, frozen=True):
     known_at: float | None  # None: with the example itself
 
 
-def read_examples(path: Path, model: ClickRate, rejects: Rejects) -> Iterator[Read]:
+def read_examples(path: Path, model: HashedLogistic, rejects: Rejects) -> Iterator[Read]:
     """Yield the examples in the file's order; lines that cannot be used are noted in ``rejects``."""
     decoder = msgspec.json.Decoder(Example)
     for number, line in numbered_lines(path):
@@ -78,7 +78,7 @@ class _UnusableError(ValueError):
         self.code = code
 
 
-def _usable(example: Example, model: ClickRate) -> Read:
+def _usable(example: Example, model: HashedLogistic) -> Read:
     if example.label not in {0, 1}:
         raise _UnusableError("bad_label", f"label {example.label}; it must be 0 or 1")
     try:
@@ -107,7 +107,7 @@ class _Ours:
 
     name = OURS
 
-    def __init__(self, model: ClickRate) -> None:
+    def __init__(self, model: HashedLogistic) -> None:
         self._model = model
 
     def predict(self, x: SparseFeatures) -> float:
@@ -185,7 +185,7 @@ def _learn(predictors: list[Predictor], example: Read, seen: set[int]) -> None:
     seen.update(example.x.slots.tolist())
 
 
-def _predictors(names: Collection[str], model: ClickRate) -> tuple[list[Predictor], dict[str, str]]:
+def _predictors(names: Collection[str], model: HashedLogistic) -> tuple[list[Predictor], dict[str, str]]:
     """Our model first, the baselines asked for, and why others of them are not there."""
     found: list[Predictor] = [_Ours(model)]
     skipped: dict[str, str] = {}

@@ -91,7 +91,7 @@ def _intervals(
 
 
 def _drawn(
-    weights: NDArray[np.int64],
+    weights: NDArray[np.float64],
     sums: NDArray[np.float64],
     labels: NDArray[np.float64],
     stretches: NDArray[np.int64],
@@ -103,11 +103,11 @@ def _drawn(
         return loss / n, np.nan, np.nan, np.nan
     rate = ones / n
     entropy = -rate * np.log(rate) - (1.0 - rate) * np.log1p(-rate)
-    each = weights[stretches].astype(np.float64)
+    each = weights[stretches]
     positives = np.bincount(levels, each * labels)
     negatives = np.bincount(levels, each) - positives
     below = np.cumsum(negatives) - negatives
-    auc = positives @ (below + 0.5 * negatives) / (ones * (n - ones))
+    auc = (positives * (below + 0.5 * negatives)).sum() / (ones * (n - ones))
     return loss / n, loss / n / entropy, predicted / ones, auc
 
 

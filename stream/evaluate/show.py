@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.table import Table
+from rich.console import Console
+from rich.table import Column, Table
 
 from stream.terminal import say, talk
 
-__all__ = ["show_click", "show_recommend", "show_rejects"]
+__all__ = ["show_click", "show_offers", "show_recommend", "show_rejects"]
 
-PREDICTION = ("log_loss", "normalised_entropy", "auc", "calibration_ratio")
-RANKING = ("recall_at_10", "recall_at_20", "ndcg_at_10", "mrr")
+WIDTH = 140  # of a table that goes to a file or another program
 
 
 def show_rejects(rejected: dict[str, int], examples: list[str]) -> None:
@@ -38,24 +38,9 @@ def show_recommend(report: dict[str, Any]) -> None:
         f"{protocol['users']} users, {protocol['items']} items"
     )
     rows = {"nudge": report, **report["baselines"]}
-    table = Table("", *RANKING, "coverage_at_10", "nudge leads recall_at_10 by", box=None)
-    for name, row in rows.items():
-        lead = row["lead"]["recall_at_10"] if "lead" in row else None
-        table.add_row(
-            name,
-            *(_with_interval(row, metric) for metric in RANKING),
-            f"{row.get('coverage_at_10', 0.0):.3f}",
-            f"{lead['value']:.4f} {_bounds((lead['low'], lead['high']))}" if lead else "",
-        )
-    talk.print(table)
-    slices = Table(
-        "recall_at_10", *(f"{name} ({one['n']})" for name, one in report["slices"].items()), box=None
-    )
-    for name, row in rows.items():
-        slices.add_row(name, *(_number(one["recall_at_10"]) for one in row["slices"].values()))
-    talk.print(slices)
-    for name, reason in report["baselines_skipped"].items():
-        say(f"{name} did not run: {reason}", style="yellow")
+    _show_rows(rows, "recall_at_10", ("recall_at_20", "ndcg_at_10", "mrr", "coverage_at_10"))
+    _show_slices(rows, "recall_at_10")
+    _show_skipped(report["baselines_skipped"])
 
 
 def show_click(report: dict[str, Any]) -> None:
@@ -67,26 +52,75 @@ def show_click(report: dict[str, Any]) -> None:
         f"{examples['labels_never_learned']} of them after the last example"
     )
     rows = {"nudge": report, **report["baselines"]}
-    table = Table("", *PREDICTION, "ece", "nudge leads log_loss by", box=None)
-    for name, row in rows.items():
-        lead = row["lead"]["log_loss"] if "lead" in row else None
+    _show_rows(rows, "log_loss", ("normalised_entropy", "auc", "ece", "calibration_ratio"))
+    _show_slices(rows, "log_loss")
+    _show_skipped(report["baselines_skipped"])
+
+
+def show_offers(report: dict[str, Any]) -> None:
+    """Print what the log earned, the replay, the estimates, and what may be wrong with the propensities."""
+    decisions, weights = report["decisions"], report["weights"]
+    show_rejects(decisions["rejected"], decisions["examples"])
+    say(
+        f"{report['n']} decisions among {decisions['actions']} actions; "
+        f"{decisions['context_entries']} context entries, {decisions['context_entries_left_out']} left out; "
+        f"replay met {report['replay_n']}"
+    )
+    if not weights["mean_is_near_1"]:
+        say(f"the mean weight is {weights['mean']:.3f} and not 1: check the logged propensities", style="red")
+    table = Table(Column("", no_wrap=True), "value", "95 %", "always valid", "ESS", box=None)
+    table.add_row("logged", _number(report["logged_mean"]), _bounds(report["logged_interval"]), "", "")
+    table.add_row("replay", _number(report["replay_mean"]), _bounds(report["replay_interval"]), "", "")
+    fixed = report["best_fixed_action"]
+    rows = {f"best fixed action: {fixed['action']}": fixed, **report["estimates"]}
+    for name, one in rows.items():
         table.add_row(
             name,
-            *(_with_interval(row, metric) for metric in PREDICTION),
-            _number(row["ece"]),
-            f"{lead['value']:.4f} {_bounds((lead['low'], lead['high']))}" if lead else "",
+            _number(one["value"]),
+            _bounds((one["low"], one["high"])),
+            _bounds(one.get("always_valid")),
+            f"{one['ess']:.0f}",
         )
-    talk.print(table)
-    slices = Table("log_loss", *(f"{name} ({one['n']})" for name, one in report["slices"].items()), box=None)
+    _print(table)
+    for name, one in rows.items():
+        if "reason" in one:
+            say(f"{name}: {one['reason']}", style="yellow")
+    if gain := report["gain_over_best_fixed_action"]:
+        say(f"gain over the best fixed action: {gain['value']:.4f} {_bounds((gain['low'], gain['high']))}")
+
+
+def _show_rows(rows: dict[str, dict[str, Any]], first: str, others: tuple[str, ...]) -> None:
+    """One line for us and each baseline; the first metric with its interval, and how far we lead."""
+    table = Table(Column("", no_wrap=True), f"{first}, 95 %", *others, "nudge leads by, 95 %", box=None)
     for name, row in rows.items():
-        slices.add_row(name, *(_number(one["log_loss"]) for one in row["slices"].values()))
-    talk.print(slices)
-    for name, reason in report["baselines_skipped"].items():
+        lead = row["lead"][first] if "lead" in row else None
+        table.add_row(
+            name,
+            f"{_number(row[first])} {_bounds(row['intervals'].get(first))}",
+            *(_number(row.get(metric)) for metric in others),
+            f"{_number(lead['value'])} {_bounds((lead['low'], lead['high']))}" if lead else "",
+        )
+    _print(table)
+
+
+def _show_slices(rows: dict[str, dict[str, Any]], metric: str) -> None:
+    slices = next(iter(rows.values()))["slices"]
+    table = Table(
+        Column(metric, no_wrap=True), *(f"{name} ({one['n']})" for name, one in slices.items()), box=None
+    )
+    for name, row in rows.items():
+        table.add_row(name, *(_number(one[metric]) for one in row["slices"].values()))
+    _print(table)
+
+
+def _print(table: Table) -> None:
+    console = talk if talk.is_terminal else Console(stderr=True, highlight=False, width=WIDTH)
+    console.print(table)
+
+
+def _show_skipped(skipped: dict[str, str]) -> None:
+    for name, reason in skipped.items():
         say(f"{name} did not run: {reason}", style="yellow")
-
-
-def _with_interval(row: dict[str, Any], metric: str) -> str:
-    return f"{_number(row[metric])} {_bounds(row['intervals'].get(metric))}"
 
 
 def _number(value: float | None) -> str:

@@ -50,6 +50,7 @@ GIVE_UP_S: Final = 120.0  # a partition that cannot be opened for so long ends t
 TICK_S: Final = 1.0
 MANY, MANY_S = 12, 30.0  # assignments that no group of living members hears in such a time
 RETRY_S: Final = 0.05
+FETCH_RECORDS: Final = 500  # decoded at once, some milliseconds; all that waits would hold the loop for 50
 FETCH_MS: Final = 200  # a partition that was opened meanwhile waits so long for its first fetch
 
 logger = structlog.get_logger(__name__)
@@ -163,7 +164,9 @@ class Assignment:
                 await self._opened.wait()
                 continue
             try:
-                fetched = await self._consumer.getmany(*sources, timeout_ms=FETCH_MS)
+                fetched = await self._consumer.getmany(
+                    *sources, timeout_ms=FETCH_MS, max_records=FETCH_RECORDS
+                )
             except OffsetOutOfRangeError as error:
                 await self._lose(error, epoch)
                 continue

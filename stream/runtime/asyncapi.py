@@ -29,9 +29,12 @@ _PAYLOADS = {
     "recommendations.v1": "recommendation.v1",
     "triggers.v1": "trigger.v1",
     "triggers-dry-run.v1": "trigger.v1",
+    "segments.v1": "segment.v1",
     "decisions.v1": "decision.v1",
     "events.v1.dlq": None,
 }
+# Segments share the campaigns' topic, under keys of their own.
+_ALSO = {"campaigns.v1": {"segment-definition-v1": "segment-definition.v1"}}
 _WRITTEN_BY_US = {"output"}
 
 
@@ -65,7 +68,10 @@ def _channel(spec: TopicSpec) -> dict[str, Any]:
     return {
         "address": PREFIX + spec.name,
         "description": spec.purpose,
-        "messages": {_name(spec): _message(spec)},
+        "messages": {
+            _name(spec): _message(spec, _PAYLOADS[spec.name]),
+            **{name: _message(spec, schema) for name, schema in _ALSO.get(spec.name, {}).items()},
+        },
         "bindings": {"kafka": {"topic": PREFIX + spec.name, "topicConfiguration": _configuration(spec)}},
     }
 
@@ -81,8 +87,7 @@ def _configuration(spec: TopicSpec) -> dict[str, Any]:
     return known
 
 
-def _message(spec: TopicSpec) -> dict[str, Any]:
-    schema = _PAYLOADS[spec.name]
+def _message(spec: TopicSpec, schema: str | None) -> dict[str, Any]:
     message: dict[str, Any] = {
         "bindings": {"kafka": {"key": {"type": "string", "description": spec.key}}},
     }

@@ -78,9 +78,17 @@ async def read_to_end(consumer: Reader) -> AsyncIterator[list[LogRecord]]:
 
 
 async def read_topic(
-    bootstrap: str, topic: str, *, read_committed: bool = True, partition: int | None = None
+    bootstrap: str,
+    topic: str,
+    *,
+    read_committed: bool = True,
+    partition: int | None = None,
+    key: bytes | None = None,
 ) -> list[LogRecord]:
-    """Return all records a topic, or one partition of it, holds now, in order of partition and offset."""
+    """Return all records a topic, or one partition of it, holds now, in order of partition and offset.
+
+    With ``key`` only the records under that key; the others are read and let go.
+    """
     try:
         async with open_admin(bootstrap) as admin:
             counts = await partition_counts(admin)
@@ -89,7 +97,12 @@ async def read_topic(
         numbers = range(counts[topic]) if partition is None else [partition]
         partitions = [TopicPartition(topic, number) for number in numbers]
         async with open_reader(bootstrap, partitions, read_committed=read_committed) as consumer:
-            found = [record async for chunk in read_to_end(consumer) for record in chunk]
+            found = [
+                record
+                async for chunk in read_to_end(consumer)
+                for record in chunk
+                if key is None or record.key == key
+            ]
     except KafkaError as error:
         raise BrokerUnreachableError(f"topic {topic} at {bootstrap} could not be read: {error}") from error
     return sorted(found, key=lambda record: (record.partition, record.offset))

@@ -16,6 +16,7 @@ from zlib import crc32
 from aiokafka import TopicPartition
 from aiokafka.partitioner import murmur2
 
+from stream.core.measuring import merged
 from stream.core.state import Header
 from stream.runtime.consuming import read_to_end, read_topic
 from stream.runtime.errors import WorkerError
@@ -138,7 +139,7 @@ async def _move_users(
 
     Rows of several partitions meet in one, so their sequence numbers, which order eviction, are given anew in
     order of the last event. A new partition's watermark is the least of the old ones: nothing fires early.
-    Budgets that were spent are shared out evenly.
+    Budgets that were spent are shared out evenly; counts of experiments go to the first partition.
     """
     found = [state for state in states if state is not None]
     rows = [(*decode_row(value), user) for state in found for user, value in state.rows.items()]
@@ -160,8 +161,9 @@ async def _move_users(
     # Every partition was told the same; one that has not heard it yet must not undo it for the others.
     stopped = list(dict.fromkeys(name for state in found for name in state.header.stopped))
     watermark = min((state.header.watermark for state in found), default=float("-inf"))
-    for outbox, sequence in zip(outboxes, sequences, strict=True):
-        header = Header(watermark=watermark, sequence=sequence, spend=dict(spend), stopped=stopped)
+    experiments = [merged(state.header.lift for state in found), *({} for _ in outboxes[1:])]
+    for outbox, sequence, lift in zip(outboxes, sequences, experiments, strict=True):
+        header = Header(watermark=watermark, sequence=sequence, spend=dict(spend), stopped=stopped, lift=lift)
         outbox.add(topic, *encode_header(header, 0))
         _ = await outbox.send()
     if progress is not None:

@@ -28,6 +28,7 @@ FETCH_BYTES: Final = 1 << 20  # per partition; with the records in hand it bound
 BATCH_BYTES: Final = 512 << 10
 MAX_RECORD_BYTES: Final = 2 << 20  # a dead letter: the largest input record and its error headers
 ANSWER_MS: Final = 5000  # within which a broker that is there answers
+BEYOND_SESSION_MS: Final = 2000  # for the answer after a rebalance of that length
 
 logger = structlog.get_logger(__name__)
 
@@ -85,9 +86,10 @@ class KafkaTransport:
             auto_offset_reset="none",
             isolation_level="read_committed",
             session_timeout_ms=kafka.session_timeout_ms,
-            # A connection that is dead without saying so is given up after this; the default is 40 s. It must
+            # A connection that is dead without saying so is given up after this; the default is 40 s. It is
+            # waited for twice, first by a heartbeat and then on the way to the coordinator, and it must
             # outlast a rebalance, which waits a session for members that died.
-            request_timeout_ms=kafka.session_timeout_ms + ANSWER_MS,
+            request_timeout_ms=kafka.session_timeout_ms + BEYOND_SESSION_MS,
             heartbeat_interval_ms=kafka.session_timeout_ms // 5,
             partition_assignment_strategy=(RangePartitionAssignor,),
             fetch_max_wait_ms=kafka.batch_ms,

@@ -63,9 +63,35 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
     MetricSpec(
         "triggers", "counter", "Campaign messages by what became of them.", ("campaign", "outcome", "reason")
     ),
+    MetricSpec(
+        "campaign_revenue",
+        "counter",
+        "Money of orders within the window after a message, by last touch.",
+        ("campaign", "currency"),
+    ),
+    MetricSpec(
+        "lift_users",
+        "gauge",
+        "Users of a campaign's experiment (`*`: of all campaigns) in this worker's partitions.",
+        ("campaign", "arm", "outcome"),
+    ),
+    MetricSpec(
+        "lift_conversion_rate",
+        "gauge",
+        "Conversion rate of treated minus held-out users in this worker's partitions, with bounds that hold "
+        "at all times.",
+        ("campaign", "bound"),
+    ),
+    MetricSpec(
+        "lift_sample_ratio_p_value",
+        "gauge",
+        "Sequential p-value of the split into treated and held-out users; near 0 it is broken.",
+        ("campaign",),
+    ),
     MetricSpec("offer_selections", "counter", "Offers chosen by the bandit.", ("offer",)),
     MetricSpec("commands", "counter", "Operators' commands that were obeyed or rejected.", ("kind",)),
     MetricSpec("switches_stopped", "gauge", "What operators have stopped, switches.", ("partition",)),
+    MetricSpec("segment_changes", "counter", "Users who entered or left a segment.", ("segment", "outcome")),
     MetricSpec("transactions", "counter", "Batches by how their transaction ended.", ("outcome",)),
     MetricSpec("rebuilds", "counter", "Partitions dropped and restored after an error."),
     MetricSpec("loop_lag_seconds", "histogram", "How late the event loop came back to a timer."),
@@ -80,6 +106,12 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
         "gauge",
         "Progressive measures of a model (`log_loss`, `recall_at_10`, ...): scored before learned.",
         ("model", "measure"),
+    ),
+    MetricSpec(
+        "model_drift_alarms",
+        "counter",
+        "Times a model's error had risen (ADWIN); it forgets faster over the next day of events.",
+        ("model",),
     ),
     MetricSpec("model_delta_bytes", "counter", "Bytes of published model deltas."),
     MetricSpec(
@@ -102,6 +134,7 @@ BORN_AT_ZERO: Final[Mapping[str, Iterable[str]]] = {
     "commands": ("erase", "stop", "resume", "rejected"),
     "transactions": ("committed", "aborted"),
     "model_snapshots": ("written", "failed"),
+    "model_drift_alarms": ("clicks", "offers"),
 }
 
 
@@ -149,7 +182,7 @@ class Metrics:
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()
         self._metrics: dict[str, Any] = {spec.name: _make(spec, self.registry) for spec in METRICS}
-        self._campaigns, self._offers = _Ids(), _Ids()
+        self._campaigns, self._offers, self._currencies, self._segments = _Ids(), _Ids(), _Ids(), _Ids()
         self["build_info"].labels(version).set(1)
         for name, values in BORN_AT_ZERO.items():
             for value in values:
@@ -177,11 +210,34 @@ class Metrics:
                     self["commands"].labels(kind).inc(n)
                 case ("offer", offer):
                     self["offer_selections"].labels(self._offers.label(offer)).inc(n)
+                case ("segment", segment, outcome):
+                    label = self._segments.label(segment)
+                    self["segment_changes"].labels(label, outcome).inc(n)
                 case ("campaign", campaign, outcome, *reason):
                     label = self._campaigns.label(campaign)
                     self["triggers"].labels(label, outcome, reason[0] if reason else "").inc(n)
                 case _:
                     raise ValueError(f"the engine counts {key}, which no metric shows; add it to METRICS")
+
+    def count_revenue(self, revenue: Mapping[tuple[str, str], float]) -> None:
+        """Add the revenue of a committed batch."""
+        for (campaign, currency), amount in revenue.items():
+            labels = self._campaigns.label(campaign), self._currencies.label(currency)
+            self["campaign_revenue"].labels(*labels).inc(amount)
+
+    def show_lift(self, found: Mapping[str, Mapping[str, Any]]) -> None:
+        """Show the report of :func:`stream.report.lift`, of campaigns that have a label of their own."""
+        for name in ("lift_users", "lift_conversion_rate", "lift_sample_ratio_p_value"):
+            self[name].clear()
+        for campaign, told in found.items():
+            if self._campaigns.label(campaign) != campaign:
+                continue
+            for arm in ("treated", "control"):
+                for outcome in ("assigned", "users", "converted"):
+                    self["lift_users"].labels(campaign, arm, outcome).set(told[arm][outcome])
+            for bound, value in told["conversion"].items():
+                self["lift_conversion_rate"].labels(campaign, bound).set(value)
+            self["lift_sample_ratio_p_value"].labels(campaign).set(told["sample_ratio"]["p_value"])
 
 
 def markdown_table() -> str:

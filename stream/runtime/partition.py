@@ -33,9 +33,10 @@ from stream.runtime.statecodec import ROWS, encode_header, key_of
 from stream.runtime.turns import NOTHING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from stream.core.engine import Engine
+    from stream.core.state import Tally
     from stream.runtime.shared import Shared
     from stream.runtime.statecache import StateCache
     from stream.runtime.transport import GroupConsumer, LogRecord, Producer
@@ -69,6 +70,7 @@ class _Batch:
     header: bytes = b""  # the record of the partition's header
     n_state: int = 0  # records of user state, the header's included
     counts: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    revenue: dict[tuple[str, str], float] = field(default_factory=dict)
     ingest_times: list[float] = field(default_factory=list)
 
 
@@ -115,6 +117,11 @@ class PartitionTask:
     def n_users(self) -> int:
         """Users whose state is held."""
         return len(self._engine.state)
+
+    @property
+    def lift(self) -> Mapping[str, Tally]:
+        """Experiments of the partition's users."""
+        return self._engine.state.header.lift
 
     @property
     def n_stopped(self) -> int:
@@ -218,16 +225,21 @@ class PartitionTask:
         await self._run([record], ready=outputs)
 
     async def close(self) -> None:
-        """Stop the producer and let go of the model log. An open transaction is left to the next fence."""
+        """Stop the producer and let go of the model log. An open transaction is left to the next fence.
+
+        A producer whose broker does not answer is not waited for, but it goes on to stop: given up half way
+        it would keep its connections and refresh its metadata for ever.
+        """
         if self._saver is not None:
             await self._saver.stop()
         self._shared.commands.unfollow(self._partition)
         self._shared.model_log.release(self._partition, self)
         producer, self._producer = self._producer, None
         if producer is not None:
-            with suppress(TimeoutError, KafkaError, OSError):
-                async with asyncio.timeout(CLOSE_S):
-                    await producer.stop()
+            stopping = asyncio.ensure_future(_stop(producer))
+            self._shared.stopping.add(stopping)
+            stopping.add_done_callback(self._shared.stopping.discard)
+            await asyncio.wait({stopping}, timeout=CLOSE_S)
 
     async def save_last(self) -> None:
         """Write the cache of the state, where there is one, before a clean stop; no batch may be in hand."""
@@ -312,6 +324,8 @@ class PartitionTask:
     def _add(self, batch: _Batch, outputs: Outputs, records: Sequence[LogRecord]) -> None:
         add_outputs(batch.outbox, self._shared.names, outputs, self.source, records)
         batch.counts.update(outputs.counts)
+        for key, amount in outputs.revenue.items():
+            batch.revenue[key] = batch.revenue.get(key, 0.0) + amount
 
     def _add_delta(self, batch: _Batch, delta: bytes, records: Sequence[LogRecord], next_offset: int) -> None:
         if not delta:
@@ -334,6 +348,8 @@ class PartitionTask:
                 await asyncio.sleep(0)
         for user in sorted(state.forgotten):
             batch.state.add(topic, key_of(user), None, of_batch)
+        for key_left in state.left_behind:
+            batch.outbox.add(self._shared.names.segments, key_left.encode(), None)
         # The header comes last: in at_least_once it is what makes the rows before it count.
         key, batch.header = encode_header(state.header, next_offset)
         batch.n_state = len(state.dirty) + len(state.forgotten) + 1
@@ -381,6 +397,7 @@ class PartitionTask:
         self.committed_at = self._ticked_at = self._clock()
         metrics, now = self._shared.metrics, time.time()
         metrics.count(batch.counts)
+        metrics.count_revenue(batch.revenue)
         metrics["transactions"].labels("committed").inc()
         metrics["batch_processing_seconds"].observe(self.committed_at - started)
         metrics["event_to_effect_seconds"].observe_many(now - ingested for ingested in batch.ingest_times)
@@ -443,6 +460,11 @@ class PartitionTask:
         position = min(max(state_offset, first), end)
         logger.error("gap_accepted", partition=self._partition, expected=state_offset, position=position)
         return position
+
+
+async def _stop(producer: Producer) -> None:
+    with suppress(TimeoutError, KafkaError, OSError):
+        await producer.stop()
 
 
 def _without_errors(sent: Sequence[dict[str, int] | BaseException]) -> list[dict[str, int]]:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Final
 import mode
 from aiokafka.errors import KafkaError
 
+from stream.core.measuring import merged
 from stream.core.reference import Reference
+from stream.report import lift
 from stream.runtime.assignment import Assignment, Listener
 from stream.runtime.errors import BrokerUnreachableError, WorkerError
 from stream.runtime.kafka import KafkaTransport
@@ -105,7 +107,7 @@ class DataPlane(mode.Service):
         return f"partitions {stalled} have lag and no commit for {STALLED_S:.0f} s" if stalled else None
 
     def refresh_gauges(self) -> None:
-        """Bring lag, users and model measures up to date."""
+        """Bring lag, users, lift and model measures up to date."""
         metrics = self._metrics
         for gauge in ("consumer_lag_records", "state_users", "switches_stopped"):
             metrics[gauge].clear()
@@ -116,7 +118,12 @@ class DataPlane(mode.Service):
             metrics["consumer_lag_records"].labels(str(partition)).set(self._assignment.lag(task))
             metrics["state_users"].labels(str(partition)).set(task.n_users)
             metrics["switches_stopped"].labels(str(partition)).set(task.n_stopped)
+        tallies = merged(task.lift for task in self._assignment.tasks.values())
+        rules = self._settings.lift
+        metrics.show_lift(lift(tallies, rules.alpha, rules.sample_ratio_p_value))
         models = self._shared.models
+        for model, watch in models.drift.items():
+            metrics["model_drift_alarms"].labels(model).inc(watch.take_alarms())
         quality = metrics["model_quality"]
         for model, snapshot in (
             ("recommend", models.recommend_metrics.snapshot()),

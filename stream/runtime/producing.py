@@ -12,6 +12,7 @@ import orjson
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from schemas.segments import SEGMENT_KEY
 from stream.runtime.errors import BrokerUnreachableError
 
 __all__ = ["KEY_OF_TOPIC", "ProduceReport", "key_of", "produce"]
@@ -49,6 +50,8 @@ def key_of(line: bytes, field: KeyField = "user") -> bytes | None:
         return None
     if not isinstance(fields, dict):
         return None
+    if field == "campaign_id" and isinstance(segment := fields.get("segment_id"), str):
+        return f"{SEGMENT_KEY}{segment}".encode()
     value = (fields.get("userId") or fields.get("anonymousId")) if field == "user" else fields.get(field)
     return str(value).encode() if isinstance(value, str | int) and value != "" else None
 

@@ -45,6 +45,9 @@ def add_outputs(
         outbox.add(topic, user.encode(), encode(trigger), headers_of(trigger))
     for decision in outputs.decisions:
         outbox.add(names.decisions, decision.user_id.encode(), encode(decision), headers_of(decision))
+    for change in outputs.segments:
+        key = f"{change.user_id}|{change.segment}".encode()
+        outbox.add(names.segments, key, encode(change), headers_of(change))
     if outputs.dead_letters:
         values = {record.offset: record.value for record in records}
         for letter in outputs.dead_letters:

@@ -11,6 +11,7 @@ from aiokafka import TopicPartition
 
 from schemas.campaigns import Campaign
 from schemas.catalogue import Item, Offer
+from schemas.segments import SEGMENT_KEY, Segment
 from stream.runtime.consuming import POLL_MS, read_to_end
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class ReferenceReader:
         self._partitions = [TopicPartition(name, p) for name in names.reference for p in range(counts[name])]
         self._on_bad = on_bad
         self._ready = asyncio.Event()
+        self._segments = (reference.segments, msgspec.json.Decoder(Segment), "segment_id")
         self._targets: dict[str, tuple[Rows[Any], msgspec.json.Decoder[Any], str]] = {
             names.catalogue: (reference.items, msgspec.json.Decoder(Item), "item_id"),
             names.offers: (reference.offers, msgspec.json.Decoder(Offer), "offer_id"),
@@ -65,12 +67,17 @@ class ReferenceReader:
         """Wait until all reference records that existed at the start are applied."""
         await self._ready.wait()
 
+    def _target_of(self, record: LogRecord) -> tuple[Rows[Any], msgspec.json.Decoder[Any], str]:
+        """Segments stand on the campaigns' topic, under keys of their own."""
+        is_segment = (record.key or b"").startswith(SEGMENT_KEY.encode())
+        return self._segments if is_segment else self._targets[record.topic]
+
     def apply(self, records: Iterable[LogRecord]) -> None:
         """Apply records in order; an empty value deletes."""
         for record in records:
-            rows, decoder, id_field = self._targets[record.topic]
+            rows, decoder, id_field = self._target_of(record)
             if not record.value:
-                rows.drop((record.key or b"").decode(errors="replace"))
+                rows.drop((record.key or b"").decode(errors="replace").removeprefix(SEGMENT_KEY))
                 continue
             try:
                 row = decoder.decode(record.value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from stream.assembly import build_models
@@ -29,7 +29,13 @@ __all__ = ["Shared", "restore_shared"]
 
 @dataclass(slots=True)
 class Shared:
-    """One of each per worker."""
+    """One of each per worker.
+
+    Attributes
+    ----------
+    stopping : set of asyncio.Task
+        Producers that nobody waits for on their way out.
+    """
 
     settings: Settings
     names: TopicNames
@@ -41,6 +47,7 @@ class Shared:
     commands: CommandLog
     metrics: Metrics
     n_partitions: int
+    stopping: set[asyncio.Task[None]] = field(default_factory=set)
 
 
 async def restore_shared(

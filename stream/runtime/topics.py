@@ -97,7 +97,12 @@ TOPICS: Final[tuple[TopicSpec, ...]] = (
     TopicSpec("catalogue.v1", "item", "reference", "Items.", partitioned=False, config=_compact()),
     TopicSpec("offers.v1", "offer", "reference", "Offers.", partitioned=False, config=_compact()),
     TopicSpec(
-        "campaigns.v1", "campaign", "reference", "Campaigns, versioned.", partitioned=False, config=_compact()
+        "campaigns.v1",
+        "campaign",
+        "reference",
+        "Campaigns and segments, versioned.",
+        partitioned=False,
+        config=_compact(),
     ),
     TopicSpec(
         "commands.v1",
@@ -177,6 +182,7 @@ class TopicNames:
         self.recommendations = f"{prefix}recommendations.v1"
         self.triggers = f"{prefix}triggers.v1"
         self.triggers_dry_run = f"{prefix}triggers-dry-run.v1"
+        self.segments = f"{prefix}segments.v1"
         self.decisions = f"{prefix}decisions.v1"
         self.dead_letters = f"{prefix}events.v1.dlq"
         self.user_state = f"{prefix}user-state.v1"
@@ -192,6 +198,7 @@ class TopicNames:
             self.recommendations,
             self.triggers,
             self.triggers_dry_run,
+            self.segments,
             self.decisions,
             self.dead_letters,
             self.user_state,

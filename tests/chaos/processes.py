@@ -13,6 +13,11 @@ def rss_mib(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * PAGE / 2**20
 
 
+def waited_s(pid: int) -> float:
+    """How long the process has been ready to run and found no free processor, seconds."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+
+
 def open_files(pid: int) -> int:
     """Open file descriptors, sockets included."""
     return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())

@@ -17,7 +17,7 @@ from tests.conftest import missing
 from tests.runtime.oracle import assert_as_without_faults
 
 HEAL_S = 15.0  # within which there must be progress again
-NOTICE_S = 30.0  # a dead connection that nobody resets is found by request timeouts, one after the other
+NOTICE_S = 15.0  # a dead connection that nobody resets is found by request timeouts, one after the other
 FREEZE_S = 10.0
 CUT_S = 30.0
 BETWEEN = 300  # events of progress between two faults

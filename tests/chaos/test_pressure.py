@@ -7,12 +7,14 @@ from pathlib import Path
 
 from tests.chaos.conftest import Line
 from tests.chaos.harness import Fleet, topics_for
-from tests.chaos.processes import rss_mib
+from tests.chaos.processes import rss_mib, waited_s
 from tests.chaos.report import SEED, report, size
 from tests.runtime.shop_stream import shop_stream
 from tests.runtime.worker_process import WorkerProcess
 
 MAX_GROWTH_MIB = 150.0
+MAX_LAG_S = 0.05  # p99 of the event loop's lag
+BUSY = 0.05  # share of the time in which others had the processors: from here on the lag is theirs
 BYTES_PER_S = 2_000_000
 _BUCKET = re.compile(r'^nudge_loop_lag_seconds_bucket\{le="([^"]+)"\} (\S+)$', re.MULTILINE)
 
@@ -36,7 +38,9 @@ def test_a_backlog_over_a_slow_line_costs_no_memory_and_no_session(
             peak = max(peak, rss_mib(worker.pid))
             return fleet.committed() >= goal
 
+        waited = waited_s(worker.pid)
         seconds = fleet.wait_until("all committed", done, limit_s=size(150, 3600))
+        waiting_share = (waited_s(worker.pid) - waited) / seconds
         line.proxy.heal()
         lag = _lag_quantile(worker, 0.99)
         fleet.finish()
@@ -48,10 +52,12 @@ def test_a_backlog_over_a_slow_line_costs_no_memory_and_no_session(
         base_mib=round(base, 1),
         growth_mib=round(peak - base, 1),
         loop_lag_p99_s=lag,
+        waiting_share=round(waiting_share, 3),
         assignments=assignments,
     )
     assert peak - base <= MAX_GROWTH_MIB
     assert 1 == assignments, "the session was lost"
+    assert lag <= MAX_LAG_S or waiting_share > BUSY, "something holds the event loop"
 
 
 def _lag_quantile(worker: WorkerProcess, share: float) -> float:

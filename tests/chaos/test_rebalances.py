@@ -104,8 +104,10 @@ def test_a_worker_that_slept_too_long_changes_nothing(
             os.kill(sleeper.pid, signal.SIGCONT)
         fleet.finish()
         fenced = fleet.fenced()
+        unheard = sum("never retrieved" in worker.log.read_text(encoding="utf-8") for worker in fleet.workers)
         report(name, events=fleet.total, frozen=rounds, fenced=fenced)
     assert fenced, "void: no transaction of a sleeper was open when its successor came"
+    assert not unheard, "a future's error was left to nobody"
     assert_as_without_faults(setup, SETTINGS)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from online_models.bandits import NOTHING
@@ -74,6 +75,32 @@ def test_the_click_model_learns_what_is_clicked() -> None:
     clicks = stream.models.clicks
 
     assert clicks.predict_proba_one({"item": "good"}) > 2 * clicks.predict_proba_one({"item": "bad"})
+
+
+def click_stream(**clicks: Any) -> Driver:
+    """2,000 impressions at several places of a list, a tenth of them clicked, those of place 1 most often."""
+    rng = np.random.default_rng(3)
+    stream = Driver(settings=Settings(**SMALL, clicks=clicks))
+    for n in range(400):
+        stream.pipe(shown(f"u{n % 100}", n, "a", "b", "c", "d", "e"))
+        for product, p in zip("abcde", (0.3, 0.1, 0.05, 0.03, 0.02), strict=True):
+            if rng.random() < p:
+                stream.pipe(event("Product Clicked", user=f"u{n % 100}", at=n + 0.5, product_id=product))
+    stream.flush()
+    stream.advance(1800)
+    return stream
+
+
+@pytest.mark.parametrize(
+    ("model", "negative_share"), [("gaussian", 1.0), ("gaussian", 0.1), ("ftrl", 1.0), ("ftrl", 0.5)]
+)
+def test_sampled_negatives_leave_the_click_model_calibrated(model: str, negative_share: float) -> None:
+    """With a share of the negatives, each weighing for the rest, predictions sum to the clicks."""
+    stream = click_stream(model=model, negative_share=negative_share)
+    measured = stream.models.click_metrics.snapshot()
+    n_clicks, n_other = 2000 * 0.1, 2000 * 0.9 * negative_share
+    assert n_clicks + n_other == pytest.approx(measured["n"], rel=0.2)
+    assert 1.0 == pytest.approx(measured["calibration_ratio"], abs=0.2)
 
 
 def test_impressions_of_a_user_are_bounded() -> None:
@@ -166,6 +193,22 @@ def test_hidden_and_sold_out_items_are_filtered_on_current_state() -> None:
 
     assert set() == {"butter", "other3", "bread"} & {item.item_id for item in slate.items}
     assert len(slate.items) > 3
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_view_answers_the_newest_slate_that_showed_the_item(before: bool) -> None:
+    """Whole ids count, not parts of them; slates of rows written before keep their items in a list."""
+    stream = shop()
+    stream.pipe(viewed("u1", 500, "bread"))
+    [slate] = stream.take("recommendations")
+    waiting = stream.engine.state.memory("u1").open
+    if before:
+        waiting[slate.decision_id].action = "for_you"
+        waiting[slate.decision_id].items = [item.item_id for item in slate.items]
+    for at, (item_id, still_open) in enumerate([("utte", True), ("for_you", True), ("butter", False)]):
+        stream.pipe(viewed("u1", 510.0 + at, item_id))
+        stream.flush()
+        assert still_open == (slate.decision_id in stream.engine.state.memory("u1").open)
 
 
 def test_what_was_bought_is_not_recommended() -> None:
@@ -308,7 +351,8 @@ def test_an_unanswered_offer_becomes_a_zero_and_a_refund_takes_a_reward_back() -
 
 def test_a_budget_stops_its_offer_hard() -> None:
     """Budget 3, cost 1: three showings, then the offer is no longer eligible."""
-    stream = Driver(settings=Settings(**SMALL), offers=[offer("o1", budget=3.0, value=1e6)])
+    settings = Settings(**SMALL, offers={"budget_buffer": 0.0})
+    stream = Driver(settings=settings, offers=[offer("o1", budget=3.0, value=1e6)])
     stream.pipe(*(cart_seen(f"u{n}", n) for n in range(60)))
     decisions = offer_decisions(stream)
 
@@ -378,6 +422,53 @@ def test_a_new_offer_begins_where_its_category_is() -> None:
     assert new.means[0] < new.means[1]
 
 
+def test_many_offers_are_chosen_by_the_hashed_posterior() -> None:
+    """Beyond the bound decisions name the other policy; both models have learned every outcome."""
+    stream = Driver(settings=Settings(**SMALL), offers=[offer(f"o{n}") for n in range(150)])
+    stream.pipe(*(cart_seen(f"u{n}", n) for n in range(20)))
+    decisions = offer_decisions(stream)
+    assert {"thompson_hashed"} == {one.policy for one in decisions}
+    assert {151} == {len(one.propensities) for one in decisions}
+    before = len(stream.models.many_offers.snapshot()["slot"])
+    stream.advance(2 * DAY)
+    assert before == 0 < len(stream.models.many_offers.snapshot()["slot"])
+    assert len(stream.models.offers) > 0
+
+
+@pytest.mark.parametrize("late_share", [1.0, 0.4])
+def test_an_offer_may_count_as_unanswered_before_its_window_ends(late_share: float) -> None:
+    """A 0 after ten minutes, a 1 when the answer comes after that, and no more at the end of the window."""
+    attribution = {"offer_elapsed_s": 600.0, "offer_late_share": late_share}
+    stream = Driver(
+        settings=Settings(**SMALL, attribution=attribution), offers=[offer("o1", value=1e6)], batch_size=3
+    )
+    stream.pipe(
+        cart_seen("u1", 0), cart_seen("u2", 0), event("Product Viewed", user="u3", at=599, product_id="p")
+    )
+    stream.flush()
+    made = {one.user_id: one for one in offer_decisions(stream)}
+    assert {"o1"} == {one.action for one in made.values()}
+    loss = stream.models.offer_metrics.loss
+    assert 0 == loss.n
+
+    early = event(
+        "Promotion Clicked", user="u1", at=599, promotion_id="o1", decision_id=made["u1"].decision_id
+    )
+    stream.pipe(early, event("Product Viewed", user="u3", at=601, product_id="p"))
+    stream.flush()
+    assert 2 == loss.n
+
+    late = event(
+        "Promotion Clicked", user="u2", at=5000, promotion_id="o1", decision_id=made["u2"].decision_id
+    )
+    stream.pipe(late)
+    stream.flush()
+    assert 3 == loss.n
+    stream.advance(2 * DAY)
+    assert 3 == loss.n
+    assert 2.0 < stream.models.offers.describe()[0].rewards
+
+
 def test_the_same_seed_draws_the_same_and_another_draws_otherwise() -> None:
     """Chance is a function of (seed, decision id)."""
     actions = []
@@ -400,3 +491,20 @@ def test_a_damaged_model_memory_is_not_fatal(memory: bytes) -> None:
     stream.pipe(viewed("u1", 600, "other1"))
 
     assert [1, 1] == [1 for slate in stream.take("recommendations") if slate.user_id == "u1"]
+
+
+def test_a_risen_error_makes_the_click_model_forget_faster() -> None:
+    """What was never clicked is clicked every other time: an alarm, the same at any batch size."""
+    found = set()
+    for size in (7, 1000):
+        stream = Driver(settings=Settings(**SMALL), batch_size=size)
+        for n in range(2000):
+            stream.pipe(shown(f"u{n}", 20 * n, "a"))
+            if n > 1000 and n % 2:
+                stream.pipe(event("Product Clicked", user=f"u{n}", at=20 * n + 1, product_id="a"))
+        stream.flush()
+        stream.advance(1800)
+        models = stream.models
+        found.add((models.drift["clicks"].n_alarms, models.clicks.clock.n_alarms, models.fold.digest()))
+    ((n_alarms, days, _),) = found
+    assert n_alarms >= days == 1

@@ -148,7 +148,8 @@ def view(user: str, at: float) -> bytes:
 
 def days(ttl_days: float, **more: Any) -> Driver:
     """A partition with a time to live."""
-    return Driver(settings=Settings(max_items=256, user_ttl_days=ttl_days), **more)
+    rules = {"holdout_share": 0.0}  # no experiment that a user would wait for
+    return Driver(settings=Settings(max_items=256, user_ttl_days=ttl_days, campaigns=rules), **more)
 
 
 def test_a_user_is_forgotten_when_the_watermark_has_left_the_last_event_behind() -> None:

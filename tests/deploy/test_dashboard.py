@@ -57,6 +57,7 @@ def test_each_row_is_a_question() -> None:
         "Is it alive, and does it keep up?",
         "What comes in?",
         "What goes out, and why not?",
+        "What do messages cause?",
         "Do the models learn?",
         "How fresh?",
     ] == rows

@@ -59,12 +59,15 @@ def test_recommend_reads_stdin_and_prints_one_document(encode: type[bytes]) -> N
 
 
 def test_the_gate_is_an_exit_code(tmp_path: Path) -> None:
-    """Two items that everybody takes: nothing can lead, so --gate ends with 1."""
+    """Two items that everybody takes: nothing can lead, so --gate ends with 1; without baselines with 2."""
     path = tmp_path / "events.jsonl"
     path.write_bytes(EVENTS)
     common = ("recommend", "--events", path, "--positive", "Product Viewed", "--baselines", "item_knn")
 
-    assert [0, 1] == [evaluate(*common, *more).returncode for more in ([], ["--gate"])]
+    beaten, nobody = evaluate(*common, "--gate"), evaluate(*common[:-1], "none", "--gate")
+
+    assert (1, 2) == (beaten.returncode, nobody.returncode)
+    assert "item_knn" in beaten.stderr.decode()
 
 
 @pytest.mark.parametrize(
@@ -74,6 +77,7 @@ def test_the_gate_is_an_exit_code(tmp_path: Path) -> None:
         (["--positive", "Product Viewed", "--k", "ten"], 2, "--k 'ten'"),
         (["--positive", "Product Viewed", "--baselines", "oracle"], 2, "item_knn"),
         (["--positive", ","], 2, "names no event"),
+        (["--positive", "Product Viewed", "--plot", "chart.png"], 2, ".svg"),
         (["--positive", "Product Added"], 65, "Product Viewed"),
         ([], 2, "--positive"),
     ],
@@ -94,7 +98,8 @@ def test_click_prints_the_keys(tmp_path: Path) -> None:
     path = tmp_path / "examples.jsonl"
     good = [json.dumps({"time": n, "features": {"a": str(n % 3), "b": n}, "label": n % 2}) for n in range(50)]
     path.write_text("\n".join([*good, "{"]))
-    done = evaluate("click", "--examples", path, "--json")
+    chart = tmp_path / "chart.svg"
+    done = evaluate("click", "--examples", path, "--json", "--plot", chart)
     report = json.loads(done.stdout)
     keys = {"log_loss", "base_rate_log_loss", "normalised_entropy", "auc", "ece", "n"}
 
@@ -103,3 +108,21 @@ def test_click_prints_the_keys(tmp_path: Path) -> None:
     assert {"base_rate", "ftrl", "river_logistic_regression"} <= set(report["baselines"])
     assert all(keys <= set(one) for one in report["baselines"].values())
     assert f"{path}:51: not_json" in done.stderr.decode()
+    assert "river_logistic_regression</text>" in chart.read_text()
+
+
+def test_offers_prints_the_keys(tmp_path: Path) -> None:
+    """Replay, the log's mean, the best fixed action and the estimates, refused ones as null."""
+    path = tmp_path / "logged.jsonl"
+    row = {"context": {"x": 1.0}, "eligible": ["a", "b"], "propensity": 0.5}
+    rows = [row | {"action": "ab"[n % 2], "reward": n % 4 == 0} for n in range(200)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    done = evaluate("offers", "--logged", path, "--runs", "1", "--json")
+    report = json.loads(done.stdout)
+    keys = {"replay_mean", "replay_n", "logged_mean", "best_fixed_action", "estimates"}
+
+    assert 0 == done.returncode, done.stderr
+    assert keys <= set(report)
+    assert (0.25, "a") == (report["logged_mean"], report["best_fixed_action"]["action"])
+    for name in ("ips", "snips", "dm", "dr"):
+        assert {"value", "low", "high", "ess"} <= set(report["estimates"][name])

@@ -165,3 +165,18 @@ def test_movielens_beats_popularity_and_item_knn(data_dir: Path, tmp_path: Path)
 
     assert report["gate"]["passed"]
     assert all(report["baselines"][name]["lead"]["recall_at_10"]["low"] > 0.0 for name in names)
+
+
+def test_what_would_take_too_long_runs_only_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report says what did not run and why; item-kNN over a large catalogue keeps other tables."""
+    path = write(tmp_path / "e.jsonl", pairs(5))
+    before = run(path)["baselines"]["item_knn"]
+    monkeypatch.setattr("stream.evaluate.recommend.MAX_DENSE_ITEMS", 3)
+    assert before == run(path)["baselines"]["item_knn"]
+
+    monkeypatch.setattr("stream.evaluate.recommend.MAX_SCORES", 10)
+    report, named = run(path), evaluate_recommend(SETTINGS, path, Protocol(VIEW), baselines=("isgd",))
+
+    assert {"isgd", "river_biased_mf"} == set(report["baselines_skipped"])
+    assert report["baselines_skipped"]["isgd"].startswith("10 targets x 6 items; ")
+    assert ({"isgd"}, {}) == (set(named["baselines"]), named["baselines_skipped"])

@@ -21,15 +21,20 @@ from online_models.click_rate import ClickRate
 from online_models.cooccurrence import SequentialCooccurrence
 from online_models.factorisation import StreamingIALS
 from online_models.fold import ModelSet
+from online_models.hashed import HashedLogistic
 from online_models.hybrid import OnlineBlend
+from online_models.many_offers import ManyOffers
 from online_models.popularity import DecayedPopularity
+from online_models.proximal import FollowTheRegularizedLeader
 from online_models.vocabulary import Vocabulary
 
 HUGE = (math.nan, math.inf, -math.inf, 1e308, -1e308)
 MAX_ROWS = 12
 
-Click = tuple[dict[str, str | float | bool], float, float]
-Feedback = tuple[str, tuple[float, ...], float, float]
+DAY = 86_400.0
+
+Click = tuple[dict[str, str | float | bool], float, float, float]  # features, label, weight, time
+Feedback = tuple[str, tuple[float, ...], float, float, float]  # offer, context, label, weight, time
 Event = tuple[str, str, float, float]  # user, item, time, weight
 
 
@@ -38,11 +43,11 @@ def _alone(model: Foldable) -> ModelSet:
     return ModelSet([model], Vocabulary(2))
 
 
-def _clicks() -> Scenario[ClickRate, Click]:
+def _clicks(make_model: Callable[[], HashedLogistic]) -> Scenario[HashedLogistic, Click]:
     rng = np.random.default_rng(1)
 
-    def make() -> tuple[ModelSet, ClickRate]:
-        model = ClickRate(n_slots=64)
+    def make() -> tuple[ModelSet, HashedLogistic]:
+        model = make_model()
         return _alone(model), model
 
     def example(n: int) -> Click:
@@ -54,23 +59,26 @@ def _clicks() -> Scenario[ClickRate, Click]:
         }
         if n % 4 == 0:
             features["returning"] = True
-        return features, float(rng.random() < (0.7 if device == "mobile" else 0.1)), 1.0
+        label = float(rng.random() < (0.7 if device == "mobile" else 0.1))
+        return features, label, 1.0, n * DAY / 2.0
 
-    hostile: list[Click] = [({"price": number, "item": "i1"}, 1.0, 1.0) for number in HUGE]
-    hostile += [({"item": "i1"}, 1.0, number) for number in HUGE]
-    hostile += [({"item": "i1"}, number, 1.0) for number in HUGE]
-    hostile += [({"": "", "x" * 1000: "y" * 1000}, 0.0, 0.0), ({str(n): True for n in range(300)}, 1.0, 1.0)]
+    hostile: list[Click] = [({"price": number, "item": "i1"}, 1.0, 1.0, DAY) for number in HUGE]
+    hostile += [({"item": "i1"}, 1.0, number, DAY) for number in HUGE]
+    hostile += [({"item": "i1"}, number, 1.0, DAY) for number in HUGE]
+    hostile += [({"item": "i1"}, 1.0, 1.0, number) for number in HUGE]
+    hostile += [({"": "", "x" * 1000: "y" * 1000}, 0.0, 0.0, DAY)]
+    hostile += [({str(n): True for n in range(300)}, 1.0, 1.0, DAY)]
     return Scenario(
         make=make,
         learn=lambda model, click: model.learn_one(*click),
         answer=lambda model, click: {
-            "p": model.predict_proba_one(click[0]),
-            **{one.name: one.log_odds for one in model.explain(click[0], 3)},
+            "p": model.predict_proba_one(click[0], click[3]),
+            **{one.name: one.log_odds for one in model.explain(click[0], 3, click[3])},
         },
         examples=[example(n) for n in range(60)],
-        unknown=[({"new": "field"}, 1.0, 1.0), ({}, 0.0, 1.0)],
+        unknown=[({"new": "field"}, 1.0, 1.0, 30 * DAY), ({}, 0.0, 1.0, 30 * DAY)],
         hostile=hostile,
-        fresh=lambda n: ({"item": f"fresh{n}", "n": float(n)}, float(n % 2), 1.0),
+        fresh=lambda n: ({"item": f"fresh{n}", "n": float(n)}, float(n % 2), 1.0, 31 * DAY),
         reorder=lambda click: (dict(reversed(click[0].items())), *click[1:]),
     )
 
@@ -80,34 +88,77 @@ def _offers() -> Scenario[ThompsonSampling, Feedback]:
     eligible = ["o0", "o1", "o2", "never", NOTHING]
 
     def make() -> tuple[ModelSet, ThompsonSampling]:
-        model = ThompsonSampling(3, max_offers=4)
+        model = ThompsonSampling(3, max_offers=4, half_life_s=DAY)
         return _alone(model), model
 
     def example(n: int) -> Feedback:
         context = (1.0, *rng.normal(size=2).tolist())
-        return f"o{n % 5}", context, float(rng.random() < (0.5 if n % 5 == 0 else 0.1)), 1.0
+        return f"o{n % 5}", context, float(rng.random() < (0.5 if n % 5 == 0 else 0.1)), 1.0, n * DAY / 4.0
 
     def propensities(model: ThompsonSampling, feedback: Feedback) -> tuple[float, ...]:
-        money = ([5.0] * 5, [0.1] * 5)
-        return model.choose(eligible, feedback[1], *money, seed=3, decision_id=repr(feedback)).propensities
+        return model.choose(
+            eligible,
+            feedback[1],
+            [5.0] * 5,
+            [0.1] * 5,
+            seed=3,
+            decision_id=repr(feedback),
+            categories=["even", "odd", "even", "", ""],
+            at=feedback[4],
+        ).propensities
+
+    def learn(model: ThompsonSampling, feedback: Feedback) -> object:
+        category = ("even", "odd", "")[zlib.crc32(feedback[0].encode()) % 3]
+        return model.learn_one(*feedback[:4], category=category, at=feedback[4])
 
     def answer(model: ThompsonSampling, feedback: Feedback) -> Mapping[str, float]:
         found = dict(zip(eligible, propensities(model, feedback), strict=True))
         return found | {f"mean of {known.offer}": known.mean for known in model.describe()}
 
     context = (1.0, 0.5, -0.5)
-    hostile: list[Feedback] = [("o1", (1.0, number, 0.0), 1.0, 1.0) for number in HUGE]
-    hostile += [("o1", context, 1.0, number) for number in HUGE]
-    hostile += [("o1", context, number, 1.0) for number in HUGE]
-    hostile += [("o1", HUGE[:3], 1.0, 100.0), ("o1", (1.0,), 1.0, 1.0), (NOTHING, context, 1.0, 1.0)]
+    hostile: list[Feedback] = [("o1", (1.0, number, 0.0), 1.0, 1.0, DAY) for number in HUGE]
+    hostile += [("o1", context, 1.0, number, DAY) for number in HUGE]
+    hostile += [("o1", context, number, 1.0, DAY) for number in HUGE]
+    hostile += [("o1", context, 1.0, 1.0, number) for number in HUGE]
+    hostile += [("o1", HUGE[:3], 1.0, 100.0, DAY), ("o1", (1.0,), 1.0, 1.0, DAY)]
+    hostile += [(NOTHING, context, 1.0, 1.0, DAY)]
     return Scenario(
         make=make,
-        learn=lambda model, feedback: model.learn_one(*feedback),
+        learn=learn,
         answer=answer,
         examples=[example(n) for n in range(60)],
-        unknown=[("brand-new", context, 1.0, 1.0)],
+        unknown=[("brand-new", context, 1.0, 1.0, 20 * DAY)],
         hostile=hostile,
-        fresh=lambda n: (f"fresh{n}", context, float(n % 2), 1.0),
+        fresh=lambda n: (f"fresh{n}", context, float(n % 2), 1.0, 20 * DAY),
+        distribution=propensities,
+    )
+
+
+def _many_offers() -> Scenario[ManyOffers, Feedback]:
+    few = _offers()
+
+    def make() -> tuple[ModelSet, ManyOffers]:
+        model = ManyOffers(3, 64, half_life_s=DAY)
+        return _alone(model), model
+
+    def propensities(model: ManyOffers, feedback: Feedback) -> tuple[float, ...]:
+        eligible, money = ["o0", "o1", "o2", "never", NOTHING], ([5.0] * 5, [0.1] * 5)
+        return model.choose(
+            eligible, feedback[1], *money, seed=3, decision_id=repr(feedback), at=feedback[4]
+        ).propensities
+
+    def learn(model: ManyOffers, feedback: Feedback) -> object:
+        category = ("even", "odd", "")[zlib.crc32(feedback[0].encode()) % 3]
+        return model.learn_offer(*feedback[:4], category=category, at=feedback[4])
+
+    return Scenario(
+        make=make,
+        learn=learn,
+        answer=lambda model, feedback: dict(enumerate(propensities(model, feedback))),  # type: ignore[arg-type]
+        examples=few.examples,
+        unknown=few.unknown,
+        hostile=[one for one in few.hostile if len(one[1]) == 3],
+        fresh=few.fresh,
         distribution=propensities,
     )
 
@@ -235,8 +286,10 @@ def _blend() -> Scenario[Shop, Event]:
 
 
 SCENARIOS: dict[type, Scenario[Any, Any]] = {
-    ClickRate: _clicks(),
+    ClickRate: _clicks(lambda: ClickRate(64, half_life_s=DAY, crosses=[("device", "item")])),
+    FollowTheRegularizedLeader: _clicks(lambda: FollowTheRegularizedLeader(64, half_life_s=DAY, l1=0.01)),
     ThompsonSampling: _offers(),
+    ManyOffers: _many_offers(),
     DecayedPopularity: _popularity(),
     SequentialCooccurrence: _cooccurrence(),
     StreamingIALS: _factors(),

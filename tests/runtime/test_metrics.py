@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from stream.core.state import Tally
+from stream.report import lift
 from stream.runtime.metrics import METRICS, Metrics, markdown_table
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
@@ -63,6 +65,24 @@ def test_ids_as_labels_are_bounded() -> None:
     series = {key: value for key, value in _samples(metrics).items() if key[0] == "nudge_triggers_total"}
     assert 51 == len(series)
     assert 1000 == sum(series.values())
+
+
+def test_lift_and_revenue_are_shown() -> None:
+    """Users by arm, the difference with its bounds, the split's p-value, and money by currency."""
+    metrics = Metrics("0")
+    metrics.count_revenue({("cart", "EUR"): 2.5})
+    metrics.show_lift(lift({"gone": Tally(0.5)}, 0.05, 0.001))
+    found = lift({"cart": Tally(0.5, [90, 80], [60, 50], [30, 20])}, 0.05, 0.001)
+    metrics.show_lift(found)
+    samples = _samples(metrics)
+    labels = (("arm", "control"), ("campaign", "cart"), ("outcome", "converted"))
+    bounds = {dict(key)["bound"]: n for (name, key), n in samples.items() if name.endswith("conversion_rate")}
+
+    assert 20 == samples["nudge_lift_users", labels]
+    assert found["cart"]["conversion"] == bounds
+    assert pytest.approx(0.1) == bounds["estimate"]
+    assert 0.1 < samples["nudge_lift_sample_ratio_p_value", (("campaign", "cart"),)]
+    assert 2.5 == samples["nudge_campaign_revenue_total", (("campaign", "cart"), ("currency", "EUR"))]
 
 
 def test_freshness_is_a_histogram_of_every_record() -> None:

@@ -1,0 +1,285 @@
+"""What the logistic regressions over hashed features share: features, batches, deltas, snapshots, forgetting.
+
+A weight's state is two sums of increments that fade with event time, so that the learning of many workers
+adds up (SDA-Bayes). The maths is in :mod:`online_models.kernels.logistic`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from online_models.base import Snapshot
+from online_models.delta import DeltaError, DeltaReader, DeltaWriter
+from online_models.fading import ForgettingClock
+from online_models.hashing import FeatureHasher, FeatureValue, SparseFeatures
+from online_models.journal import Journal
+from online_models.kernels import logistic
+from online_models.kernels.logistic import COLUMNS, ERA_COLUMN
+
+__all__ = ["Contribution", "HashedLogistic"]
+
+MIN_PROBABILITY = 1e-6
+MAX_WEIGHT = 100.0  # of one example; a negative sample kept at 1 % has weight 100
+MAX_SLOTS = 1024  # of one event; a number takes two
+_MAX_INCREMENT = 2.0**32
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What one feature adds to the log odds.
+
+    Attributes
+    ----------
+    name : str
+        The feature, ``name=value``; features that share a slot are joined by ``|``.
+    log_odds : float
+        Mean of the weight times the feature's value.
+    deviation : float
+        How uncertain ``log_odds`` is: a feature that was never seen has a large one.
+    """
+
+    name: str
+    log_odds: float
+    deviation: float
+
+
+class HashedLogistic:
+    """A logistic regression over hashed features, learned one example at a time.
+
+    Parameters
+    ----------
+    name, spec : str
+        As in :class:`online_models.base.Foldable`.
+    n_slots : int
+        Size of the table of weights, 40 bytes each; memory is mapped when a slot is first used.
+    proximal : bool
+        FTRL-Proximal, or else a diagonal Gaussian.
+    settings : tuple of float
+        See :func:`online_models.kernels.logistic.moments`.
+    half_life_s : float
+        Event time in which evidence loses half of its weight, s; ``inf`` forgets at alarms alone.
+    crosses : sequence of pairs of str
+        Features that also count together, see :class:`online_models.hashing.FeatureHasher`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        spec: str,
+        n_slots: int,
+        *,
+        proximal: bool,
+        settings: tuple[float, ...],
+        half_life_s: float,
+        crosses: Sequence[tuple[str, str]],
+    ) -> None:
+        self.name = name
+        self.n_slots = n_slots
+        self.hasher = FeatureHasher(n_slots, crosses=crosses)
+        self.clock = ForgettingClock(f"{name}.alarms", half_life_s)
+        self.spec = f"{name}(format=2, n_slots={n_slots}, {spec}, half_life_s={half_life_s!r}, hash=murmur3)"
+        self._proximal = proximal
+        self._settings = np.array(settings)
+        self._state = np.zeros((n_slots, COLUMNS))
+        self._work = np.empty((2, MAX_SLOTS))
+        self._journal = Journal(self._state)
+        self._open = False
+
+    def encode(self, x: Mapping[str, FeatureValue]) -> SparseFeatures:
+        """Hash features once, to predict, learn and explain with them."""
+        return self.hasher.encode(x)
+
+    def predict_proba_one(self, x: Mapping[str, FeatureValue] | SparseFeatures, at: float = 0.0) -> float:
+        """Probability of a click at an event time, from 1e-6 to 1 - 1e-6; a new feature has its prior."""
+        features = self._features(x)
+        age = self.clock.age_of(at)
+        return _clipped(
+            logistic.predict(
+                features.slots, features.values, age, self._proximal, self._settings, self._state, self._work
+            )
+        )
+
+    def learn_one(
+        self,
+        x: Mapping[str, FeatureValue] | SparseFeatures,
+        y: float,
+        weight: float = 1.0,
+        at: float = 0.0,
+    ) -> float:
+        """Learn one labelled event.
+
+        Parameters
+        ----------
+        x : mapping or SparseFeatures
+            Features as they were when the prediction was made.
+        y : bool or float
+            1 for a click, 0 for none.
+        weight : float
+            Importance, clipped at 100; 0 teaches nothing.
+        at : float
+            Event time, s since the epoch.
+
+        Returns
+        -------
+        float
+            The probability from before learning.
+
+        Raises
+        ------
+        RuntimeError
+            When no batch is open.
+        ValueError
+            When the label is neither 0 nor 1, the weight is negative or not finite, or the time is none.
+        """
+        if not self._open:
+            raise RuntimeError("learning needs an open batch: call begin() first")
+        if y not in (0, 1):
+            raise ValueError(f"label is {y}; it must be 0 or 1")
+        if not 0.0 <= weight < math.inf:
+            raise ValueError(f"weight is {weight}; it must be finite and not negative")
+        features = self._features(x)
+        age = self.clock.age_of(at)
+        journal = self._journal
+        p = logistic.learn(
+            features.slots,
+            features.values,
+            float(y),
+            min(float(weight), MAX_WEIGHT),
+            age,
+            self._proximal,
+            self._settings,
+            self._state,
+            journal.stamps,
+            journal.book,
+            journal.old,
+            self._work,
+        )
+        return _clipped(p)
+
+    def moments(self, slots: NDArray[np.int32], at: float) -> NDArray[np.float64]:
+        """Mean and variance of the weights at some slots and an event time; shape ``(2, n)``."""
+        out = np.empty((2, len(slots)))
+        logistic.moments(slots, self.clock.age_of(at), self._proximal, self._settings, self._state, out)
+        return out
+
+    def explain(
+        self, x: Mapping[str, FeatureValue] | SparseFeatures, n: int = 5, at: float = 0.0
+    ) -> list[Contribution]:
+        """Return the *n* features that move the log odds most, either way; ties by name."""
+        features = self._features(x)
+        means, variances = self.moments(features.slots, at)
+        terms = (means * features.values).tolist()
+        deviations = (np.abs(features.values) * np.sqrt(variances)).tolist()
+        found = [
+            Contribution(name, term, deviation)
+            for name, term, deviation in zip(features.names, terms, deviations, strict=True)
+        ]
+        return sorted(found, key=lambda one: (-abs(one.log_odds), one.name))[:n]
+
+    def alarm(self, at: float) -> bool:
+        """Forget faster for a while: the environment changed. Return whether this is news."""
+        if not self._open:
+            raise RuntimeError("an alarm needs an open batch: call begin() first")
+        return self.clock.alarm(at)
+
+    # One batch
+
+    def begin(self) -> None:
+        """Open a batch."""
+        if self._open:
+            raise RuntimeError("a batch is open already: keep() or rollback() it first")
+        self._journal.begin()
+        self.clock.open()
+        self._open = True
+
+    def write_delta(self, delta: DeltaWriter) -> None:
+        """Write what the batch added to each slot and era: sums are exact, so one increment says it all."""
+        n = int(self._journal.book[1])
+        slots = self._journal.book[2 : 2 + n].astype(np.int32)
+        new, old = self._state[slots], self._journal.old[:n]
+        steps = (new[:, ERA_COLUMN] - old[:, ERA_COLUMN])[:, None]
+        newest = new[:, :2] - np.where(steps == 0.0, old[:, :2], 0.0)
+        before = new[:, 2:4] - np.where(steps == 0.0, old[:, 2:4], np.where(steps == 1.0, old[:, :2], 0.0))
+        late = before.any(axis=1)
+        eras = new[:, ERA_COLUMN].astype(np.int32)
+        columns = {
+            "slot": np.concatenate([slots, slots[late]]),
+            "era": np.concatenate([eras, eras[late] - np.int32(1)]),
+            "increment": np.concatenate([newest, before[late]]),
+        }
+        if not columns["era"].any():
+            del columns["era"]  # as long as nothing ages
+        delta.add(self.name, columns)
+        self.clock.write(delta)
+
+    def keep(self) -> None:
+        """Close the batch and keep what it learned."""
+        self._journal.keep()
+        self._open = False
+
+    def rollback(self) -> None:
+        """Close the batch and undo it, bit for bit."""
+        self._journal.rollback()
+        self.clock.undo()
+        self._open = False
+
+    def fold(self, delta: DeltaReader) -> None:
+        """Add the increments of a committed batch."""
+        self.clock.read(delta)
+        columns = delta.columns(self.name)
+        if not columns:
+            return
+        slots, increments = columns["slot"], columns["increment"]
+        eras = columns.get("era", np.zeros(len(slots), np.int32))
+        shapes = (len(slots), 2), (len(slots),)
+        if (increments.shape, eras.shape) != shapes or {slots.dtype, eras.dtype} != {np.dtype(np.int32)}:
+            raise DeltaError("slots and increments of the click model have other shapes than (n,) and (n, 2)")
+        if len(slots) and not (slots.min() >= 0 and slots.max() < self.n_slots and eras.min() >= 0):
+            raise DeltaError(f"slots {slots.min()}..{slots.max()} of a table of {self.n_slots}")
+        if not (np.abs(increments) <= _MAX_INCREMENT).all() or (increments[:, 0] < 0.0).any():
+            raise DeltaError("an increment of the click model is not finite, or takes precision away")
+        journal = self._journal
+        # Copies, because a kernel would be compiled again for read-only arrays.
+        logistic.add(
+            slots.copy(),
+            eras.copy(),
+            increments.copy(),
+            self._state,
+            journal.stamps,
+            journal.book,
+            journal.old,
+        )
+
+    def snapshot(self) -> Snapshot:
+        """Every slot that learned something, ascending."""
+        slots = np.flatnonzero(self._state[:, :ERA_COLUMN].any(axis=1))
+        return {"slot": slots.astype(np.int32), "state": self._state[slots], **self.clock.state()}
+
+    def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        """Take over a snapshot."""
+        slots = arrays["slot"].astype(np.int64)
+        state = arrays["state"].astype(np.float64)
+        if state.shape != (len(slots), COLUMNS) or (
+            len(slots) and not 0 <= slots.min() <= slots.max() < self.n_slots
+        ):
+            raise ValueError(f"a snapshot of shape {state.shape} with slots outside of {self.n_slots}")
+        if not np.isfinite(state).all() or (state[:, [0, 2, ERA_COLUMN]] < 0.0).any():
+            raise ValueError("a snapshot of the click model holds a precision that is negative or not finite")
+        self._state[:] = 0.0
+        self._state[slots] = state
+        self.clock.take_over(arrays)
+
+    def _features(self, x: Mapping[str, FeatureValue] | SparseFeatures) -> SparseFeatures:
+        features = x if isinstance(x, SparseFeatures) else self.hasher.encode(x)
+        if len(features.slots) > MAX_SLOTS:
+            raise ValueError(f"{len(features.slots)} slots in one event; the limit is {MAX_SLOTS}")
+        return features
+
+
+def _clipped(p: float) -> float:
+    return min(max(p, MIN_PROBABILITY), 1.0 - MIN_PROBABILITY)

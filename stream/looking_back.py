@@ -1,0 +1,185 @@
+"""Commands that look back: replay recorded events, and explain what was decided."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stream.options import (
+    AsJson,
+    Bootstrap,
+    Campaigns,
+    Catalogue,
+    EventsFile,
+    Offers,
+    Seed,
+    settings_of,
+    time_of,
+)
+from stream.printing import show_comparison, show_report
+from stream.terminal import ExitCode, fail, json_bytes, print_json, progress_bar, say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stream.recording import Recording
+    from stream.settings import Settings
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+
+@app.command()
+def replay(
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the results.")],
+    events: EventsFile = None,
+    from_topic: Annotated[
+        str | None, typer.Option(help="Read this topic in place of a file, e.g. marketing.events.v1.")
+    ] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", help="Begin of the topic's range: time, or 0:1200,1:900.")
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option(help="End of the range, not in it; default: what there is.")
+    ] = None,
+    catalogue: Catalogue = None,
+    offers: Offers = None,
+    campaigns: Campaigns = None,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(exists=True, help="Two files or folders of campaigns, in place of --campaigns."),
+    ] = None,
+    seed: Seed = None,
+    until: Annotated[str | None, typer.Option(help="Let time go on to here after the last event.")] = None,
+    now: Annotated[
+        str | None, typer.Option(help="Nothing in a file came in after this; default: now.")
+    ] = None,
+    bootstrap: Bootstrap = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run recorded events through the production engine, driven by event time.
+
+    Example: nudge replay --events shop.jsonl.gz --campaigns campaigns.yaml --out results
+
+    Example: nudge replay --from-topic marketing.events.v1 --compare now/ then/ --out results
+    """
+    from stream.comparing import SIDES
+    from stream.comparing import compare as compared
+    from stream.recording import file_recording
+    from stream.replay import load_reference
+    from stream.replay import replay as run
+
+    settings = settings_of(seed=seed, bootstrap=bootstrap)
+    if (events is None) == (from_topic is None):
+        fail(ExitCode.USAGE, "give either --events FILE or --from-topic TOPIC")
+    if compare is not None and campaigns is not None:
+        fail(ExitCode.USAGE, "give either --campaigns or --compare, which names two of them")
+    end = time_of(until, "--until") if until else None
+    runs = (
+        [(out, campaigns)]
+        if compare is None
+        else [(out / side, p) for side, p in zip(SIDES, compare, strict=True)]
+    )
+    references = [load_reference(catalogue, offers, path) for _, path in runs]
+    if events is not None:
+        recording = file_recording(events, time_of(now, "--now") if now else time.time())
+    else:
+        recording = _from_topic(settings, from_topic or "", from_, to)
+    reports = []
+    with _broker_errors():
+        for (folder, _), reference in zip(runs, references, strict=True):
+            with progress_bar(f"replaying {recording.name}") as progress:
+                reports.append(run(settings, recording, folder, reference, until=end, progress=progress))
+    difference = compared(out, references[0].offers) if compare is not None else None
+    if difference is not None:
+        (out / "compare.json").write_bytes(json_bytes(difference))
+    if as_json:
+        print_json(reports[0] if difference is None else difference)
+        return
+    for report in reports:
+        show_report(report)
+    if difference is not None:
+        show_comparison(difference)
+    say(f"results in {out}")
+
+
+@app.command()
+def explain(
+    user: Annotated[str, typer.Argument(help="userId, or anonymousId of who never logged in.")],
+    decisions: Annotated[
+        Path | None,
+        typer.Option(exists=True, help="A replay's output folder, or a decision log; default: the topic."),
+    ] = None,
+    why_not: Annotated[str | None, typer.Option(help="A campaign whose message did not come.")] = None,
+    campaigns: Campaigns = None,
+    last: Annotated[int, typer.Option(min=1, help="Decisions to show; --json has all.")] = 20,
+    bootstrap: Bootstrap = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say in plain words what was decided for a user, when and why, from the decision log.
+
+    Ends with 0, with 1 if the log holds no decision about the user, 65 if it cannot be read, 69 without a
+    broker.
+
+    Example: nudge explain u17 --decisions results --campaigns campaigns.yaml --why-not cart-reminder
+    """
+    from stream.campaign_files import read_campaigns
+    from stream.explaining import Limits, read_decisions, sentences
+    from stream.explaining import explain as told_of
+
+    settings = settings_of(bootstrap=bootstrap)
+    limits = Limits(settings, read_campaigns(campaigns) if campaigns else {})
+    found = list(read_decisions(decisions, user)) if decisions else _decisions_on_topic(settings, user)
+    told = told_of(found, user, limits, why_not=why_not)
+    if as_json:
+        print_json(told)
+    else:
+        for sentence in sentences(told, last):
+            sys.stdout.write(sentence + "\n")
+    if not found:
+        where = decisions or f"{settings.kafka.topic_prefix}decisions.v1 at {settings.kafka.bootstrap}"
+        remedy = "check the id, or take a log that reaches further back"
+        fail(ExitCode.FAILED_CHECK, f"no decision about user {user!r} in {where}; {remedy}")
+
+
+@contextmanager
+def _broker_errors() -> Iterator[None]:
+    """End with the code and the sentence of what a broker or its topics refuse."""
+    from stream.runtime.errors import WorkerError
+
+    try:
+        yield
+    except WorkerError as error:
+        fail(ExitCode(error.exit_code), str(error))
+
+
+def _from_topic(settings: Settings, topic: str, begin: str | None, end: str | None) -> Recording:
+    from stream.runtime.recorded import Bound, parse_offsets, topic_recording
+
+    def bound(text: str | None, option: str) -> Bound | None:
+        if text is None:
+            return None
+        offsets = parse_offsets(text)
+        return time_of(text, option) if offsets is None else offsets
+
+    with _broker_errors():
+        return topic_recording(
+            settings.kafka.bootstrap, topic, begin=bound(begin, "--from"), end=bound(end, "--to")
+        )
+
+
+def _decisions_on_topic(settings: Settings, user: str) -> list[Any]:
+    from stream.explaining import decision_of
+    from stream.runtime.consuming import read_topic
+
+    topic = f"{settings.kafka.topic_prefix}decisions.v1"
+    with _broker_errors():
+        records = asyncio.run(read_topic(settings.kafka.bootstrap, topic, key=user.encode()))
+    return [decision_of(r.value or b"", f"{topic} {r.partition}:{r.offset}") for r in records]

@@ -1,0 +1,54 @@
+"""What several commands take: options by one name with one meaning, times, and the settings they change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from schemas.codec import parse_time
+from stream.terminal import ExitCode, fail, read_settings
+
+if TYPE_CHECKING:
+    from stream.settings import Settings
+
+__all__ = [
+    "AsJson",
+    "Bootstrap",
+    "Campaigns",
+    "Catalogue",
+    "EventsFile",
+    "Offers",
+    "Seed",
+    "settings_of",
+    "time_of",
+]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
+Bootstrap = Annotated[str | None, typer.Option(help="Kafka, host:port; default NUDGE_KAFKA__BOOTSTRAP.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of every draw; default NUDGE_SEED.")]
+Catalogue = Annotated[Path | None, typer.Option(exists=True, help="Items, one JSON object a line.")]
+Offers = Annotated[Path | None, typer.Option(exists=True, help="Offers, one JSON object a line.")]
+Campaigns = Annotated[Path | None, typer.Option(exists=True, help="Campaigns: YAML or JSON, file or folder.")]
+EventsFile = Annotated[
+    Path | None, typer.Option("--events", exists=True, dir_okay=False, help="JSONL, plain or .gz.")
+]
+
+
+def settings_of(*, seed: int | None = None, bootstrap: str | None = None) -> Settings:
+    """Read the settings; what the command line gives wins."""
+    changes: dict[str, Any] = {}
+    if seed is not None:
+        changes["seed"] = seed
+    if bootstrap is not None:
+        changes["kafka"] = {"bootstrap": bootstrap}  # merged with the environment's other values
+    return read_settings(**changes)
+
+
+def time_of(text: str, option: str) -> float:
+    """Read a time that an option gives, seconds since the epoch; end with 2 if it is none."""
+    try:
+        return parse_time(text)
+    except ValueError:
+        fail(ExitCode.USAGE, f"{option} {text!r} is not a time; write 2017-11-24 or 2017-11-24T16:00:00Z")

@@ -1,0 +1,174 @@
+"""`nudge explain`: what was decided for a user, and why not more, in words and as JSON."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from schemas.outputs import Cause, Decision
+from schemas.reasons import SuppressionReason
+from stream.explaining import RULES, Limits, explain, read_decisions, sentences
+from stream.reading import BadFileError
+from stream.settings import Settings
+from stream.testing import cart_campaign, event
+from tests.test_cli import nudge
+
+SETTINGS = Settings(campaigns={"holdout_share": 0.2, "daily_cap": 1})
+CAMPAIGNS = {"cart": cart_campaign(cooldown_s=7200.0, max_per_day=3)}
+LIMITS = Limits(SETTINGS, CAMPAIGNS)
+
+
+def decided(
+    kind: str, hour: int, reason: str | None = None, campaign_id: str = "cart", **more: Any
+) -> Decision:
+    """A decision about user u1 at an hour of 2026-01-01."""
+    fields = {"action": "send" if kind == "trigger" else "suppress", "eligible": ["send", "suppress"]} | more
+    at = f"2026-01-01T{hour:02d}:00:00.000Z"
+    return Decision(
+        decision_id=f"d{hour}",
+        kind=kind,  # type: ignore[arg-type]  # one of the literal's values
+        user_id="u1",
+        propensity=fields.pop("propensity", 1.0),
+        policy="rules",
+        cause=Cause(f"m{hour}", "Product Added", at),
+        decided_at=at,
+        campaign_id=campaign_id,
+        campaign_version="1",
+        reason=reason,
+        **fields,
+    )
+
+
+def test_every_reason_has_a_rule_and_a_change() -> None:
+    """The closed set of reasons is walked: each has words of its own."""
+    assert set(SuppressionReason) == set(RULES)
+    assert len(RULES) == len(set(RULES.values()))
+
+
+def test_a_cooldown_names_its_length_its_beginning_and_its_end() -> None:
+    """Sent at 10, stopped at 11, cooldown 2 h: free again from 12."""
+    told = explain([decided("suppression", 11, "cooldown"), decided("trigger", 10)], "u1", LIMITS)
+    first, second = told["decisions"]
+
+    assert ("trigger", "suppression") == (first["kind"], second["kind"])
+    assert {"cooldown_s": 7200.0} == second["limits"]
+    assert "2026-01-01T10:00:00.000Z" == second["last_written_at"]
+    assert "2026-01-01T12:00:00.000Z" == second["free_from"]
+
+
+def test_a_held_out_message_starts_the_cooldown_too() -> None:
+    """It consumed the cooldown like a sent one, so it is what the cooldown is counted from."""
+    log = [decided("holdout", 9, "holdout"), decided("suppression", 10, "cooldown")]
+
+    assert "2026-01-01T09:00:00.000Z" == explain(log, "u1", LIMITS)["decisions"][1]["last_written_at"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "limits"),
+    [
+        ("frequency_capped", {"max_per_day": 3, "NUDGE_CAMPAIGNS__DAILY_CAP": 1}),
+        ("campaign_inactive", {"enabled": True}),
+        ("expired", {"expires_after_s": 86_400.0}),
+        ("unsubscribed", {"channel": "email"}),
+        ("ineligible", {}),
+    ],
+)
+def test_a_rule_names_its_limits(reason: str, limits: dict[str, Any]) -> None:
+    """By the names under which they are set."""
+    [entry] = explain([decided("suppression", 10, reason)], "u1", LIMITS)["decisions"]
+
+    assert limits == entry["limits"]
+    assert entry["rule"]
+    assert entry["change"]
+
+
+def test_a_holdout_names_bucket_and_share() -> None:
+    """The global share, the campaign's, and where the user's hash falls."""
+    [entry] = explain([decided("holdout", 10, "holdout")], "u1", LIMITS)["decisions"]
+
+    assert {"holdout_share", "NUDGE_CAMPAIGNS__HOLDOUT_SHARE", "bucket"} == set(entry["limits"])
+    assert 0.2 == entry["limits"]["NUDGE_CAMPAIGNS__HOLDOUT_SHARE"]
+
+
+def test_an_offer_is_told_with_the_probability_of_each() -> None:
+    """Drawn from 0.1, 0.7 and 0.2; the second was drawn."""
+    offer = decided(
+        "offer", 10, "best", action="ten", eligible=["nothing", "ten", "two"], propensities=[0.1, 0.7, 0.2]
+    )
+    told = explain([offer], "u1", LIMITS)
+    words = "\n".join(sentences(told, 20))
+
+    assert {"nothing": 0.1, "ten": 0.7, "two": 0.2} == told["decisions"][0]["eligible"]
+    assert "nothing 0.100, ten 0.700, two 0.200" in words
+
+
+@pytest.mark.parametrize(
+    ("log", "campaign_id", "says"),
+    [
+        ([decided("trigger", 10)], "cart", "It was sent: the last time at 2026-01-01T10"),
+        (
+            [decided("trigger", 10), decided("suppression", 11, "frequency_capped")],
+            "cart",
+            "NUDGE_CAMPAIGNS__DAILY_CAP = 1",
+        ),
+        ([], "cart", "trigger (cart_abandonment)"),
+        ([decided("trigger", 10, campaign_id="browse")], "brows", "Did you mean 'browse'"),
+    ],
+)
+def test_why_not_tells_the_last_message_and_what_would_have_to_change(
+    log: list[Decision], campaign_id: str, says: str
+) -> None:
+    """Sent, stopped by a rule, never due, and a campaign that nobody knows."""
+    told = explain(log, "u1", LIMITS, why_not=campaign_id)
+
+    assert says in "\n".join(sentences(told, 20))
+
+
+def test_a_log_is_read_from_a_folder_a_file_and_a_gzipped_file(tmp_path: Path) -> None:
+    """Of the user's decisions only; what is no decision is named by file and line."""
+    lines = [msgspec.json.encode(d) for d in (decided("trigger", 1), decided("trigger", 2))]
+    lines.append(lines[0].replace(b'"u1"', b'"u2"'))
+    (tmp_path / "decisions.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    zipped = tmp_path / "log.gz"
+    zipped.write_bytes(gzip.compress(b"\n".join(lines) + b"\n"))
+
+    for path in (tmp_path, tmp_path / "decisions.jsonl", zipped):
+        assert ["d1", "d2"] == [decision.decision_id for decision in read_decisions(path, "u1")]
+    zipped.write_bytes(b'{"decision_id": 1}\n')
+    with pytest.raises(BadFileError, match=r"log\.gz:1"):
+        list(read_decisions(zipped, "u1"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadFileError, match="output folder"):
+        list(read_decisions(tmp_path / "empty", "u1"))
+
+
+def test_a_replay_is_explained_from_its_folder(tmp_path: Path) -> None:
+    """Replay, then explain: the words, the JSON, and the exit codes 0, 1, 65 and 69."""
+    campaigns, events = tmp_path / "c.json", tmp_path / "e.jsonl"
+    campaigns.write_bytes(
+        msgspec.json.encode([cart_campaign(delay_s=60.0, consent={"when_unknown": "allow"})])
+    )
+    events.write_bytes(
+        b"".join(event("Product Added", user="u1", at=at, product_id=f"p{at}") + b"\n" for at in (0, 600))
+    )
+    out, environment = tmp_path / "out", {"NUDGE_CAMPAIGNS__HOLDOUT_SHARE": "0"}
+    until = ("--until", "2026-01-02", "--now", "2026-01-02")
+    common = ("--events", events, "--campaigns", campaigns, "--out", out)
+    assert 0 == nudge("replay", *common, *until, environment=environment).returncode
+    ask = ("explain", "u1", "--decisions", out, "--campaigns", campaigns, "--why-not", "cart")
+    words, told = nudge(*ask, environment=environment), nudge(*ask, "--json", environment=environment)
+    nobody = nudge("explain", "u9", "--decisions", out)
+    (out / "decisions.jsonl").write_text("no decision\n")
+
+    assert (0, 0) == (words.returncode, told.returncode), words.stderr
+    assert "cart: sent" in words.stdout.decode()
+    assert "cooldown_s = 86400.0" in words.stdout.decode()
+    assert "cooldown" == json.loads(told.stdout)["why_not"]["reason"]
+    assert (1, True) == (nobody.returncode, b"u9" in nobody.stderr)
+    assert 65 == nudge("explain", "u1", "--decisions", out).returncode
+    assert 69 == nudge("explain", "u1", "--bootstrap", "127.0.0.1:1").returncode
