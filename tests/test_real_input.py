@@ -9,9 +9,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from schemas.campaigns import Campaign
 from schemas.codec import parse_time
+from schemas.ids import bucket
 from stream.core.reference import Reference
 from stream.importing import import_events
 from stream.recording import file_recording
@@ -19,6 +22,7 @@ from stream.replay import FILES, replay
 from stream.settings import Settings
 from stream.testing import cart_campaign
 from tests.oracles.abandoned_carts import abandoned_carts
+from tests.oracles.campaign_messages import CAMPAIGNS, DAILY_CAP, DAY_S, Told, messages
 
 DELAY_S, LATENESS_S, N_EVENTS = 3600.0, 300.0, 20_000
 OPEN = {"daily_cap": None, "cooldowns": False, "holdout_share": 0.0, "lateness_s": LATENESS_S}
@@ -121,3 +125,36 @@ def test_ids_of_outputs_are_unique(taobao_head: Path, tmp_path: Path) -> None:
         name: len(set(found)) for name, found in ids.items()
     }
     assert len(ids["recommendations.jsonl"]) > 1000
+
+
+def test_three_campaigns_write_what_whole_histories_call_for(taobao_head: Path, tmp_path: Path) -> None:
+    """With cap, cooldown and holdout: the same messages in the same order as the oracle's."""
+    kinds = {"Product Viewed": "view", "Product Added": "add", "Order Completed": "order"}
+    told: set[Told] = set()
+    for event in rows(taobao_head):
+        about = event["properties"]
+        products = about.get("products", [about])
+        kind, time = kinds.get(event["event"]), parse_time(event["timestamp"])
+        if kind is not None:
+            told |= {
+                Told(time, event["messageId"], event["userId"], kind, str(product["product_id"]))
+                for product in products
+            }
+    settings = Settings(campaigns={"holdout_share": 0.0, "daily_cap": DAILY_CAP, "lateness_s": LATENESS_S})
+    campaigns = msgspec.convert(CAMPAIGNS, list[Campaign])
+    reference = Reference(campaigns={campaign.campaign_id: campaign for campaign in campaigns})
+    until = max(one.time for one in told) + DAY_S
+    replay(settings, file_recording(taobao_head, NOW), tmp_path, reference, until=until)
+    held_out = {
+        (user, campaign.campaign_id)
+        for user in {one.user for one in told}
+        for campaign in campaigns
+        if bucket(f"nudge:{campaign.campaign_id}", user) < campaign.holdout_share
+    }
+    sent = [
+        (t["campaign_id"], t["recipient"]["user_id"], t["cause"]["message_id"])
+        for t in rows(tmp_path / "triggers.jsonl")
+    ]
+
+    assert sent == messages(told, held_out)
+    assert len(sent) > 1000

@@ -162,7 +162,8 @@ class Campaigns:
         self._drop(due.user, profile, due.ref)
         campaign_id, _, key = due.ref.partition(SEPARATOR)
         rule = self._book().rules.get(campaign_id)
-        if rule is None or timer.watch:
+        # An event that must not have been before may have come late, after the timer was armed.
+        if rule is None or timer.watch or _was_before(rule, key, timer.event_time, profile):
             outputs.counts["campaign", campaign_id, "cancelled"] += 1
             return
         memory = self._state.memory(due.user)
@@ -305,9 +306,7 @@ class Campaigns:
     def _spoken_against(self, rule: Rule, key: str, time: float, scene: _Scene) -> bool:
         """Whether what must not have been before was, or what ends the timer was seen."""
         profile, asked = scene.profile, key if rule.key == "product" else ""
-        if rule.before is not None and happened_within(
-            rule.before.events, asked, time - rule.before.within_s, time, profile
-        ):
+        if _was_before(rule, key, time, profile):
             return True
         if rule.key == "cart" or not rule.ending.kinds:
             return False
@@ -375,6 +374,15 @@ class Campaigns:
                 self._state.schedule(timer.due + self._policy.lateness_s, user, "campaign", ref)
                 outputs.counts["campaign", rule.campaign.campaign_id, "sprung"] += 1
         self._unwatch(user, profile, item_id)
+
+
+def _was_before(rule: Rule, key: str, time: float, profile: Profile) -> bool:
+    """Whether what must not have been before a time was."""
+    before = rule.before
+    if before is None:
+        return False
+    asked = key if rule.key == "product" else ""
+    return happened_within(before.events, asked, time - before.within_s, time, profile)
 
 
 def _described(item: Product) -> Context:

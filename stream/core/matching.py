@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SEPARATOR", "ended_after", "happened_within", "latest_occasion", "note"]
 
-MAX_KEYS: Final = 48  # of a user, the least recently counted goes first
+MAX_KEYS: Final = 128  # of a user, the least recently counted goes first; some 60 B each
 SEPARATOR: Final = "\x1f"
 
 
