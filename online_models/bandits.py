@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.base import Snapshot
-from online_models.choice import NOTHING, Choice, Chooser, Eligible
+from online_models.choice import NOTHING, Choice, Chooser, Eligible, clean_context
 from online_models.delta import DeltaError, DeltaReader, DeltaWriter
 from online_models.fading import ForgettingClock
 from online_models.journal import Journal
@@ -204,10 +204,20 @@ class ThompsonSampling:
             For offers, money or a time that are none.
         """
         eligible = Eligible(offers, values, costs, categories)
-        context = self._context(x)
+        context = clean_context(x, self.n_features)
         solved = self._solve(eligible.offers, eligible.categories, self.clock.age_of(at))
         centre, variance = self._score(solved, context)
         return self.chooser.choose(eligible, centre, variance, self.draws, seed=seed, decision_id=decision_id)
+
+    def predict_one(
+        self, offer: str, x: Sequence[float] | NDArray[np.float64], *, category: str = "", at: float = 0.0
+    ) -> float:
+        """Conversion probability of one offer in a context, averaged over the posterior; 0 for nothing."""
+        context, age = clean_context(x, self.n_features), self.clock.age_of(at)
+        if offer == NOTHING:
+            return 0.0
+        centre, variance = self._score(self._solve([offer], [category], age), context)
+        return 1.0 / (1.0 + math.exp(-float(centre[0]) / math.sqrt(1.0 + _PI_8 * float(variance[0]))))
 
     def learn_one(
         self,
@@ -256,7 +266,7 @@ class ThompsonSampling:
             raise ValueError(f"label is {y}; it must be 0 or 1")
         if not 0.0 <= weight < math.inf:
             raise ValueError(f"weight is {weight}; it must be finite and not negative")
-        context, age = self._context(x), self.clock.age_of(at)
+        context, age = clean_context(x, self.n_features), self.clock.age_of(at)
         if offer == NOTHING:
             return 0.0
         keys: list[_Key] = [(_OFFER, offer)]
@@ -492,10 +502,3 @@ class ThompsonSampling:
         centre, variance = np.empty(len(at)), np.empty(len(at))
         posteriors.score(at, context, solved.mean, solved.covariance, centre, variance)
         return centre, variance
-
-    def _context(self, x: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
-        context = np.array(x, dtype=np.float64)
-        if context.shape != (self.n_features,):
-            raise ValueError(f"a context of shape {context.shape}; this model takes ({self.n_features},)")
-        context[~np.isfinite(context)] = 0.0
-        return context.clip(-MAX_CONTEXT, MAX_CONTEXT, out=context)

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.kernels import choosing
+from online_models.kernels.posteriors import MAX_CONTEXT
 
-__all__ = ["NOTHING", "Choice", "Chooser", "Eligible"]
+__all__ = ["NOTHING", "Choice", "Chooser", "Eligible", "clean_context"]
 
 NOTHING = "nothing"
 """The offer that sends no message: utility 0 exactly, no posterior. An ordinary member of the eligible."""
@@ -54,6 +55,15 @@ class Choice:
     deviations: tuple[float, ...]
     explored: bool
     floor_share: float
+
+
+def clean_context(x: Sequence[float] | NDArray[np.float64], n_features: int) -> NDArray[np.float64]:
+    """A context of finite entries within ±8: those that are not finite count as 0."""
+    context = np.array(x, dtype=np.float64)
+    if context.shape != (n_features,):
+        raise ValueError(f"a context of shape {context.shape}; this model takes ({n_features},)")
+    context[~np.isfinite(context)] = 0.0
+    return context.clip(-MAX_CONTEXT, MAX_CONTEXT, out=context)
 
 
 class Eligible:

@@ -13,6 +13,7 @@ from online_models.drift import DriftWatch
 from online_models.factorisation import StreamingIALS
 from online_models.fold import ModelSet
 from online_models.hybrid import OnlineBlend
+from online_models.many_offers import ManyOffers
 from online_models.metrics import ClickMetrics, RankingMetrics
 from online_models.popularity import DecayedPopularity
 from online_models.proximal import FollowTheRegularizedLeader
@@ -65,12 +66,19 @@ def build_models(settings: Settings) -> Models:
         floor=settings.offers.floor,
         half_life_s=settings.offers.half_life_days * DAY_S or math.inf,
     )
+    many_offers = ManyOffers(
+        len(OFFER_FEATURES),
+        alpha=settings.offers.alpha,
+        floor=settings.offers.floor,
+        half_life_s=settings.offers.half_life_days * DAY_S or math.inf,
+    )
     return Models(
         blend=blend,
         baskets=baskets,
         clicks=clicks,
         offers=bandit,
-        fold=ModelSet([*blend.models, baskets, clicks, bandit], vocabulary),
+        many_offers=many_offers,
+        fold=ModelSet([*blend.models, baskets, clicks, bandit, many_offers], vocabulary),
         recommend_metrics=RankingMetrics(),
         click_metrics=ClickMetrics(),
         offer_metrics=ClickMetrics(),
@@ -108,7 +116,7 @@ def build_engine(
         return models.clicks.encode(features).slots.tolist()  # type: ignore[no-any-return]  # int32 to int
 
     attribution = Attribution(config.attribution, state, slots_of)
-    desk = OfferDesk(config, models.offers, reference, state, attribution)
+    desk = OfferDesk(config, models.offers, models.many_offers, reference, state, attribution)
     click_probability = models.clicks.predict_proba_one
     arbiter = Arbiter(config.campaigns, reference, state, click_probability, config.seed)
     messenger = Messenger(config.campaigns, reference, state, desk, arbiter)
@@ -118,7 +126,7 @@ def build_engine(
         reference=reference,
         cleaner=Cleaner(config.cleaning),
         attribution=attribution,
-        learner=Learner(models, settings.clicks.negative_share),
+        learner=Learner(models, settings.clicks.negative_share, config.attribution.offer_late_share),
         recommender=Recommender(config, models, reference, state, attribution),
         desk=desk,
         campaigns=Campaigns(config.campaigns, reference, state, messenger, click_probability),

@@ -54,6 +54,28 @@ class AttributionSettings(_Section):
         1800.0, gt=0, description="A list impression not clicked by then is a 0, s."
     )
     decision_window_s: float = Field(86_400.0, gt=0, description="A decision not answered by then is a 0, s.")
+    offer_elapsed_s: float | None = Field(
+        None,
+        ge=0,
+        description="An offer not answered by then teaches a 0 at once, weighted for late answers, s; "
+        "null: when its window ends.",
+    )
+    offer_late_share: float = Field(
+        1.0, ge=0, le=1, description="Share of answers that come after that; 1: fake-negative weighting."
+    )
+    max_clicks_per_day: int = Field(
+        100,
+        ge=1,
+        description="Impressions that a user teaches the click model in a day of event time, at most.",
+    )
+    max_offers_per_day: int = Field(
+        16,
+        ge=1,
+        description="Outcomes that a user teaches the offers' model in a day of event time, at most.",
+    )
+    item_share: float = Field(
+        0.2, gt=0, le=1, description="Share of an hour's lessons of the click model for one item, at most."
+    )
 
 
 class RecommendSettings(_Section):
@@ -110,6 +132,12 @@ class OfferSettings(_Section):
         default=True, description="Spend a budget evenly until its offer ends, by a price on its cost."
     )
     budget_buffer: float = Field(0.01, ge=0, le=0.5, description="Share of a budget that is never spent.")
+    few: int = Field(
+        100,
+        ge=1,
+        le=128,
+        description="Up to so many eligible offers have posteriors of their own, more share hashed weights.",
+    )
     half_life_days: float = Field(
         90.0,
         ge=0,
@@ -314,6 +342,7 @@ class Settings(BaseSettings):
                 partitions=partitions,
                 budget_buffer=self.offers.budget_buffer,
                 pacing=self.offers.pacing,
+                few=self.offers.few,
             ),
             campaigns=CampaignPolicy(
                 lateness_s=campaigns.lateness_s,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from schemas.reasons import EventKind
 from stream.core.features import click_features
+from stream.core.influence import Influence
 from stream.core.state import Impression, OpenDecision
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _ITEM_RESPONSES = frozenset({_K.CLICK, _K.VIEW, _K.CART_ADD})
 _OFFER_RESPONSES = frozenset({_K.PROMOTION_CLICK, _K.EMAIL_CLICK, _K.COUPON, _K.ORDER})
 _REVERSALS = frozenset({_K.REFUND, _K.CANCEL})
 REWARDED = "offer:rewarded"
+UNANSWERED = "offer:unanswered"  # counted as a zero, but an answer may still come
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class Feedback:
         Event time at which the reward is known, s since the epoch.
     category : str
         The offer's category when it was made.
+    delayed : bool
+        Whether zeros are learned before the last answer could have come, so that it needs a weight.
     """
 
     kind: str
@@ -56,6 +60,7 @@ class Feedback:
     reward: float
     at: float
     category: str = ""
+    delayed: bool = False
 
 
 class Attribution:
@@ -70,6 +75,7 @@ class Attribution:
         self._config = config
         self._state = state
         self._slots_of = slots_of
+        self._influence = Influence(config, state)
 
     def close(self, moment: Moment, memory: ModelMemory) -> list[Feedback]:
         """Return feedback that an event gives, and open the impressions that it makes."""
@@ -84,10 +90,14 @@ class Attribution:
             feedback += self._reversed(event.time, memory)
         if event.kind is _K.LIST_VIEW and moment.teaches:
             self._shown(moment)
-        return feedback if moment.teaches else []
+        return self._influence.bounded(feedback, memory) if moment.teaches else []
 
     def open(self, decision_id: str, decision: OpenDecision, user: str, memory: ModelMemory) -> None:
         """Remember a decision until its deadline; the oldest goes when a user has too many."""
+        early = self._config.offer_elapsed_s
+        if decision.kind == "offer" and early is not None:
+            opened = decision.deadline - self._config.decision_window_s
+            decision.until, decision.deadline = decision.deadline, min(opened + early, decision.deadline)
         memory.open[decision_id] = decision
         if len(memory.open) > self._config.max_open:
             del memory.open[next(iter(memory.open))]
@@ -107,15 +117,21 @@ class Attribution:
             feedback = [Feedback("click", i.item_id, i.slots, 0.0, due.at) for i in late]
         elif due.kind == "decisions" and due.at == memory.due_at:
             overdue = {ref: d for ref, d in memory.open.items() if d.deadline <= due.at}
-            for ref in overdue:
-                del memory.open[ref]
-            memory.due_at = self._again(due, [d.deadline for d in memory.open.values()])
             feedback = [
-                Feedback(d.kind, d.action if d.kind == "offer" else ref, d.features, 0.0, due.at, d.category)
+                self._offered(d, 0.0, due.at)
+                if d.kind == "offer"
+                else Feedback(d.kind, ref, d.features, 0.0, due.at)
                 for ref, d in overdue.items()
-                if d.kind != REWARDED
+                if d.kind not in {REWARDED, UNANSWERED}
             ]
-        return feedback if profile.lets_learn else []
+            for ref, decision in overdue.items():
+                if decision.until > due.at:
+                    decision.deadline, decision.until = decision.until, 0.0
+                    decision.kind = UNANSWERED if decision.kind == "offer" else decision.kind
+                else:
+                    del memory.open[ref]
+            memory.due_at = self._again(due, [d.deadline for d in memory.open.values()])
+        return self._influence.bounded(feedback, memory) if profile.lets_learn else []
 
     def _again(self, due: Due, deadlines: list[float]) -> float:
         """Schedule the next look at what is still open; return its time, 0 for none."""
@@ -153,14 +169,14 @@ class Attribution:
             return []
         time, decision_id = event.time, event.decision_id or ""
         decision = memory.open.get(decision_id)
-        if decision is None or decision.kind != kind or time > decision.deadline:
+        if decision is None or not _waits(decision, kind, time):
             decision_id = self._last_touched(event, memory, kind)
             if not decision_id:
                 return []
             decision = memory.open[decision_id]
         if kind == "offer":
             decision.kind = REWARDED  # stays until its deadline, in case the order is refunded
-            return [Feedback(kind, decision.action, decision.features, 1.0, time, decision.category)]
+            return [self._offered(decision, 1.0, time)]
         del memory.open[decision_id]
         return [Feedback(kind, decision_id, decision.features, 1.0, time)]
 
@@ -171,7 +187,7 @@ class Attribution:
             item_id, line = event.item_id, f"\n{event.item_id}\n"
             for decision_id, decision in reversed(memory.open.items()):
                 touched = line in decision.action or item_id in decision.items
-                if touched and decision.kind == kind and time <= decision.deadline:
+                if touched and _waits(decision, kind, time):
                     return decision_id
             return ""
         # An order as such is no answer to an offer: people buy without one. Its coupon is.
@@ -179,7 +195,7 @@ class Attribution:
             str(name) for name in (event.properties.promotion_id, event.properties.coupon) if name is not None
         }
         for decision_id, decision in reversed(memory.open.items()):
-            if decision.action in named and decision.kind == kind and time <= decision.deadline:
+            if decision.action in named and _waits(decision, kind, time):
                 return decision_id
         return ""
 
@@ -191,3 +207,15 @@ class Attribution:
                 category = decision.category
                 return [Feedback("offer", decision.action, decision.features, 0.0, time, category)]
         return []
+
+    def _offered(self, decision: OpenDecision, reward: float, at: float) -> Feedback:
+        delayed = self._config.offer_elapsed_s is not None
+        return Feedback(
+            "offer", decision.action, decision.features, reward, at, decision.category, delayed=delayed
+        )
+
+
+def _waits(decision: OpenDecision, kind: str, time: float) -> bool:
+    """Whether a decision of a kind may still be answered at a time."""
+    same = decision.kind == kind or (decision.kind == UNANSWERED and kind == "offer")
+    return same and time <= max(decision.deadline, decision.until)

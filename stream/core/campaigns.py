@@ -11,7 +11,7 @@ Occasions come from events (:meth:`Campaigns.advance`), from changes of items
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from schemas.codec import rfc3339
@@ -52,15 +52,16 @@ NEVER_BEFORE = float("-inf")
 _NOT_NOW = SuppressionReason.INELIGIBLE
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Scene:
-    """To whom something happens, and where what comes of it goes."""
+    """To whom something happens, and where what comes of it goes; ``ended`` is what was asked already."""
 
     user: str
     profile: Profile
     memory: ModelMemory
     model_version: str
     outputs: Outputs
+    ended: dict[tuple[str, str, float], bool] = field(default_factory=dict)
 
 
 class Campaigns:
@@ -83,7 +84,9 @@ class Campaigns:
         self._rules_revision = -1
         self._items_revision = -1
 
-    def advance(self, moment: Moment, memory: ModelMemory, model_version: str, outputs: Outputs) -> None:
+    def advance(  # noqa: C901  see the comment within
+        self, moment: Moment, memory: ModelMemory, model_version: str, outputs: Outputs
+    ) -> None:
         """Let an accepted event end timers, then arm or move those it gives reason for."""
         event, profile, book = moment.event, moment.profile, self._book()
         kind = event.kind
@@ -95,10 +98,28 @@ class Campaigns:
             note(facts, event, profile, book)
         if profile.timers and kind in book.ending:
             self._end(event, profile, outputs)
+        if not arming:
+            return
         scene = _Scene(event.user, profile, memory, model_version, outputs)
+        plain = Facts(profile, event.time)
+        match = Match(event.time, event.message_id, event.name)
         for rule in arming:
-            if rule.arming.names is None or event.name in rule.arming.names:
-                self._consider(rule, event, facts, scene)
+            if rule.arming.names is not None and event.name not in rule.arming.names:
+                continue
+            # Here most rules end, so this much is not in a function of its own (benchmarks/campaigns.py).
+            where, audience = rule.arming.where, rule.audience
+            if rule.key == "product":
+                for fact in facts:
+                    if (
+                        fact.product is not None
+                        and (audience is always or audience(fact))
+                        and (where is always or where(fact))
+                    ):
+                        self._arm_product(rule, fact.product, match, scene)
+            elif audience is always or audience(plain):
+                met = facts if where is always else [fact for fact in facts if where(fact)]
+                if met:
+                    self._arm_user(rule, event, met, match, scene)
 
     def segment_changed(
         self, change: SegmentChange, memory: ModelMemory, model_version: str, outputs: Outputs
@@ -107,7 +128,8 @@ class Campaigns:
         profile = self._state.profile(change.user)
         scene = _Scene(change.user, profile, memory, model_version, outputs)
         for rule in self._book().by_segment.get(change.segment, ()):
-            if (rule.campaign.segment_change == "entry") == change.entered:
+            wanted = (rule.campaign.segment_change == "entry") == change.entered
+            if wanted and rule.audience(Facts(profile, change.time)):
                 match = Match(change.time, change.message_id, change.event)
                 self._arm(rule, change.segment, match, {"segment": change.segment}, scene)
 
@@ -201,29 +223,22 @@ class Campaigns:
 
     # Arming.
 
-    def _consider(self, rule: Rule, event: Event, facts: Sequence[Facts], scene: _Scene) -> None:
-        """Arm a rule for an event of its kind, where its conditions hold."""
-        kind = rule.campaign.kind
-        match = Match(event.time, event.message_id, event.name)
-        where = rule.arming.where
-        if where is not always:
-            facts = [fact for fact in facts if where(fact)]
-            if not facts:
-                return
-        if kind == "milestone":
-            for threshold in crossed(rule.campaign, event, scene.profile):
-                context: Context = {"counter": str(rule.campaign.counter), "threshold": threshold}
+    def _arm_user(
+        self, rule: Rule, event: Event, facts: Sequence[Facts], match: Match, scene: _Scene
+    ) -> None:
+        """Arm a rule whose key is not the product."""
+        campaign = rule.campaign
+        if campaign.counter is not None:
+            for threshold in crossed(campaign, event, scene.profile):
+                context: Context = {"counter": campaign.counter, "threshold": threshold}
                 self._arm(rule, f"{threshold:g}", match, context, scene)
-        elif rule.key == "product":
-            for fact in facts:
-                if (item := fact.product) is not None:
-                    self._arm_product(rule, item, match, scene)
-        elif rule.key == "cart":
-            self._arm(
-                rule, "", match, {}, scene, [fact.product for fact in facts if fact.product is not None]
-            )
-        else:
-            self._arm(rule, "", match, {}, scene)
+            return
+        products: list[Product] = []
+        if rule.key == "cart":
+            products = [fact.product for fact in facts if fact.product is not None]
+            if not products and rule.ends_by_order and scene.profile.last_order_at >= match.time:
+                return
+        self._arm(rule, "", match, {}, scene, products)
 
     def _arm_product(self, rule: Rule, item: Product, match: Match, scene: _Scene) -> None:
         item_id = str(item.product_id)
@@ -234,19 +249,14 @@ class Campaigns:
             features = message_features(scene.user, item_id, category, scene.profile)
             if self._click_probability(features) < rule.campaign.min_score:
                 return
-        context: Context = {"product_id": item_id} | {
-            name: value[:MAX_TEXT] if isinstance(value, str) else value
-            for name in ("name", "category", "brand", "price", "quantity")
-            if (value := getattr(item, name)) is not None
-        }
-        self._arm(rule, item_id, match, context, scene)
+        self._arm(rule, item_id, match, item, scene)
 
     def _arm(  # noqa: C901  one guard per reason
         self,
         rule: Rule,
         key: str,
         match: Match,
-        context: Context,
+        about: Context | Product,
         scene: _Scene,
         products: Sequence[Product] = (),
     ) -> None:
@@ -257,8 +267,8 @@ class Campaigns:
             if found is None:
                 return
             if found != match:
-                match, context = found, {"product_id": key} if rule.key == "product" else {}
-        if self._spoken_against(rule, key, match.time, profile):
+                match, about = found, {"product_id": key} if rule.key == "product" else {}
+        if self._spoken_against(rule, key, match.time, scene):
             return
         ref = f"{campaign.campaign_id}{SEPARATOR}{key}"
         live = profile.timers.get(ref)
@@ -271,6 +281,7 @@ class Campaigns:
             scene.outputs.counts["campaign", campaign.campaign_id, "not_armed"] += 1
             return
         due = match.time + campaign.delay_s
+        context = about if isinstance(about, dict) else _described(about)
         timer = Timer(due, match.message_id, match.event, match.time, context, products=carted)
         scene.outputs.counts["campaign", campaign.campaign_id, "moved" if live else "armed"] += 1
         if campaign.immediate:
@@ -291,22 +302,21 @@ class Campaigns:
             return None
         return found
 
-    def _spoken_against(self, rule: Rule, key: str, time: float, profile: Profile) -> bool:
-        """Whether the user is no audience, what must not have been was, or what ends the timer was seen."""
-        if rule.audience is not always:
-            item = self._reference.items.get(key) if rule.key == "product" else None
-            if not rule.audience(Facts(profile, time, item=item)):
-                return True
-        asked = key if rule.key == "product" else ""
+    def _spoken_against(self, rule: Rule, key: str, time: float, scene: _Scene) -> bool:
+        """Whether what must not have been before was, or what ends the timer was seen."""
+        profile, asked = scene.profile, key if rule.key == "product" else ""
         if rule.before is not None and happened_within(
             rule.before.events, asked, time - rule.before.within_s, time, profile
         ):
             return True
         if rule.key == "cart" or not rule.ending.kinds:
             return False
-        if rule.key == "product" and rule.ends_by_order and profile.bought.get(key, NEVER_BEFORE) >= time:
+        if asked and rule.ends_by_order and profile.bought.get(key, NEVER_BEFORE) >= time:
             return True  # the purchase was applied first, this event came late
-        return ended_after(rule.ending, asked, time, profile)
+        question = (rule.ending.mark, asked, time)
+        if (answer := scene.ended.get(question)) is None:
+            answer = scene.ended[question] = ended_after(rule.ending, asked, time, profile)
+        return answer
 
     def _carted(
         self, rule: Rule, products: Sequence[Product], time: float, profile: Profile, live: Timer | None
@@ -365,3 +375,12 @@ class Campaigns:
                 self._state.schedule(timer.due + self._policy.lateness_s, user, "campaign", ref)
                 outputs.counts["campaign", rule.campaign.campaign_id, "sprung"] += 1
         self._unwatch(user, profile, item_id)
+
+
+def _described(item: Product) -> Context:
+    """What a message about a product says of it, if the catalogue does not know better."""
+    return {"product_id": str(item.product_id)} | {
+        name: value[:MAX_TEXT] if isinstance(value, str) else value
+        for name in ("name", "category", "brand", "price", "quantity")
+        if (value := getattr(item, name)) is not None
+    }

@@ -6,6 +6,7 @@ A closure takes :class:`Facts` and answers yes or no; it costs well under a micr
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     Read = Callable[["Facts"], Any]
 
 __all__ = ["Facts", "always", "compiled"]
+
+_NUMBERS = frozenset({int, float})
 
 
 @dataclass(slots=True)
@@ -77,28 +80,44 @@ def _any(tests: list[Test]) -> Test:
 
 def _comparison(condition: Condition) -> Test:
     read = _reader(condition.fact or "")
-    tests = _bounds(condition)
-    exists = condition.exists
-    if exists is False:
-        return lambda facts: read(facts) is None
-    if len(tests) == 1:
-        first = tests[0]
+    tests = [_numeric(read, compare, limit) for compare, limit in _limits(condition)]
+    tests += [_known(read, bound) for bound in _bounds(condition)]
+    if condition.exists is not None:
+        exists = condition.exists
+        tests.append(lambda facts: (read(facts) is not None) is exists)
+    return tests[0] if len(tests) == 1 else _all(tests)
 
-        def test_one(facts: Facts) -> bool:
-            value = read(facts)
-            return value is not None and first(value)
 
-        return test_one
+def _limits(condition: Condition) -> list[tuple[Callable[[Any, Any], bool], float]]:
+    compared = (
+        (operator.ge, condition.at_least),
+        (operator.le, condition.at_most),
+        (operator.gt, condition.above),
+        (operator.lt, condition.below),
+    )
+    return [(compare, limit) for compare, limit in compared if limit is not None]
+
+
+def _numeric(read: Read, compare: Callable[[Any, Any], bool], limit: float) -> Test:
+    """Return a test that holds for numbers only, and neither for what is not known."""
 
     def test(facts: Facts) -> bool:
         value = read(facts)
-        return value is not None and all(bound(value) for bound in tests)
+        return type(value) in _NUMBERS and compare(value, limit)
+
+    return test
+
+
+def _known(read: Read, bound: Callable[[Any], bool]) -> Test:
+    def test(facts: Facts) -> bool:
+        value = read(facts)
+        return value is not None and bound(value)
 
     return test
 
 
 def _bounds(condition: Condition) -> list[Callable[[Any], bool]]:
-    """Return a test of a known value for each bound; a number bound holds for numbers only."""
+    """Return a test of a known value for each bound that is not one of numbers."""
     found: list[Callable[[Any], bool]] = []
     if (is_ := condition.is_) is not None:
         found.append(lambda value: _same(value, is_))
@@ -106,25 +125,12 @@ def _bounds(condition: Condition) -> list[Callable[[Any], bool]]:
         found.append(lambda value: any(_same(value, one) for one in in_))
     if (contains := condition.contains) is not None:
         found.append(lambda value: not isinstance(value, bool | int | float) and contains in value)
-    if (least := condition.at_least) is not None:
-        found.append(lambda value: _number(value) and value >= least)
-    if (most := condition.at_most) is not None:
-        found.append(lambda value: _number(value) and value <= most)
-    if (above := condition.above) is not None:
-        found.append(lambda value: _number(value) and value > above)
-    if (below := condition.below) is not None:
-        found.append(lambda value: _number(value) and value < below)
     return found
 
 
 def _same(value: Any, other: Any) -> bool:
     """Whether two values are the same; ``true`` is not 1."""
     return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)
-
-
-def _number(value: Any) -> bool:
-    kind = type(value)
-    return kind is float or kind is int
 
 
 def _reader(fact: str) -> Read:
@@ -156,7 +162,7 @@ def _of_user(name: str) -> Read:
         case "consent":
             return lambda facts: facts.profile.consent.get(key)
         case _:
-            return _COMPUTED.get(name) or (lambda facts: getattr(facts.profile, name))
+            return _COMPUTED.get(name) or operator.attrgetter(f"profile.{name}")
 
 
 def _active_age(facts: Facts) -> float | None:

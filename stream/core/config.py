@@ -43,8 +43,15 @@ class AttributionConfig:
 
     click_window_s: float = 1800.0
     decision_window_s: float = DAY_S
+    offer_elapsed_s: float | None = (
+        None  # an offer not answered by then counts as a 0, weighted for late ones
+    )
+    offer_late_share: float = 1.0  # of answers, those that come after that
     max_open: int = 16
     max_impressions: int = 32
+    max_clicks_per_day: int = 100  # examples that a user teaches the click model
+    max_offers_per_day: int = 16  # the same for offers
+    item_share: float = 0.2  # of what the click model learns in an hour, for one item
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,7 @@ class OfferConfig:
     partitions: int = 1  # a global budget is shared out equally
     budget_buffer: float = 0.01  # share of a budget that is never spent
     pacing: bool = True
+    few: int = 100  # eligible offers; more are chosen from by the hashed posterior
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import numpy as np
 
 from online_models.bandits import NOTHING
 from online_models.baskets import learn_order
+from online_models.delayed import delayed_weight
 from online_models.hashing import SparseFeatures
 from schemas.ids import bucket
 from schemas.reasons import EventKind
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from online_models.fold import ModelSet
     from online_models.hashed import HashedLogistic
     from online_models.hybrid import OnlineBlend
+    from online_models.many_offers import ManyOffers
     from online_models.metrics import ClickMetrics, RankingMetrics
     from stream.core.attribution import Feedback
     from stream.core.profiles import Moment
@@ -36,6 +38,7 @@ class Models:
     baskets: SequentialCooccurrence
     clicks: HashedLogistic
     offers: ThompsonSampling
+    many_offers: ManyOffers
     fold: ModelSet
     recommend_metrics: RankingMetrics
     click_metrics: ClickMetrics
@@ -46,8 +49,9 @@ class Models:
 class Learner:
     """Feeds interactions and feedback to the models."""
 
-    def __init__(self, models: Models, negative_share: float = 1.0) -> None:
+    def __init__(self, models: Models, negative_share: float = 1.0, late_share: float = 1.0) -> None:
         self._models = models
+        self._late_share = late_share
         self._negative_share = negative_share
 
     def learn(self, moment: Moment, memory: ModelMemory) -> None:
@@ -93,9 +97,14 @@ class Learner:
                 if models.drift["clicks"].update((reward - p) ** 2):
                     models.clicks.alarm(feedback.at)
         elif feedback.kind == "offer" and feedback.action != NOTHING:
-            p = models.offers.learn_one(
-                feedback.action, feedback.features, reward, category=feedback.category, at=feedback.at
-            )
-            models.offer_metrics.update(reward, p)
+            offer, x, category, at = feedback.action, feedback.features, feedback.category, feedback.at
+            weight = 1.0
+            if feedback.delayed:
+                p = models.offers.predict_one(offer, x, category=category, at=at)
+                weight = delayed_weight(reward, p, self._late_share)
+            p = models.offers.learn_one(offer, x, reward, weight, category=category, at=at)
+            models.many_offers.learn_offer(offer, x, reward, weight, category=category, at=at)
+            models.offer_metrics.update(reward, p, weight)
             if models.drift["offers"].update((reward - p) ** 2):
                 models.offers.alarm(feedback.at)
+                models.many_offers.alarm(feedback.at)

@@ -18,6 +18,7 @@ from stream.core.state import OpenDecision
 
 if TYPE_CHECKING:
     from online_models.bandits import Choice, ThompsonSampling
+    from online_models.many_offers import ManyOffers
     from schemas.catalogue import Offer
     from stream.core.attribution import Attribution
     from stream.core.config import EngineConfig
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["POLICY", "OfferDesk"]
 
 POLICY = "thompson"
+POLICY_OF_MANY = "thompson_hashed"
 ON_SITE = "on_site"
 _K = EventKind
 _OCCASIONS = frozenset({_K.CART_ADD, _K.CART_VIEW, _K.CHECKOUT})
@@ -41,6 +43,7 @@ class OfferDesk:
         self,
         config: EngineConfig,
         bandit: ThompsonSampling,
+        many: ManyOffers,
         reference: Reference,
         state: PartitionState,
         attribution: Attribution,
@@ -49,6 +52,7 @@ class OfferDesk:
         self._seed = config.seed
         self._window_s = config.attribution.decision_window_s
         self._bandit = bandit
+        self._many = many
         self._reference = reference
         self._state = state
         self._budgets = Budgets(config.offers, state)
@@ -76,7 +80,8 @@ class OfferDesk:
         eligible = [NOTHING, *(offer.offer_id for offer in offers)]
         prices = [0.0, *(self._budgets.price(offer, now) for offer in offers)]
         context = offer_context(profile, now, message=campaign_id is not None)
-        choice = self._bandit.choose(
+        few = len(offers) <= self._config.few
+        choice = (self._bandit if few else self._many).choose(
             eligible,
             context,
             [0.0, *(offer.value for offer in offers)],
@@ -96,7 +101,7 @@ class OfferDesk:
                 propensity=choice.propensity,
                 propensities=list(choice.propensities),
                 prices=prices if any(prices) else None,
-                policy=POLICY,
+                policy=POLICY if few else POLICY_OF_MANY,
                 campaign_id=campaign_id,
                 model_version=occasion.model_version,
                 features=dict(zip(OFFER_FEATURES, context, strict=True)),

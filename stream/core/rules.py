@@ -106,16 +106,8 @@ class Rule:
     before: Absent | None
     waits_for_item: bool  # price drop, back in stock
     advertises: bool  # a product that cannot be bought now is not to be written about
-
-    @property
-    def counts(self) -> bool:
-        """Whether it takes more than one event, or the absence of one, to arm."""
-        return self.at_least > 1
-
-    @property
-    def ends_by_order(self) -> bool:
-        """Whether a purchase ends it."""
-        return _K.ORDER in self.ending.kinds
+    counts: bool  # it takes more than one event to arm
+    ends_by_order: bool
 
 
 @dataclass(slots=True)
@@ -180,18 +172,22 @@ def rule_of(campaign: Campaign) -> Rule:
     if kind in {"event", "sequence"} and campaign.cancel_on is None and key != "user":
         ending = _kinds(frozenset({_K.ORDER}) - arming.kinds)
     before = campaign.unless_before
-    browse = kind == "browse_abandonment"
+    at_least = 1 if when is None else when.at_least
+    if kind == "browse_abandonment":
+        at_least = campaign.min_views
     return Rule(
         campaign=campaign,
         key=key,
         arming=arming,
         ending=ending,
         audience=compiled(campaign.audience),
-        at_least=campaign.min_views if browse else 1 if when is None else when.at_least,
+        at_least=at_least,
         within_s=float("inf") if when is None or when.within_s is None else when.within_s,
         before=None if before is None else Absent(_named(before.events), before.within_s),
         waits_for_item=kind in _WATCHING,
         advertises=kind not in _ABOUT_PAST,
+        counts=at_least > 1,
+        ends_by_order=_K.ORDER in ending.kinds,
     )
 
 

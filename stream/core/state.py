@@ -101,7 +101,7 @@ class OpenDecision(Struct, array_like=True):
     items: list[str] = field(default_factory=list)
     features: list[float] = field(default_factory=list)
     category: str = ""  # of the offer
-    until: float = 0.0  # the end of its window, once it has counted as unanswered before that; 0: it has not
+    until: float = 0.0  # the end of its window, where the deadline is that of an early zero; 0: it is not
 
     @property
     def item_ids(self) -> list[str]:

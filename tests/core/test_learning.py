@@ -422,6 +422,53 @@ def test_a_new_offer_begins_where_its_category_is() -> None:
     assert new.means[0] < new.means[1]
 
 
+def test_many_offers_are_chosen_by_the_hashed_posterior() -> None:
+    """Beyond the bound decisions name the other policy; both models have learned every outcome."""
+    stream = Driver(settings=Settings(**SMALL), offers=[offer(f"o{n}") for n in range(150)])
+    stream.pipe(*(cart_seen(f"u{n}", n) for n in range(20)))
+    decisions = offer_decisions(stream)
+    assert {"thompson_hashed"} == {one.policy for one in decisions}
+    assert {151} == {len(one.propensities) for one in decisions}
+    before = len(stream.models.many_offers.snapshot()["slot"])
+    stream.advance(2 * DAY)
+    assert before == 0 < len(stream.models.many_offers.snapshot()["slot"])
+    assert len(stream.models.offers) > 0
+
+
+@pytest.mark.parametrize("late_share", [1.0, 0.4])
+def test_an_offer_may_count_as_unanswered_before_its_window_ends(late_share: float) -> None:
+    """A 0 after ten minutes, a 1 when the answer comes after that, and no more at the end of the window."""
+    attribution = {"offer_elapsed_s": 600.0, "offer_late_share": late_share}
+    stream = Driver(
+        settings=Settings(**SMALL, attribution=attribution), offers=[offer("o1", value=1e6)], batch_size=3
+    )
+    stream.pipe(
+        cart_seen("u1", 0), cart_seen("u2", 0), event("Product Viewed", user="u3", at=599, product_id="p")
+    )
+    stream.flush()
+    made = {one.user_id: one for one in offer_decisions(stream)}
+    assert {"o1"} == {one.action for one in made.values()}
+    loss = stream.models.offer_metrics.loss
+    assert 0 == loss.n
+
+    early = event(
+        "Promotion Clicked", user="u1", at=599, promotion_id="o1", decision_id=made["u1"].decision_id
+    )
+    stream.pipe(early, event("Product Viewed", user="u3", at=601, product_id="p"))
+    stream.flush()
+    assert 2 == loss.n
+
+    late = event(
+        "Promotion Clicked", user="u2", at=5000, promotion_id="o1", decision_id=made["u2"].decision_id
+    )
+    stream.pipe(late)
+    stream.flush()
+    assert 3 == loss.n
+    stream.advance(2 * DAY)
+    assert 3 == loss.n
+    assert 2.0 < stream.models.offers.describe()[0].rewards
+
+
 def test_the_same_seed_draws_the_same_and_another_draws_otherwise() -> None:
     """Chance is a function of (seed, decision id)."""
     actions = []

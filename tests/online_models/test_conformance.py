@@ -23,6 +23,7 @@ from online_models.factorisation import StreamingIALS
 from online_models.fold import ModelSet
 from online_models.hashed import HashedLogistic
 from online_models.hybrid import OnlineBlend
+from online_models.many_offers import ManyOffers
 from online_models.popularity import DecayedPopularity
 from online_models.proximal import FollowTheRegularizedLeader
 from online_models.vocabulary import Vocabulary
@@ -129,6 +130,35 @@ def _offers() -> Scenario[ThompsonSampling, Feedback]:
         unknown=[("brand-new", context, 1.0, 1.0, 20 * DAY)],
         hostile=hostile,
         fresh=lambda n: (f"fresh{n}", context, float(n % 2), 1.0, 20 * DAY),
+        distribution=propensities,
+    )
+
+
+def _many_offers() -> Scenario[ManyOffers, Feedback]:
+    few = _offers()
+
+    def make() -> tuple[ModelSet, ManyOffers]:
+        model = ManyOffers(3, 64, half_life_s=DAY)
+        return _alone(model), model
+
+    def propensities(model: ManyOffers, feedback: Feedback) -> tuple[float, ...]:
+        eligible, money = ["o0", "o1", "o2", "never", NOTHING], ([5.0] * 5, [0.1] * 5)
+        return model.choose(
+            eligible, feedback[1], *money, seed=3, decision_id=repr(feedback), at=feedback[4]
+        ).propensities
+
+    def learn(model: ManyOffers, feedback: Feedback) -> object:
+        category = ("even", "odd", "")[zlib.crc32(feedback[0].encode()) % 3]
+        return model.learn_offer(*feedback[:4], category=category, at=feedback[4])
+
+    return Scenario(
+        make=make,
+        learn=learn,
+        answer=lambda model, feedback: dict(enumerate(propensities(model, feedback))),  # type: ignore[arg-type]
+        examples=few.examples,
+        unknown=few.unknown,
+        hostile=[one for one in few.hostile if len(one[1]) == 3],
+        fresh=few.fresh,
         distribution=propensities,
     )
 
@@ -259,6 +289,7 @@ SCENARIOS: dict[type, Scenario[Any, Any]] = {
     ClickRate: _clicks(lambda: ClickRate(64, half_life_s=DAY, crosses=[("device", "item")])),
     FollowTheRegularizedLeader: _clicks(lambda: FollowTheRegularizedLeader(64, half_life_s=DAY, l1=0.01)),
     ThompsonSampling: _offers(),
+    ManyOffers: _many_offers(),
     DecayedPopularity: _popularity(),
     SequentialCooccurrence: _cooccurrence(),
     StreamingIALS: _factors(),
