@@ -1,6 +1,6 @@
 """Regret of the offers' policy in a simulation, with simpler ones and River's beside it; JSON on stdout.
 
-    python benchmarks/offers_regret.py [--events N] [--seeds N] [--batch N]
+    python benchmarks/offers_regret.py [--events N] [--seeds N] [--batch N] [--drift]
 
 Ten offers and eleven features: x_0 = 1, the others N(0, 1); true weights N(0, .6), true bias N(-3.2, .4)
 (standard deviations). Regret is the sum over decisions of the best offer's conversion probability minus
@@ -24,6 +24,8 @@ from online_models.bandits import ThompsonSampling
 
 N_OFFERS = 10
 N_FEATURES = 11
+DAY_S = 86_400.0
+STEP_S = 60.0  # of event time between two decisions
 OFFERS = [f"offer{n}" for n in range(N_OFFERS)]
 ONES, ZEROS = [1.0] * N_OFFERS, [0.0] * N_OFFERS
 
@@ -72,15 +74,19 @@ class Ours(Uniform):
         self.model = ThompsonSampling(N_FEATURES, **settings)  # type: ignore[arg-type]
         self.model.begin()
         self._epsilon = 0.0
+        self._now = 0.0
 
     def choose(self, x: Context, at: int) -> int:
         """Choose as in production, every message worth the same."""
-        choice = self.model.choose(OFFERS, x, ONES, ZEROS, seed=self._seed, decision_id=f"d{at}")
+        self._now = at * STEP_S
+        choice = self.model.choose(
+            OFFERS, x, ONES, ZEROS, seed=self._seed, decision_id=f"d{at}", at=self._now
+        )
         return OFFERS.index(choice.offer)
 
     def learn(self, offer: int, x: Context, y: float) -> None:
         """Learn one outcome."""
-        self.model.learn_one(OFFERS[offer], x, y)
+        self.model.learn_one(OFFERS[offer], x, y, at=self._now)
 
 
 class Greedy(Ours):
@@ -137,6 +143,8 @@ POLICIES: dict[str, Callable[[int], Uniform]] = {
     "thompson_floor_.002": lambda seed: Ours(seed, floor=0.002),
     "thompson_floor_.005": lambda seed: Ours(seed, floor=0.005),
     "thompson_floor_.02": Ours,
+    "thompson_no_floor_half_life_1_day": lambda seed: Ours(seed, floor=0.0, half_life_s=DAY_S),
+    "thompson_no_floor_half_life_3_days": lambda seed: Ours(seed, floor=0.0, half_life_s=3 * DAY_S),
     "thompson_independent_no_floor": lambda seed: Ours(seed, floor=0.0, pool_variance=0.0),
     "river_epsilon_greedy": lambda seed: River(seed, bandit.EpsilonGreedy(0.05, seed=seed)),
     "river_ucb": lambda seed: River(seed, bandit.UCB(1.0, seed=seed)),
@@ -149,12 +157,19 @@ POLICIES: dict[str, Callable[[int], Uniform]] = {
 }
 
 
-def simulate(make: Callable[[int], Uniform], seed: int, n_events: int, batch: int) -> tuple[float, float]:
-    """Regret, and microseconds for each decision with its learning."""
+def simulate(
+    make: Callable[[int], Uniform], seed: int, n_events: int, batch: int, *, drift: bool = False
+) -> tuple[float, float]:
+    """Regret, and microseconds for each decision with its learning.
+
+    With drift the offers change their weights with one another after half of the decisions.
+    """
     rng = np.random.default_rng(seed)
     true = np.c_[rng.normal(-3.2, 0.4, N_OFFERS), rng.normal(0.0, 0.6, (N_OFFERS, N_FEATURES - 1))]
     contexts = np.c_[np.ones(n_events), rng.normal(size=(n_events, N_FEATURES - 1))]
     probabilities = 1.0 / (1.0 + np.exp(-contexts @ true.T))
+    if drift:
+        probabilities[n_events // 2 :] = np.roll(probabilities[n_events // 2 :], 1, axis=1)
     converts = rng.random((n_events, N_OFFERS)) < probabilities
     policy = make(seed)
     regret = 0.0
@@ -183,6 +198,7 @@ def main() -> None:
     parser.add_argument(
         "--policy", choices=list(POLICIES), action="append", help="these only; may be repeated"
     )
+    parser.add_argument("--drift", action="store_true", help="offers change their weights half-way")
     parser.add_argument("--quick", action="store_true", help="5,000 events of one seed")
     arguments = parser.parse_args()
     if arguments.quick:
@@ -190,7 +206,7 @@ def main() -> None:
     found = {}
     for name in arguments.policy or POLICIES:
         runs = [
-            simulate(POLICIES[name], seed, arguments.events, arguments.batch)
+            simulate(POLICIES[name], seed, arguments.events, arguments.batch, drift=arguments.drift)
             for seed in range(arguments.seeds)
         ]
         regrets = [regret for regret, _ in runs]
@@ -205,6 +221,7 @@ def main() -> None:
                 "events": arguments.events,
                 "seeds": arguments.seeds,
                 "batch": arguments.batch,
+                "drift": arguments.drift,
                 "policies": found,
                 "machine": platform.platform(),
                 "python": platform.python_version(),

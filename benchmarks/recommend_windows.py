@@ -29,7 +29,7 @@ import numpy as np
 from online_models.hybrid import MAX_HISTORY
 from stream.assembly import build_models
 from stream.evaluate.baselines.catalogue import Catalogue
-from stream.evaluate.baselines.item_knn import ItemCosine
+from stream.evaluate.baselines.item_knn import DensePairs, ItemCosine
 from stream.evaluate.baselines.popularity import DecayedCounts
 from stream.settings import Settings
 
@@ -64,7 +64,7 @@ class Learned:
         self.histories: dict[str, list[str]] = defaultdict(list)
         self.last: dict[str, float] = {}
         self.memories: dict[str, bytes] = {}
-        self.catalogue, self.knn = Catalogue(), ItemCosine()
+        self.catalogue, self.knn = Catalogue(), ItemCosine(DensePairs())
         self.users: dict[str, int] = {}
         self.decayed = DecayedCounts(7 * 86_400.0, "decayed_popularity_7d")
         self.recent = DecayedCounts(float("inf"), "recent")

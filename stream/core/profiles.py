@@ -73,7 +73,7 @@ def update(event: Event, profile: Profile, *, on_time: bool, learns: bool = True
     if event.time_zone:
         profile.time_zone = event.time_zone
     if event.purposes:
-        _note_answers(event.purposes, profile.consent)
+        _note_answers(event.purposes, event.time, profile)
     _count(event, profile)
     if shows_interest(event):
         _interact(event, moment)
@@ -103,17 +103,26 @@ def _count(event: Event, profile: Profile) -> None:
             profile.unsubscribed.append(channel)
 
 
-def _note_answers(purposes: dict[str, bool], consent: dict[str, bool]) -> None:
-    """Take over answers, bounded: where there is no room a refusal displaces a consent, never the reverse."""
+def _note_answers(purposes: dict[str, bool], time: float, profile: Profile) -> None:
+    """Take over answers, the latest by event time whatever order they came in; of one moment's, the refusal.
+
+    They are bounded: where there is no room a refusal displaces a consent, never the reverse.
+    """
+    consent, answered_at = profile.consent, profile.answered_at
     for purpose, answer in sorted(purposes.items()):
         if len(purpose) > MAX_NAME:
+            continue
+        last = answered_at.get(purpose, float("-inf"))
+        if time < last or (time == last and answer):
             continue
         if purpose not in consent and len(consent) >= MAX_ANSWERS:
             granted = next((name for name, given in consent.items() if given), None)
             if answer or granted is None:
                 continue
             del consent[granted]
+            answered_at.pop(granted, None)
         consent[purpose] = answer
+        answered_at[purpose] = time
 
 
 def shows_interest(event: Event) -> bool:

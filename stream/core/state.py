@@ -190,6 +190,7 @@ class Profile(Struct, array_like=True):
     messages: list[Message] = field(default_factory=list)  # oldest first
     trials: dict[str, Trial] = field(default_factory=dict)  # campaign -> the user's part in its experiment
     trials_due_at: float = 0.0  # when the first of them is over; 0: none is open
+    answered_at: dict[str, float] = field(default_factory=dict)  # purpose -> when it was last answered
     last_active: float = float("-inf")  # last event that was the user's own doing
     returned_at: float = float("-inf")  # when the user came back after having lapsed
     segments: dict[str, float] = field(default_factory=dict)  # memberships, with when they began
@@ -421,6 +422,7 @@ class PartitionState:
             touched=self.header.sequence,
             consent=profile.consent,
             unsubscribed=profile.unsubscribed,
+            answered_at=profile.answered_at,
         )
         self._hot[user] = (shrunk, ModelMemory())
         self._refusals[user] = self._rows.pop(user)

@@ -25,7 +25,7 @@ from stream.evaluate.baselines import POPULARITY, POPULARITY_DAYS, RANKING
 from stream.evaluate.baselines.biased_mf import RiverBiasedMF
 from stream.evaluate.baselines.catalogue import Catalogue, place, top
 from stream.evaluate.baselines.isgd import IncrementalSGD
-from stream.evaluate.baselines.item_knn import MAX_ITEMS, ItemCosine
+from stream.evaluate.baselines.item_knn import MAX_DENSE_ITEMS, DensePairs, ItemCosine, SparsePairs
 from stream.evaluate.baselines.popularity import DecayedCounts
 from stream.evaluate.lines import Rejects, numbered_lines
 from stream.evaluate.ranks import N_SHOWN, Occasions, Shown, report_ranks
@@ -184,9 +184,7 @@ def _rankers(
 ) -> tuple[list[Ranker], dict[str, str]]:
     """The baselines asked for, and why others of them are not there."""
     n_items = len({item.product_id for event in events for item in event.items})
-    skipped = {}
-    if n_items > MAX_ITEMS:
-        skipped["item_knn"] = f"{n_items} items; its dense table takes at most {MAX_ITEMS}"
+    skipped: dict[str, str] = {}
     if names is None and n_targets * n_items > MAX_SCORES:
         reason = f"{n_targets} targets x {n_items} items; more than {MAX_SCORES:g} scores only by --baselines"
         skipped |= dict.fromkeys(("isgd", "river_biased_mf"), reason)
@@ -196,7 +194,7 @@ def _rankers(
             name: partial(DecayedCounts, days * DAY_S, name)
             for name, days in zip(POPULARITY, POPULARITY_DAYS, strict=True)
         },
-        "item_knn": ItemCosine,
+        "item_knn": lambda: ItemCosine(DensePairs() if n_items <= MAX_DENSE_ITEMS else SparsePairs()),
         "isgd": lambda: IncrementalSGD(seed),
         "river_biased_mf": lambda: RiverBiasedMF(seed),
     }

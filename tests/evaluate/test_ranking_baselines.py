@@ -6,7 +6,7 @@ import pytest
 from stream.evaluate.baselines.biased_mf import RiverBiasedMF
 from stream.evaluate.baselines.catalogue import Catalogue, place, top
 from stream.evaluate.baselines.isgd import ETA, LAMBDA, N_STEPS, IncrementalSGD
-from stream.evaluate.baselines.item_knn import ItemCosine
+from stream.evaluate.baselines.item_knn import DensePairs, ItemCosine, SparsePairs
 from stream.evaluate.baselines.popularity import DecayedCounts
 
 NOTHING = np.zeros(0, np.int64)
@@ -51,9 +51,10 @@ def test_decayed_counts_halve() -> None:
     assert 0.0 < counts.scores(0, 6010.0)[1] < 1e-100
 
 
-def test_item_cosine_by_hand() -> None:
+@pytest.mark.parametrize("pairs", [DensePairs, SparsePairs])
+def test_item_cosine_by_hand(pairs: type[DensePairs | SparsePairs]) -> None:
     """Users {a, b}, {a, b}, {a, c}: for {a} b scores 2/sqrt(3·2), c scores 1/sqrt(3·1)."""
-    knn = ItemCosine()
+    knn = ItemCosine(pairs())
     for user, item in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 2)]:
         knn.learn(user, item, 0.0, repeat=False)
     assert knn.scores(9, 0.0) is None
@@ -63,6 +64,19 @@ def test_item_cosine_by_hand() -> None:
     assert scores is not None
     # The fourth user of item 0 counts in its norm.
     assert scores[1:] == pytest.approx([2 / np.sqrt(4 * 2), 1 / np.sqrt(4 * 1)])
+
+
+def test_dense_and_sparse_tables_are_one_model() -> None:
+    """The same scores after 3,000 choices, the table having grown."""
+    dense, sparse = ItemCosine(DensePairs()), ItemCosine(SparsePairs())
+    generator = np.random.default_rng(4)
+    met: set[tuple[int, int]] = set()
+    for user, item in generator.integers(0, (40, 700), (3000, 2)).tolist():
+        for knn in (dense, sparse):
+            knn.learn(user, item, 0.0, repeat=(user, item) in met)
+        met.add((user, item))
+
+    assert dense.scores(7, 0.0) == pytest.approx(sparse.scores(7, 0.0), rel=1e-5)
 
 
 def test_isgd_takes_the_published_step() -> None:

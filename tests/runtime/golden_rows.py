@@ -90,6 +90,7 @@ PROFILE_3 = replace(
     sent_keys={"cart\x1fp2": 1_767_200_000.0},
     hours=[0] * 23 + [5],
     engaged={"push": 2},
+    answered_at={"contact": 1_767_225_700.0},
 )
 MEMORY_3 = ModelMemory(
     factors=MEMORY.factors,
