@@ -104,7 +104,7 @@ class Engine:
             self._fire_due(outputs)
 
         profile, memory = state.profile(user), state.memory(user)
-        changes = self.segments.pass_time(user, event.time, outputs)
+        changes = self.segments.pass_time(user, profile, event.time, outputs)
         self.cleaner.remember(event, profile)
         learns = not is_stopped(state.header, Switch.LEARNING)
         moment = profiles.update(event, profile, on_time=on_time, learns=learns)

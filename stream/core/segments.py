@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from schemas.codec import rfc3339
 from schemas.ids import id_of
 from schemas.outputs import Cause, Membership
+from schemas.reasons import EventKind
 from stream.core import lifecycle
 from stream.core.causes import SegmentChange
 from stream.core.conditions import Facts, compiled
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from schemas.conditions import Condition
-    from schemas.segments import Segment
     from stream.core.conditions import Test
     from stream.core.config import CampaignPolicy
     from stream.core.profiles import Moment
@@ -49,7 +49,6 @@ NEVER: Final = float("inf")
 class _Rule:
     version: str
     test: Test
-    boundaries: tuple[Boundaries, ...]
 
 
 class Segments:
@@ -60,11 +59,12 @@ class Segments:
         self._reference = reference
         self._state = state
         self._rules: dict[str, _Rule] = {}
+        self._boundaries: list[Boundaries] = []  # of all rules, each once
         self._revision = -1
 
-    def pass_time(self, user: str, until: float, outputs: Outputs) -> list[SegmentChange]:
+    def pass_time(self, user: str, profile: Profile, until: float, outputs: Outputs) -> list[SegmentChange]:
         """Apply the thresholds of time that a user has passed by then, each at its own time."""
-        profile, changes = self._state.profile(user), list[SegmentChange]()
+        changes: list[SegmentChange] = []
         if not profile.segments_due_at:
             return changes
         while (at := self._next(profile)) <= until:
@@ -79,7 +79,8 @@ class Segments:
         cause = Cause(event.message_id, event.name, rfc3339(event.time))
         now = max(event.time, profile.segments_at)
         changes = self._look(event.user, profile, now, cause, outputs)
-        self._wait(event.user, profile)
+        if changes or event.kind is EventKind.ORDER or not profile.segments_due_at:
+            self._wait(event.user, profile)  # any other event only moves thresholds further away
         return changes
 
     def fire(self, due: Due, outputs: Outputs) -> list[SegmentChange]:
@@ -87,7 +88,7 @@ class Segments:
         profile = self._state.profile(due.user)
         if due.at != profile.segments_due_at:
             return []
-        changes = self.pass_time(due.user, due.at - self._lateness_s, outputs)
+        changes = self.pass_time(due.user, profile, due.at - self._lateness_s, outputs)
         profile.segments_due_at = 0.0
         self._wait(due.user, profile)
         self._state.dirty.add(due.user)
@@ -96,8 +97,12 @@ class Segments:
     def _current(self) -> dict[str, _Rule]:
         segments = self._reference.segments
         if segments.revision != self._revision:
-            active = (segment for _, segment in sorted(segments.items()) if segment.enabled)
-            self._rules = {segment.segment_id: _rule_of(segment) for segment in islice(active, MAX_SEGMENTS)}
+            enabled = (segment for _, segment in sorted(segments.items()) if segment.enabled)
+            active = list(islice(enabled, MAX_SEGMENTS))
+            self._rules = {one.segment_id: _Rule(str(one.version), compiled(one.when)) for one in active}
+            self._boundaries = list(
+                {key: found for one in active for key, found in _boundaries(one.when)}.values()
+            )
             self._revision = segments.revision
             self._state.tracks_segments |= bool(self._rules)
         return self._rules
@@ -143,12 +148,8 @@ class Segments:
 
     def _next(self, profile: Profile) -> float:
         """The first time after the last look at which a condition may change."""
-        times = (
-            at + GRAIN_S
-            for rule in self._current().values()
-            for boundaries in rule.boundaries
-            for at in boundaries(profile)
-        )
+        self._current()
+        times = (at + GRAIN_S for boundaries in self._boundaries for at in boundaries(profile))
         return min((at for at in times if at > profile.segments_at), default=NEVER)
 
     def _wait(self, user: str, profile: Profile) -> None:
@@ -159,27 +160,25 @@ class Segments:
             self._state.schedule(at, user, "segments", "")
 
 
-def _rule_of(segment: Segment) -> _Rule:
-    return _Rule(str(segment.version), compiled(segment.when), tuple(_boundaries(segment.when)))
-
-
-def _boundaries(condition: Condition) -> Iterable[Boundaries]:
-    """For each fact that time alone changes: when it may, by the profile."""
+def _boundaries(condition: Condition) -> Iterable[tuple[object, Boundaries]]:
+    """For each fact that time alone changes: when it may, by the profile; with what tells it from others."""
     for inner in condition.comparisons():
         bounds = [
             bound for bound in (inner.at_least, inner.at_most, inner.above, inner.below) if bound is not None
         ]
-        match inner.fact:
-            case "user.stage":
-                yield _stage_changes
-            case "user.recency":
-                yield _after("last_order_at", lifecycle.RECENCY_S)
-            case "user.age_s":
-                yield _after("first_seen", bounds)
-            case "user.order_age_s":
-                yield _after("last_order_at", bounds)
-            case "user.active_age_s":
-                yield _after("last_active", bounds)
+        if inner.fact == "user.stage":
+            yield inner.fact, _stage_changes
+        elif inner.fact == "user.recency":
+            yield inner.fact, _after("last_order_at", lifecycle.RECENCY_S)
+        elif inner.fact in _SINCE:
+            yield (inner.fact, *bounds), _after(_SINCE[inner.fact], bounds)
+
+
+_SINCE: Final = {
+    "user.age_s": "first_seen",
+    "user.order_age_s": "last_order_at",
+    "user.active_age_s": "last_active",
+}
 
 
 def _stage_changes(profile: Profile) -> Iterable[float]:
