@@ -40,7 +40,8 @@ def test_every_output_follows_from_the_input_and_the_recorded_models(
             fleet.start()
         fleet.advance(200)
         fleet.add()
-        fleet.start().advance(200)  # partitions move although nobody failed
+        fleet.start().wait_at_work()
+        fleet.advance(200)  # partitions have moved although nobody failed
         fleet.finish(limit_s=size(150, 3600))
     active = {campaign.campaign_id: campaign for campaign in [*campaigns(), WITH_OFFER]}
     reference = Reference(offers={offer.offer_id: offer for offer in OFFERS}, campaigns=active)
