@@ -7,8 +7,9 @@ from typing import Any
 
 import structlog
 from aiokafka.errors import KafkaError
+from aiokafka.producer.message_accumulator import MessageBatch
 
-__all__ = ["hear"]
+__all__ = ["hear", "is_of_a_failed_producer"]
 
 logger = structlog.get_logger(__name__)
 
@@ -19,8 +20,18 @@ def hear(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     When its sender fails it tells everybody who might wait: for a batch, its turn, the transaction. Nobody
     can reach those futures; whoever sent has heard it where the plane awaits its sends, or timed out before.
     """
-    future = context.get("future")
-    if isinstance(context.get("exception"), KafkaError) and not isinstance(future, asyncio.Task):
+    if is_of_a_failed_producer(context):
         logger.debug("waiter_failed", error=repr(context["exception"]))
         return
     loop.default_exception_handler(context)
+
+
+def is_of_a_failed_producer(context: dict[str, Any]) -> bool:
+    """Whether a report to the loop is one that aiokafka's producer makes when its sender fails.
+
+    It forgets all batches at once, and then each batch's own callback does not find itself: a ``KeyError``.
+    """
+    error = context.get("exception")
+    if isinstance(error, KafkaError):
+        return not isinstance(context.get("future"), asyncio.Task)
+    return isinstance(error, KeyError) and bool(error.args) and isinstance(error.args[0], MessageBatch)

@@ -103,6 +103,7 @@ class PartitionTask:
         self._exactly_once = kafka.guarantee == "exactly_once"
         self._commit_limit_s = kafka.transaction_timeout_ms / 1000
         self._last_ingest = -1  # append time of the last record, ms
+        self._owes_offset = False  # a predecessor died between its state and the group's offset
         self._producer: Producer | None = None
         self._saver: StateSaver | None = None
         self._engine: Engine = build_engine(
@@ -168,6 +169,7 @@ class PartitionTask:
             self._last_ingest = restored.last_ingest
         state_offset = restored.next_offset if restored is not None else None
         self.position = self.inbox.next_offset = await self._find_position(committed, state_offset)
+        self._owes_offset = state_offset is not None and state_offset > (committed or 0)
         await self._shared.commands.follow(self._partition, self._engine.state.header.next_command)
         self.committed_at = self._ticked_at = self._clock()
         elapsed = self.committed_at - started
@@ -197,10 +199,10 @@ class PartitionTask:
         elapsed, self._ticked_at = now - self._ticked_at, now
         header = self._engine.state.header
         told = self._shared.commands.waits(self._partition)
-        if header.watermark == float("-inf") and not told:
+        if header.watermark == float("-inf") and not (told or self._owes_offset):
             return
         due = self._engine.state.next_due() <= header.watermark + elapsed
-        if due or told or now - self.committed_at > IDLE_COMMIT_S:
+        if due or told or self._owes_offset or now - self.committed_at > IDLE_COMMIT_S:
             await self._run([], elapsed_s=elapsed)
             return
         self._engine.tick(elapsed)  # nothing is due: the watermark alone moves, and the next commit holds it
@@ -393,6 +395,7 @@ class PartitionTask:
     def _forget_batch(self, batch: _Batch, next_offset: int, started: float, delta_bytes: int) -> None:
         """Book what is committed now."""
         self.position = next_offset
+        self._owes_offset = False
         self._engine.state.committed()
         self.committed_at = self._ticked_at = self._clock()
         metrics, now = self._shared.metrics, time.time()

@@ -169,6 +169,8 @@ class DataPlane(mode.Service):
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._background.discard(task)
         if task.cancelled():
+            if not task.cancelling():  # a request that aiokafka cancelled when its connection went
+                self.fail(BrokerUnreachableError(f"{task.get_name()}: the client cancelled a request"))
             return
         error = task.exception()
         if error is None:

@@ -30,6 +30,7 @@ HEAL_AT_S: Final = 62.0
 PROGRESS_S: Final = 30.0
 END_S: Final = 90.0  # after healing
 LEARNED_S: Final = 5.0
+READY_S: Final = 30.0  # a worker that has just been started reads its logs first
 AT_LEAST_ONCE_EVERY: Final = 6  # seeds
 STATIC_EVERY: Final = 4
 
@@ -122,12 +123,15 @@ def _progress(cluster: Cluster) -> tuple[int, int]:
 
 async def _check_models(cluster: Cluster, history: History) -> None:
     """Each living worker has learned each committed delta once and nothing else, bit by bit."""
-    limit = cluster.loop.time() + LEARNED_S
+    began = cluster.loop.time()
     # Without a fence a former owner's delta may come after its successor has read the log to its end.
     once = cluster.settings.kafka.guarantee == "exactly_once"
     while wrong := [w.name for w in cluster.workers if not _has_learned(cluster, w)]:
-        if cluster.loop.time() > limit:
-            if not once and all(worker.plane is not None for worker in cluster.workers):
+        ready = all(
+            worker.plane is not None and worker.plane._shared is not None for worker in cluster.workers
+        )
+        if cluster.loop.time() > began + (LEARNED_S if ready else READY_S):
+            if not once and ready:
                 break
             history.found("models differ", f"of {wrong}")
             return
