@@ -74,7 +74,7 @@ def test_a_bad_line_costs_time_and_nothing_else(line: Line, tmp_path: Path, name
             figures["half_open"].append(fleet.advance(BETWEEN, NOTICE_S))
 
             line.proxy.delay(0.2, 0.1)
-            # Progress also during this fault, although a worker may still be finding out about the one before.
+            # Progress also during this fault, though a worker may still be finding out about the one before.
             figures["late"].append(fleet.advance(1, NOTICE_S + HEAL_S))
             time.sleep(FREEZE_S)
             line.proxy.heal()
