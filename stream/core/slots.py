@@ -66,7 +66,6 @@ def listed(
     """List the at most *n* items of a slot that is not the blend's; scores compare within the list only."""
     profile, at, popularity = moment.profile, moment.event.time, models.blend.popularity
     page = moment.event.item_id or next(iter(profile.ring if personal else []), None)
-    scored: Iterable[tuple[str, float]] = ()
     if slot is Slot.TRENDING:
         scored = trending(popularity, at, popularity.depth)
         return _shown(scored, set(profile.bought), reference, n, Source.POPULARITY, "trending")
