@@ -131,8 +131,10 @@ def explain(
     Example: nudge explain u17 --decisions results --campaigns campaigns.yaml --why-not cart-reminder
     """
     from stream.campaign_files import read_campaigns
-    from stream.explaining import Limits, read_decisions, sentences
     from stream.explaining import explain as told_of
+    from stream.explaining import read_decisions
+    from stream.limits import Limits
+    from stream.telling import sentences
 
     settings = settings_of(bootstrap=bootstrap)
     limits = Limits(settings, read_campaigns(campaigns) if campaigns else {})
