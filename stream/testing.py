@@ -24,14 +24,14 @@ from schemas.segments import Segment
 from stream.assembly import build_engine, build_models
 from stream.core.records import Outputs, Record
 from stream.core.reference import Reference
-from stream.core.state import Glance, Header, ModelMemory, Profile, glance_at
+from stream.core.rows import Glance, Header, ModelMemory, Profile, glance_at
 from stream.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from stream.core.engine import Engine
-    from stream.core.state import RowCodec
+    from stream.core.rows import RowCodec
 
 __all__ = ["EPOCH", "Driver", "cart_campaign", "event"]
 

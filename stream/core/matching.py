@@ -9,15 +9,15 @@ from bisect import bisect_left, insort
 from typing import TYPE_CHECKING, Final
 
 from stream.core.conditions import always
-from stream.core.state import Match
+from stream.core.rows import Match
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from schemas.events import Event
     from stream.core.conditions import Facts
+    from stream.core.rows import Profile
     from stream.core.rules import Rule, RuleBook, Watched
-    from stream.core.state import Profile
 
 __all__ = ["SEPARATOR", "ended_after", "happened_within", "latest_occasion", "note"]
 
