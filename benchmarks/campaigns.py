@@ -31,7 +31,7 @@ from schemas.events import Event
 from stream.assembly import build_engine, build_models
 from stream.core.conditions import Facts, compiled
 from stream.core.reference import Reference
-from stream.core.state import Profile
+from stream.core.rows import Profile
 from stream.settings import Settings
 
 NUMBERS = (1, 10, 100)

@@ -38,7 +38,8 @@ from schemas.codec import rfc3339
 from stream.assembly import build_engine, build_models
 from stream.core.engine import Engine
 from stream.core.records import Record
-from stream.core.state import Header, PartitionState
+from stream.core.rows import Header
+from stream.core.state import PartitionState
 from stream.runtime import topics
 from stream.runtime.broker import open_broker
 from stream.runtime.kafka import KafkaTransport

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from online_models.hashed import HashedLogistic
     from stream.core.config import EngineConfig
-    from stream.core.state import RowCodec
+    from stream.core.rows import RowCodec
     from stream.settings import Settings
 
 __all__ = ["build_engine", "build_models"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import yaml
@@ -16,7 +16,7 @@ from schemas.segments import Segment
 from stream.reading import BadFileError, open_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from msgspec import Struct
@@ -28,6 +28,7 @@ _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 _UNKNOWN = re.compile(r"unknown field `([^`]*)`")
 _INVALID = re.compile(r"Invalid enum value (.*)$")
 _FIELD = re.compile(r"(\w+): ")
+_Read = TypeVar("_Read", Campaign, Segment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,25 +51,7 @@ def read_campaigns(path: Path) -> dict[str, Campaign]:
     BadFileError
         Something is wrong; the message has a line for each campaign that is.
     """
-    files = sorted(p for p in path.iterdir() if p.suffix in CAMPAIGN_FILES) if path.is_dir() else [path]
-    campaigns: dict[str, Campaign] = {}
-    faults: list[str] = []
-    for file in files:
-        for place in _places(file):
-            if _is_segment(place):
-                continue
-            try:
-                campaign = msgspec.convert(place.data, Campaign, strict=False)
-            except msgspec.ValidationError as error:
-                faults.append(_explained(place, str(error)))
-                continue
-            if campaign.campaign_id in campaigns:
-                name = campaign.campaign_id
-                faults.append(_at(place, "$.campaign_id", f"campaign_id {name!r} is defined twice"))
-            campaigns[campaign.campaign_id] = campaign
-    if faults:
-        raise BadFileError("\n".join(faults))
-    return campaigns
+    return _read(path, Campaign, lambda place: not _is_segment(place))
 
 
 def read_segments(path: Path) -> dict[str, Segment]:
@@ -79,22 +62,28 @@ def read_segments(path: Path) -> dict[str, Segment]:
     BadFileError
         Something is wrong; the message has a line for each segment that is.
     """
+    return _read(path, Segment, _is_segment)
+
+
+def _read(path: Path, kind: type[_Read], wanted: Callable[[_Place], bool]) -> dict[str, _Read]:
+    """Read what is wanted from a file or a folder, by its id."""
     files = sorted(p for p in path.iterdir() if p.suffix in CAMPAIGN_FILES) if path.is_dir() else [path]
-    segments: dict[str, Segment] = {}
+    id_field = f"{kind.__name__.lower()}_id"
+    found: dict[str, _Read] = {}
     faults: list[str] = []
-    for place in (place for file in files for place in _places(file) if _is_segment(place)):
+    for place in (place for file in files for place in _places(file) if wanted(place)):
         try:
-            segment = msgspec.convert(place.data, Segment, strict=False)
+            one = msgspec.convert(place.data, kind, strict=False)
         except msgspec.ValidationError as error:
-            faults.append(_explained(place, str(error), Segment))
+            faults.append(_explained(place, str(error), kind))
             continue
-        if segment.segment_id in segments:
-            name = segment.segment_id
-            faults.append(_at(place, "$.segment_id", f"segment_id {name!r} is defined twice"))
-        segments[segment.segment_id] = segment
+        name: str = getattr(one, id_field)
+        if name in found:
+            faults.append(_at(place, f"$.{id_field}", f"{id_field} {name!r} is defined twice"))
+        found[name] = one
     if faults:
         raise BadFileError("\n".join(faults))
-    return segments
+    return found
 
 
 def _is_segment(place: _Place) -> bool:
@@ -126,7 +115,7 @@ def _yaml_places(path: Path, text: str) -> Iterator[_Place]:
             yield _Place(path, inner.start_mark.line + 1, value, inner)
 
 
-def _explained(place: _Place, error: str, kind: type[Struct] = Campaign) -> str:
+def _explained(place: _Place, error: str, kind: type[Struct]) -> str:
     """Say where in the file msgspec's error lies, and what was probably meant."""
     message, _, path = error.partition(" - at `")
     path = path.rstrip("`") or "$"

@@ -17,15 +17,17 @@ from schemas.outputs import Decision, Trigger
 from stream.reading import BadFileError, open_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from schemas.campaigns import Campaign
     from schemas.catalogue import Offer
 
 __all__ = ["SIDES", "USERS", "compare"]
 
 SIDES = ("a", "b")
 USERS = "users.jsonl"
+NO_CURRENCY = "XXX"  # ISO 4217's code for it
 SENT, ABSENT = "sent", "not_due"
 _MESSAGES = frozenset({"trigger", "suppression", "holdout"})
 _decisions = msgspec.json.Decoder(Decision)
@@ -44,29 +46,31 @@ class _Fate(NamedTuple):
 _NOBODY = _Fate("", "", ABSENT, "")
 
 
-def compare(out: Path, offers: Mapping[str, Offer]) -> dict[str, Any]:
+def compare(
+    out: Path, offers: Mapping[str, Offer], campaigns: Sequence[Mapping[str, Campaign]]
+) -> dict[str, Any]:
     """Compare the runs in the folders ``a`` and ``b`` of ``out``; users that differ go into ``users.jsonl``.
 
     Returns
     -------
     dict
         ``campaigns``: of each, per run the messages sent, users, suppressions by reason and cost of the
-        offers in them by currency; messages and users in both, only A and only B; and ``changed``: fates that
-        differ, ``"sent -> cooldown"`` being A's and B's. ``retimed`` counts messages sent in both at another
-        time. ``users_that_differ`` is the number of lines of ``users.jsonl``.
+        messages and their offers by currency; messages and users in both, only A and only B; and
+        ``changed``: fates that differ, ``"sent -> cooldown"`` being A's and B's. ``retimed`` counts messages
+        sent in both at another time. ``users_that_differ`` is the number of lines of ``users.jsonl``.
     """
     run_a, run_b = (dict(_fates(out / side)) for side in SIDES)
-    campaigns: dict[str, _Campaign] = defaultdict(_Campaign)
+    found: dict[str, _Campaign] = defaultdict(_Campaign)
     for key in run_a.keys() | run_b.keys():
         fates = run_a.get(key), run_b.get(key)
-        campaigns[(fates[0] or fates[1] or _NOBODY).campaign].add(*fates)
+        found[(fates[0] or fates[1] or _NOBODY).campaign].add(*fates)
     for side, n in zip(SIDES, range(2), strict=True):
-        for campaign_id, currency, cost in _costs(out / side, offers):
-            costs = campaigns[campaign_id].costs[n]
+        for campaign_id, currency, cost in _costs(out / side, offers, campaigns[n]):
+            costs = found[campaign_id].costs[n]
             costs[currency] = round(costs.get(currency, 0.0) + cost, 6)
     return {
-        "campaigns": {campaign_id: told.as_dict() for campaign_id, told in sorted(campaigns.items())},
-        "users_that_differ": _write_users(out / USERS, campaigns),
+        "campaigns": {campaign_id: told.as_dict() for campaign_id, told in sorted(found.items())},
+        "users_that_differ": _write_users(out / USERS, found),
     }
 
 
@@ -134,11 +138,15 @@ def _fates(folder: Path) -> Iterator[tuple[str, _Fate]]:
         )
 
 
-def _costs(folder: Path, offers: Mapping[str, Offer]) -> Iterator[tuple[str, str, float]]:
-    """Campaign, currency and cost of each offer that a message carried."""
+def _costs(
+    folder: Path, offers: Mapping[str, Offer], campaigns: Mapping[str, Campaign]
+) -> Iterator[tuple[str, str, float]]:
+    """Campaign, currency and cost of each message, and of the offer that it carried."""
     for line in open_lines(folder / "triggers.jsonl"):
         trigger = _triggers.decode(line)
-        offer = offers.get(trigger.offer_id or "")
+        campaign, offer = campaigns.get(trigger.campaign_id), offers.get(trigger.offer_id or "")
+        if campaign is not None and campaign.cost:
+            yield trigger.campaign_id, campaign.currency or NO_CURRENCY, campaign.cost
         if offer is not None:
             yield trigger.campaign_id, offer.currency, offer.cost
 

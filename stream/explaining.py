@@ -7,142 +7,27 @@ have changed since; where the log tells more (when the campaign wrote last), tha
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from schemas.codec import parse_time, rfc3339
-from schemas.ids import bucket
 from schemas.outputs import Decision
 from schemas.reasons import SuppressionReason
+from stream.limits import RULES, Limits
 from stream.reading import BadFileError, open_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from schemas.campaigns import Campaign
-    from stream.settings import Settings
 
-__all__ = ["RULES", "Limits", "decision_of", "explain", "read_decisions", "sentences"]
+__all__ = ["decision_of", "explain", "read_decisions"]
 
 DECISIONS = "decisions.jsonl"
 _MESSAGES = frozenset({"trigger", "suppression", "holdout"})
 _decoder = msgspec.json.Decoder(Decision)
 _R = SuppressionReason
-
-# What each rule says, and what would have to change for the message to go out.
-RULES: dict[SuppressionReason, tuple[str, str]] = {
-    _R.STOPPED: (
-        "an operator had stopped all messages, or the campaign's",
-        "nudge resume, with the words of the stop",
-    ),
-    _R.CAMPAIGN_INACTIVE: (
-        "the campaign was disabled, or outside its start and end",
-        "enable the campaign, or move its starts_at and ends_at",
-    ),
-    _R.BACKFILL: (
-        "the message belongs to the time before go-live, when history is loaded and nobody is written to",
-        "an earlier go-live time, or an event after it",
-    ),
-    _R.EXPIRED: (
-        "it came due, but was looked at too late to be worth sending",
-        "a longer expires_after_s, or less backlog",
-    ),
-    _R.INELIGIBLE: (
-        "the product had been bought meanwhile, or was hidden or out of stock",
-        "interest in a product that is in stock, visible and not bought",
-    ),
-    _R.NOT_IN_AUDIENCE: (
-        "the user was not, or no longer, of the audience when the message was due",
-        "what the audience's conditions name, or a wider audience",
-    ),
-    _R.UNSUBSCRIBED: (
-        "the user had unsubscribed from the channel",
-        "nothing on our side: the user has to subscribe again",
-    ),
-    _R.NO_CONSENT: (
-        "the user had denied the purpose, or never answered and silence means deny",
-        "the user's consent to the purpose",
-    ),
-    _R.COOLDOWN: (
-        "the campaign had written to this user too recently",
-        "time, or a shorter cooldown_s",
-    ),
-    _R.NOT_RE_ELIGIBLE: (
-        "the user had got this message before, and it is not repeated so soon or at all",
-        "time, or a shorter re_eligible_after_s",
-    ),
-    _R.FREQUENCY_CAPPED: (
-        "the user had got as many messages that day as a cap allows",
-        "the user's next day, or a higher cap",
-    ),
-    _R.OUTRANKED: (
-        "a cap had room for fewer messages, and others were worth more or went first",
-        "more value or priority for this campaign, fewer rivals, or a higher cap",
-    ),
-    _R.BUDGET_EXHAUSTED: (
-        "the campaign had sent as many messages as its budget allows",
-        "a larger budget, or its next day",
-    ),
-    _R.HOLDOUT: (
-        "the user is of the share that gets nothing, so that lift can be measured",
-        "nothing: a holdout is sticky; only a smaller share or another salt moves users out",
-    ),
-    _R.NOTHING_CHOSEN: (
-        "to send nothing was worth more than the message, or was drawn to find out",
-        "another draw, which keeps a floored probability of each, or a more valuable message",
-    ),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The settings and campaigns whose limits are named."""
-
-    settings: Settings
-    campaigns: Mapping[str, Campaign] = field(default_factory=dict)
-
-    def of(self, decision: Decision) -> dict[str, Any]:
-        """Return the limits of the rule that a decision names, by the names under which they are set."""
-        rules, campaign = self.settings.campaigns, self.campaigns.get(decision.campaign_id or "")
-        own = (
-            {name: getattr(campaign, name) for name in _OF_CAMPAIGN.get(decision.reason or "", ())}
-            if campaign
-            else {}
-        )
-        match decision.reason:
-            case _R.BACKFILL:
-                own["NUDGE_CAMPAIGNS__GO_LIVE"] = rules.go_live
-            case _R.FREQUENCY_CAPPED:
-                own["NUDGE_CAMPAIGNS__DAILY_CAP"] = rules.daily_cap
-                own["NUDGE_CAMPAIGNS__CAPS"] = rules.caps or None
-            case _R.NO_CONSENT:
-                own["NUDGE_CONSENT__WHEN_UNKNOWN"] = self.settings.consent.when_unknown
-            case _R.HOLDOUT:
-                own["NUDGE_CAMPAIGNS__HOLDOUT_SHARE"] = rules.holdout_share
-                own["bucket"] = round(bucket(rules.holdout_salt, decision.user_id), 4)
-        return {
-            name: msgspec.to_builtins(value)
-            for name, value in own.items()
-            if value is not None and value != []
-        }
-
-
-_OF_CAMPAIGN: dict[str, tuple[str, ...]] = {
-    _R.CAMPAIGN_INACTIVE: ("enabled", "starts_at", "ends_at"),
-    _R.EXPIRED: ("expires_after_s",),
-    _R.NOT_IN_AUDIENCE: ("audience",),
-    _R.UNSUBSCRIBED: ("channel", "channels"),
-    _R.NO_CONSENT: ("consent",),
-    _R.COOLDOWN: ("cooldown_s",),
-    _R.NOT_RE_ELIGIBLE: ("re_eligible_after_s",),
-    _R.FREQUENCY_CAPPED: ("max_per_day", "caps"),
-    _R.OUTRANKED: ("priority", "value", "cost"),
-    _R.BUDGET_EXHAUSTED: ("budget",),
-    _R.HOLDOUT: ("holdout_share",),
-}
 
 
 def read_decisions(path: Path, user: str) -> Iterator[Decision]:
@@ -277,65 +162,3 @@ def _why_not(campaign_id: str, ordered: Sequence[Decision], limits: Limits) -> d
     if near := difflib.get_close_matches(campaign_id, known, n=1):
         told["did_you_mean"] = near[0]
     return told
-
-
-def sentences(told: Mapping[str, Any], last: int) -> Iterator[str]:
-    """Say an explanation in plain words, the newest ``last`` decisions of it."""
-    decisions, counts = told["decisions"], told["counts"]
-    if decisions:
-        kinds = ", ".join(f"{n} {kind}" for kind, n in counts.items())
-        yield f"{told['user_id']}: {len(decisions)} decisions ({kinds})"
-        if len(decisions) > last:
-            yield f"the last {last} of them (--last for more):"
-        for entry in decisions[-last:]:
-            yield from _sentences_of(entry)
-    if "why_not" in told:
-        yield from _why_not_sentences(told["why_not"])
-
-
-def _why_not_sentences(told: Mapping[str, Any]) -> Iterator[str]:
-    campaign_id = told["campaign_id"]
-    match told["outcome"]:
-        case "sent":
-            yield f"why not {campaign_id}? It was sent: the last time at {told['decided_at']}."
-        case "not_sent":
-            yield f"why not {campaign_id}? Its last message, due at {told['decided_at']}, was not sent."
-            yield from (f"    {line}" for line in _rule_sentences(told))
-        case _:
-            hint = f" Did you mean {told['did_you_mean']!r}?" if "did_you_mean" in told else ""
-            yield f"why not {campaign_id}? {told['rule'].capitalize()}.{hint}"
-            yield f"    what would have to change: {told['change']}"
-
-
-def _sentences_of(entry: Mapping[str, Any]) -> Iterator[str]:
-    at, cause = entry["decided_at"], entry["cause"]
-    campaign = entry.get("campaign_id")
-    where = f" for {campaign}" if campaign else ""
-    match entry["kind"]:
-        case "trigger":
-            yield f"{at}  {campaign}: sent (version {entry.get('campaign_version')})"
-        case "suppression" | "holdout":
-            yield f"{at}  {campaign}: not sent, {entry['reason']} (version {entry.get('campaign_version')})"
-            yield from (f"    {line}" for line in _rule_sentences(entry))
-        case "offer":
-            chance = f"{entry['propensity']:.3f}"
-            yield f"{at}  offer{where}: {entry['action']}, drawn with probability {chance}, {entry['reason']}"
-            others = ", ".join(f"{name} {_chance(chance)}" for name, chance in entry["eligible"].items())
-            yield f"    of {others}"
-        case _:
-            yield f"{at}  {entry['kind']}: {entry['action']}, probability {entry['propensity']:.3f}"
-    yield f"    because of {cause['event']} at {cause['timestamp']} (messageId {cause['message_id']})"
-
-
-def _rule_sentences(entry: Mapping[str, Any]) -> Iterator[str]:
-    yield f"rule: {entry['reason']}: {entry['rule']}"
-    if entry["limits"]:
-        yield "limits now: " + ", ".join(f"{name} = {value}" for name, value in entry["limits"].items())
-    if "last_written_at" in entry:
-        free = f"; free again from {entry['free_from']}" if "free_from" in entry else ""
-        yield f"it had written at {entry['last_written_at']}{free}"
-    yield f"what would have to change: {entry['change']}"
-
-
-def _chance(probability: float | None) -> str:
-    return "" if probability is None else f"{probability:.3f}"

@@ -6,6 +6,7 @@ Every error names the file, the line and what is wrong. Campaigns have ``stream.
 from __future__ import annotations
 
 import gzip
+from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -16,10 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["BadFileError", "open_lines", "read_items", "read_offers"]
+__all__ = ["BadFileError", "ItemVersion", "open_lines", "read_item_versions", "read_items", "read_offers"]
 
 _GZIP_MAGIC = b"\x1f\x8b"
 T = TypeVar("T")
+ItemVersion = tuple[float, Item]
+"""An item with when it took effect, seconds since the epoch."""
 
 
 class BadFileError(ValueError):
@@ -49,6 +52,22 @@ def open_lines(path: Path) -> Iterator[bytes]:
 def read_items(path: Path) -> dict[str, Item]:
     """Read catalogue records, one JSON object a line; the last of an id wins."""
     return {item.item_id: item for item in _records(path, Item)}
+
+
+def read_item_versions(path: Path) -> tuple[dict[str, Item], list[ItemVersion]]:
+    """Read a catalogue as it was over time: each item as it first was, and what changed when.
+
+    The first line of an item counts from the beginning on, whenever it was written; a later one from its
+    ``updated_at`` on, and where it has none in place of the one before.
+    """
+    first: dict[str, Item] = {}
+    later: list[ItemVersion] = []
+    for item in _records(path, Item):
+        if item.item_id in first and item.updated_at is not None:
+            later.append((item.updated_at.timestamp(), item))
+        else:
+            first[item.item_id] = item
+    return first, sorted(later, key=itemgetter(0))
 
 
 def read_offers(path: Path) -> dict[str, Offer]:

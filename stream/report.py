@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stream.core.learning import Models
-    from stream.core.state import Tally
+    from stream.core.rows import Tally
 
 __all__ = ["campaign_funnel", "event_counts", "lift", "model_metrics"]
 

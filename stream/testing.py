@@ -24,14 +24,14 @@ from schemas.segments import Segment
 from stream.assembly import build_engine, build_models
 from stream.core.records import Outputs, Record
 from stream.core.reference import Reference
-from stream.core.state import Glance, Header, ModelMemory, Profile, glance_at
+from stream.core.rows import Glance, Header, ModelMemory, Profile, glance_at
 from stream.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from stream.core.engine import Engine
-    from stream.core.state import RowCodec
+    from stream.core.rows import RowCodec
 
 __all__ = ["EPOCH", "Driver", "cart_campaign", "event"]
 
@@ -104,6 +104,8 @@ class Driver:
         Records of a batch; no result depends on it, and a test may prove so.
     codec : RowCodec, optional
         How rows are committed; defaults to plain MessagePack.
+    broker_clock : bool
+        Whether ``ingest_time`` is a broker's; without it jumps of event time need confirmation.
 
     Attributes
     ----------
@@ -122,6 +124,7 @@ class Driver:
         consent: Literal["allow", "deny"] = "deny",
         batch_size: int = 1,
         codec: RowCodec | None = None,
+        broker_clock: bool = True,
     ) -> None:
         self.settings = settings or Settings(
             max_items=1024,
@@ -137,7 +140,8 @@ class Driver:
         )
         self.models = build_models(self.settings)
         self._codec = codec or _Rows()
-        self.engine: Engine = build_engine(self.settings, self.models, self.reference, codec=self._codec)
+        self._config = self.settings.engine_config(replay=not broker_clock)
+        self.engine: Engine = self._build()
         self.counts: Counter[tuple[str, ...]] = Counter()
         self.revenue: dict[tuple[str, str], float] = {}
         self._batch_size = batch_size
@@ -198,9 +202,14 @@ class Driver:
     def restart(self) -> None:
         """Rebuild from what was committed."""
         self.flush()
-        self.engine = build_engine(self.settings, self.models, self.reference, codec=self._codec)
+        self.engine = self._build()
         header = msgspec.msgpack.decode(self._committed_header, type=Header)
         self.engine.state.load(header, self.committed, self.settings.campaigns.lateness_s)
+
+    def _build(self) -> Engine:
+        return build_engine(
+            self.settings, self.models, self.reference, config=self._config, codec=self._codec
+        )
 
     def take(self, kind: OutputKind) -> list[Any]:
         """Outputs of a kind since the last time they were taken."""

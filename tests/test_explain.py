@@ -12,9 +12,11 @@ import pytest
 
 from schemas.outputs import Cause, Decision
 from schemas.reasons import SuppressionReason
-from stream.explaining import RULES, Limits, explain, read_decisions, sentences
+from stream.explaining import explain, read_decisions
+from stream.limits import RULES, Limits
 from stream.reading import BadFileError
 from stream.settings import Settings
+from stream.telling import sentences
 from stream.testing import cart_campaign, event
 from tests.test_cli import nudge
 

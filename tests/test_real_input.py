@@ -15,12 +15,14 @@ import pytest
 from schemas.campaigns import Campaign
 from schemas.codec import parse_time
 from schemas.ids import bucket
+from stream.core.records import Record
 from stream.core.reference import Reference
 from stream.importing import import_events
-from stream.recording import file_recording
+from stream.recording import Recording, file_recording
 from stream.replay import FILES, replay
 from stream.settings import Settings
 from stream.testing import cart_campaign
+from tests.oracles import repeat_purchases
 from tests.oracles.abandoned_carts import abandoned_carts
 from tests.oracles.campaign_messages import CAMPAIGNS, DAILY_CAP, DAY_S, Told, messages
 
@@ -140,21 +142,63 @@ def test_three_campaigns_write_what_whole_histories_call_for(taobao_head: Path, 
                 Told(time, event["messageId"], event["userId"], kind, str(product["product_id"]))
                 for product in products
             }
-    settings = Settings(campaigns={"holdout_share": 0.0, "daily_cap": DAILY_CAP, "lateness_s": LATENESS_S})
-    campaigns = msgspec.convert(CAMPAIGNS, list[Campaign])
-    reference = Reference(campaigns={campaign.campaign_id: campaign for campaign in campaigns})
-    until = max(one.time for one in told) + DAY_S
-    replay(settings, file_recording(taobao_head, NOW), tmp_path, reference, until=until)
-    held_out = {
-        (user, campaign.campaign_id)
-        for user in {one.user for one in told}
-        for campaign in campaigns
-        if bucket(f"nudge:{campaign.campaign_id}", user) < campaign.holdout_share
-    }
-    sent = [
-        (t["campaign_id"], t["recipient"]["user_id"], t["cause"]["message_id"])
-        for t in rows(tmp_path / "triggers.jsonl")
+    sent = messages_of(CAMPAIGNS, file_recording(taobao_head, NOW), told, tmp_path)
+
+    assert sent == messages(told, held_out(CAMPAIGNS, told))
+    assert len(sent) > 1000
+
+
+def test_three_campaigns_about_orders_write_what_whole_histories_call_for(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    """Half a year of the wholesaler's orders and refunds: post-purchase, replenishment and win-back."""
+    imported = io.BytesIO()
+    file = data_dir / "online-retail" / "online_retail_by_day.csv.gz"
+    import_events("online-retail", file, out=imported, to_s=parse_time("2011-06-01"))
+    told: set[Told] = set()
+    records = []
+    for offset, line in enumerate(imported.getvalue().splitlines()):
+        event = json.loads(line)
+        time, user = parse_time(event["timestamp"]), event.get("userId") or event["anonymousId"]
+        kind = "order" if event["event"] == "Order Completed" else "refund"
+        for product in event["properties"]["products"]:
+            dear = kind == "refund" or product["price"] >= repeat_purchases.DEAR
+            told.add(Told(time, event["messageId"], user, kind, product["product_id"] if dear else ""))
+        records.append((0, Record(line, time, offset)))
+    recording = Recording(file.name, 1, lambda: iter(records), broker_clock=True)
+    sent = messages_of(repeat_purchases.CAMPAIGNS, recording, told, tmp_path)
+    away = held_out(repeat_purchases.CAMPAIGNS, told)
+
+    assert sent == messages(told, away, repeat_purchases.armed, cooldown_s=repeat_purchases.COOLDOWN_S)
+    assert {"after", "refill", "win-back"} == {campaign for campaign, _, _ in sent}
+    assert len(sent) > 4000
+
+
+def messages_of(
+    campaigns: list[dict[str, Any]], recording: Recording, told: set[Told], out: Path
+) -> list[tuple[str, str, str]]:
+    """Replay until everything has come due: (campaign, user, messageId) of each message."""
+    policy = {"holdout_share": 0.0, "daily_cap": DAILY_CAP, "lateness_s": LATENESS_S}
+    settings = Settings(max_items=256, click_slots=2**10, campaigns=policy)
+    found = msgspec.convert(campaigns, list[Campaign])
+    reference = Reference(campaigns={campaign.campaign_id: campaign for campaign in found})
+    until = max(one.time for one in told) + 40 * DAY_S
+    replay(settings, recording, out, reference, until=until)
+    return [
+        (
+            trigger["campaign_id"],
+            trigger["recipient"].get("user_id") or trigger["recipient"]["anonymous_id"],
+            trigger["cause"]["message_id"],
+        )
+        for trigger in rows(out / "triggers.jsonl")
     ]
 
-    assert sent == messages(told, held_out)
-    assert len(sent) > 1000
+
+def held_out(campaigns: list[dict[str, Any]], told: set[Told]) -> set[tuple[str, str]]:
+    """Pairs of user and campaign that get nothing."""
+    return {
+        (user, campaign["campaign_id"])
+        for user in {one.user for one in told}
+        for campaign in campaigns
+        if bucket(f"nudge:{campaign['campaign_id']}", user) < campaign["holdout_share"]
+    }

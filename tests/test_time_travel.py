@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.catalogue import Offer
+from schemas.campaigns import Campaign
+from schemas.catalogue import Item, Offer
 from schemas.codec import rfc3339
 from schemas.outputs import Cause, Decision, Recipient, Trigger, TriggerDecision
 from stream.comparing import compare
 from stream.core.records import Record
+from stream.core.reference import Reference
+from stream.reading import read_item_versions
 from stream.recording import Recording, file_recording
 from stream.replay import FILES, load_reference, replay
 from stream.settings import Settings
-from stream.testing import EPOCH, cart_campaign
+from stream.testing import EPOCH, cart_campaign, event
 from tests.runtime.shop_stream import CONSENT, START, campaigns, shop_stream
 from tests.test_cli import nudge
 
@@ -89,12 +93,13 @@ def test_a_comparison_counts_by_hand(tmp_path: Path) -> None:
         offer_id="ten",
     )
     offers = {"ten": Offer(offer_id="ten", version=1, cost=2.5, value=9, currency="EUR")}
-    told = compare(tmp_path, offers)
+    dear = {"cart": cart_campaign(cost=0.25, currency="EUR")}
+    told = compare(tmp_path, offers, [{}, dear])
     cart = told["campaigns"]["cart"]
 
     assert {"both": 1, "only_a": 2, "only_b": 1} == cart["messages"] == cart["users"]
     assert (3, {"cooldown": 1}, {}) == (cart["a"]["sent"], cart["a"]["suppressed"], cart["a"]["cost"])
-    assert (2, {"frequency_capped": 1}, {"EUR": 5.0}) == (
+    assert (2, {"frequency_capped": 1}, {"EUR": 5.5}) == (
         cart["b"]["sent"],
         cart["b"]["suppressed"],
         cart["b"]["cost"],
@@ -135,6 +140,79 @@ def test_two_campaign_files_are_compared_on_the_same_events(tmp_path: Path) -> N
     )
     assert json.loads(done.stdout) == json.loads((tmp_path / "out" / "compare.json").read_bytes())
     assert ({}, 0) == (unchanged["campaigns"]["cart"]["changed"], unchanged["users_that_differ"])
+
+
+DROP = {
+    "campaign_id": "drop",
+    "kind": "price_drop",
+    "version": 1,
+    "message_class": "marketing",
+    "consent": {"when_unknown": "allow"},
+    "delay_s": 0,
+    "cooldown_s": 0,
+}
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 1000])
+@pytest.mark.parametrize("broker_clock", [True, False])
+def test_replay_sees_items_as_they_were(tmp_path: Path, batch_size: int, broker_clock: bool) -> None:
+    """The price falls at two hours and rises at four: who looked before is told then, who came after is not.
+
+    A stray from another year makes nothing true before its time, and what changes after the last event
+    changes while time goes on to ``until``.
+    """
+    lines = [
+        event("Product Viewed", user="early", at=3600, product_id="p1"),
+        event("Product Viewed", user="stray", at=400 * 86_400, product_id="p9"),
+        event("Product Viewed", user="other", at=3700, product_id="p9"),
+        event("Product Viewed", user="cheap", at=3 * 3600, product_id="p1"),
+        event("Product Viewed", user="dear", at=5 * 3600, product_id="p1"),
+    ]
+    times = [3600, 3650, 3700, 3 * 3600, 5 * 3600]
+    prices = [(0, 100), (2, 60), (4, 90), (6, 50), (9, 10)]
+    catalogue = tmp_path / "items.jsonl"
+    catalogue.write_bytes(
+        b"\n".join(
+            msgspec.json.encode(
+                Item(
+                    item_id="p1",
+                    version=hour,
+                    price=price,
+                    updated_at=datetime.fromtimestamp(EPOCH + 3600 * hour, UTC),
+                )
+            )
+            for hour, price in prices
+        )
+    )
+    items, versions = read_item_versions(catalogue)
+    campaigns = {"drop": msgspec.convert(DROP, Campaign)}
+    records = [
+        (0, Record(line, EPOCH + (at if broker_clock else 500 * 86_400), offset))
+        for offset, (line, at) in enumerate(zip(lines, times, strict=True))
+    ]
+    recording = Recording("by hand", 1, lambda: iter(records), broker_clock=broker_clock)
+    rules = Settings(**SMALL, campaigns={"holdout_share": 0.0})
+    reference = Reference(items=items, campaigns=campaigns)
+    until = EPOCH + 8 * 3600
+    replay(rules, recording, tmp_path, reference, versions=versions, until=until, batch_size=batch_size)
+    told = [(t["recipient"]["user_id"], t["context"]["price"]) for t in lines_of(tmp_path, "triggers.jsonl")]
+
+    assert [("early", 60.0), ("cheap", 50.0), ("dear", 50.0)] == told
+
+
+def test_the_first_line_of_an_item_counts_from_the_beginning(tmp_path: Path) -> None:
+    """A later line has its time; one without a time takes the place of the one before."""
+    catalogue = tmp_path / "items.jsonl"
+    catalogue.write_text(
+        '{"item_id":"a","version":1,"updated_at":"2026-01-03T00:00:00Z"}\n'
+        '{"item_id":"a","version":3,"updated_at":"2026-01-02T00:00:00Z"}\n'
+        '{"item_id":"a","version":2,"updated_at":"2026-01-01T00:00:00Z"}\n'
+        '{"item_id":"b","version":1}\n{"item_id":"b","version":2}\n'
+    )
+    first, later = read_item_versions(catalogue)
+
+    assert {"a": 1, "b": 2} == {item_id: item.version for item_id, item in first.items()}
+    assert [2, 3] == [item.version for _, item in later]
 
 
 def test_events_come_from_one_place(tmp_path: Path) -> None:

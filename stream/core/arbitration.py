@@ -15,6 +15,7 @@ from schemas.commands import Switch
 from schemas.ids import bucket
 from stream.core.commands import is_stopped
 from stream.core.features import message_features
+from stream.core.matching import SEPARATOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["POLICY", "Arbiter", "Worth"]
 
 POLICY: Final = "expected_value"
-SEPARATOR: Final = "\x1f"
 AFTER_S: Final = 1.0  # how long after the last stronger message it is one's turn
 
 

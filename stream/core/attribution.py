@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from schemas.reasons import EventKind
 from stream.core.features import click_features
 from stream.core.influence import Influence
-from stream.core.state import Impression, OpenDecision
+from stream.core.rows import Impression, OpenDecision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from schemas.events import Event
     from stream.core.config import AttributionConfig
     from stream.core.profiles import Moment
-    from stream.core.state import Due, ModelMemory, PartitionState
+    from stream.core.rows import ModelMemory
+    from stream.core.state import Due, PartitionState
 
 __all__ = ["Attribution", "Feedback"]
 

@@ -25,8 +25,8 @@ from stream.core.conditions import Facts, always
 from stream.core.features import message_features
 from stream.core.matching import SEPARATOR, ended_after, happened_within, latest_occasion, note
 from stream.core.milestones import crossed
+from stream.core.rows import Match, Timer
 from stream.core.rules import RuleBook
-from stream.core.state import Match, Timer
 from stream.core.watching import begin_watch, springs, watch_again
 
 if TYPE_CHECKING:
@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     from stream.core.profiles import Moment
     from stream.core.records import Outputs
     from stream.core.reference import Reference
+    from stream.core.rows import ModelMemory, Profile
     from stream.core.rules import Rule
-    from stream.core.state import Due, ModelMemory, PartitionState, Profile
+    from stream.core.state import Due, PartitionState
 
     Context = dict[str, str | float | list[str]]
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Final
 
 from schemas.campaigns import MAX_WINDOW_S
 from stream.core.localtime import day_of, zone_of
-from stream.core.state import Send
+from stream.core.rows import Send
 
 if TYPE_CHECKING:
     from schemas.campaigns import Campaign, Cap
     from stream.core.causes import Occasion
     from stream.core.config import CampaignPolicy
     from stream.core.reference import Reference
-    from stream.core.state import Profile
+    from stream.core.rows import Profile
 
 __all__ = ["Caps"]
 

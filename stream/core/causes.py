@@ -10,7 +10,7 @@ from schemas.outputs import Cause
 
 if TYPE_CHECKING:
     from schemas.events import Event
-    from stream.core.state import ModelMemory, Profile
+    from stream.core.rows import ModelMemory, Profile
 
 __all__ = ["Occasion", "SegmentChange", "cause_of"]
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from schemas.campaigns import Campaign
-    from stream.core.state import Profile
+    from stream.core.rows import Profile
 
 __all__ = ["channels_of", "consents"]
 

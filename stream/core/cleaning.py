@@ -15,7 +15,7 @@ from schemas.reasons import EventKind, RejectCode
 if TYPE_CHECKING:
     from schemas.events import Event
     from stream.core.config import CleaningConfig
-    from stream.core.state import Header, Profile
+    from stream.core.rows import Header, Profile
 
 __all__ = ["ALWAYS_APPLIED", "Cleaner"]
 

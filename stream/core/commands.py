@@ -12,7 +12,8 @@ from schemas.commands import CommandKind, Switch, decode_command
 
 if TYPE_CHECKING:
     from stream.core.records import Outputs, Record
-    from stream.core.state import Header, PartitionState
+    from stream.core.rows import Header
+    from stream.core.state import PartitionState
 
 __all__ = ["is_stopped", "obey"]
 

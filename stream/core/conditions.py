@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from schemas.catalogue import Item
     from schemas.conditions import Condition
     from schemas.events import Event, Product
-    from stream.core.state import Profile
+    from stream.core.rows import Profile
 
     Test = Callable[["Facts"], bool]
     Read = Callable[["Facts"], Any]

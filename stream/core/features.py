@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from schemas.events import Event, Product
-    from stream.core.state import Profile
+    from stream.core.rows import Profile
 
 __all__ = ["OFFER_FEATURES", "click_features", "message_features", "offer_context"]
 

@@ -14,7 +14,8 @@ from stream.core.config import DAY_S
 if TYPE_CHECKING:
     from stream.core.attribution import Feedback
     from stream.core.config import AttributionConfig
-    from stream.core.state import ModelMemory, PartitionState
+    from stream.core.rows import ModelMemory
+    from stream.core.state import PartitionState
 
 __all__ = ["Influence"]
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from online_models.metrics import ClickMetrics, RankingMetrics
     from stream.core.attribution import Feedback
     from stream.core.profiles import Moment
-    from stream.core.state import ModelMemory
+    from stream.core.rows import ModelMemory
 
 __all__ = ["Learner", "Models"]
 

@@ -12,7 +12,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from stream.core.state import Profile
+    from stream.core.rows import Profile
 
 __all__ = [
     "ACTIVE_S",

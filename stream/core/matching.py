@@ -5,19 +5,19 @@ So an event that comes late, within what is kept, leads to the same message as i
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
 from stream.core.conditions import always
-from stream.core.state import Match
+from stream.core.rows import Match
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from schemas.events import Event
     from stream.core.conditions import Facts
+    from stream.core.rows import Profile
     from stream.core.rules import Rule, RuleBook, Watched
-    from stream.core.state import Profile
 
 __all__ = ["SEPARATOR", "ended_after", "happened_within", "latest_occasion", "note"]
 
@@ -48,7 +48,9 @@ def _key(facts: Facts) -> str:
 def _insert(profile: Profile, name: str, match: Match, n: int) -> None:
     matched = profile.matched
     matches = matched.pop(name, [])
-    insort(matches, match)
+    place = bisect_left(matches, match)
+    if matches[place : place + 1] != [match]:  # an order may name a product in two of its lines
+        matches.insert(place, match)
     if len(matches) > n:
         del matches[0]
     matched[name] = matches

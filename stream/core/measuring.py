@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from schemas.ids import bucket, token
 from schemas.reasons import EventKind, SuppressionReason
-from stream.core.state import Message, Tally, Trial
+from stream.core.rows import Message, Tally, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from stream.core.profiles import Moment
     from stream.core.records import Outputs
     from stream.core.reference import Reference
-    from stream.core.state import Due, PartitionState, Profile
+    from stream.core.rows import Profile
+    from stream.core.state import Due, PartitionState
 
 __all__ = ["ALL", "CONTROL", "TREATED", "Measurer", "merged"]
 

@@ -9,7 +9,7 @@ from stream.core.profiles import amount_of
 if TYPE_CHECKING:
     from schemas.campaigns import Campaign
     from schemas.events import Event
-    from stream.core.state import Profile
+    from stream.core.rows import Profile
 
 __all__ = ["crossed"]
 

@@ -14,7 +14,7 @@ from stream.core.causes import Occasion, cause_of
 from stream.core.commands import is_stopped
 from stream.core.features import OFFER_FEATURES, offer_context
 from stream.core.pacing import Budgets
-from stream.core.state import OpenDecision
+from stream.core.rows import OpenDecision
 
 if TYPE_CHECKING:
     from online_models.bandits import Choice, ThompsonSampling
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from stream.core.profiles import Moment
     from stream.core.records import Outputs
     from stream.core.reference import Reference
-    from stream.core.state import ModelMemory, PartitionState, Profile
+    from stream.core.rows import ModelMemory, Profile
+    from stream.core.state import PartitionState
 
 __all__ = ["POLICY", "OfferDesk"]
 

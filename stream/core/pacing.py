@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from stream.core.state import Pace
+from stream.core.rows import Pace
 
 if TYPE_CHECKING:
     from schemas.catalogue import Offer

@@ -10,7 +10,7 @@ from stream.core.lifecycle import note_activity
 
 if TYPE_CHECKING:
     from schemas.events import Event
-    from stream.core.state import Profile
+    from stream.core.rows import Profile
 
 __all__ = ["INTERACTIONS", "PASSIVE", "Moment", "amount_of", "shows_interest", "update"]
 

@@ -12,8 +12,8 @@ from schemas.reasons import EventKind
 from stream.core.causes import Occasion, cause_of
 from stream.core.commands import is_stopped
 from stream.core.reranking import POOL, reranked, reranks
+from stream.core.rows import OpenDecision
 from stream.core.slots import Slot, listed, slot_of
-from stream.core.state import OpenDecision
 
 if TYPE_CHECKING:
     from stream.core.attribution import Attribution
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from stream.core.profiles import Moment
     from stream.core.records import Outputs
     from stream.core.reference import Reference
-    from stream.core.state import ModelMemory, PartitionState
+    from stream.core.rows import ModelMemory
+    from stream.core.state import PartitionState
 
 __all__ = ["POLICY", "Recommender"]
 

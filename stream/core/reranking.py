@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from schemas.outputs import RecommendedItem
     from stream.core.config import RecommendConfig
     from stream.core.reference import Reference
-    from stream.core.state import ModelMemory
+    from stream.core.rows import ModelMemory
 
 __all__ = ["POOL", "reranked", "reranks"]
 

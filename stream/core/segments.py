@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from stream.core.profiles import Moment
     from stream.core.records import Outputs
     from stream.core.reference import Reference
-    from stream.core.state import Due, PartitionState, Profile
+    from stream.core.rows import Profile
+    from stream.core.state import Due, PartitionState
 
     Boundaries = Callable[[Profile], Iterable[float]]
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from schemas.campaigns import Campaign
     from schemas.catalogue import Item
+    from stream.core.rows import Timer
     from stream.core.rules import Rule
-    from stream.core.state import Timer
 
 __all__ = ["begin_watch", "holds", "springs", "watch_again"]
 

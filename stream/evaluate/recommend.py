@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from schemas.events import Event
     from stream.core.profiles import Moment
-    from stream.core.state import ModelMemory
+    from stream.core.rows import ModelMemory
     from stream.evaluate.baselines.catalogue import Ranker
     from stream.settings import Settings
 

@@ -17,7 +17,7 @@ from aiokafka import TopicPartition
 from aiokafka.partitioner import murmur2
 
 from stream.core.measuring import merged
-from stream.core.state import Header
+from stream.core.rows import Header
 from stream.runtime.consuming import read_to_end, read_topic
 from stream.runtime.errors import WorkerError
 from stream.runtime.kafka import KafkaTransport

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stream.core.engine import Engine
-    from stream.core.state import Tally
+    from stream.core.rows import Tally
     from stream.runtime.shared import Shared
     from stream.runtime.statecache import StateCache
     from stream.runtime.transport import GroupConsumer, LogRecord, Producer

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from aiokafka import TopicPartition
 
-    from stream.core.state import Header
+    from stream.core.rows import Header
     from stream.runtime.statecache import Cached, StateCache
     from stream.runtime.transport import Reader, Transport
 

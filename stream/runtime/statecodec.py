@@ -23,7 +23,7 @@ from zlib import crc32
 
 import msgspec
 
-from stream.core.state import Glance, Header, ModelMemory, Profile, glance_at
+from stream.core.rows import Glance, Header, ModelMemory, Profile, glance_at
 from stream.runtime.errors import WorkerError
 
 __all__ = [

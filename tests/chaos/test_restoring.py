@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from stream.core.state import Header, ModelMemory
+from stream.core.rows import Header, ModelMemory
 from stream.runtime.broker import KafkaBroker
 from stream.runtime.kafka import KafkaTransport
 from stream.runtime.outbox import Outbox

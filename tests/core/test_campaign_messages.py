@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from schemas.campaigns import Campaign
 from schemas.catalogue import Item
@@ -194,6 +196,52 @@ def test_nobody_is_written_to_who_must_not_be(seed: int) -> None:
         earlier = sent.setdefault(user, [])
         assert sum(at - 7200 < time for time in earlier) < cap
         earlier.append(at)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32), st.sampled_from([1, 2, 7, 1000]), st.data())
+def test_no_order_within_the_lateness_writes_to_a_buyer(
+    seed: int, batch_size: int, data: st.DataObject
+) -> None:
+    """Without clusters: every event may be late by up to the lateness, come twice, or meet a crash.
+
+    Batches and crashes change no message. Whoever bought, by the time the message went out less the lateness,
+    is not written to about it, and nobody gets one message twice.
+    """
+    chance = random.Random(seed)
+    events = [
+        Told(
+            60.0 * chance.randrange(240),
+            f"m{n}",
+            chance.choice(USERS[:2]),
+            chance.choice(KINDS),
+            chance.choice(PRODUCTS),
+        )
+        for n in range(chance.randrange(60))
+    ]
+    arrivals = [(one.time + chance.uniform(0, 0.99 * LATENESS_S), one) for one in events * 2]
+    records = [record(one) for _, one in sorted(arrivals)]
+    crashes = data.draw(st.sets(st.integers(0, len(records)), max_size=4))
+    runs = []
+    for size, lost in ((1, set[int]()), (batch_size, crashes)):
+        stream = driver(CAMPAIGNS, [], size)
+        for n, one in enumerate(records):
+            stream.pipe(one)
+            if n in lost:
+                stream.crash()
+        stream.advance(86_400.0)
+        runs.append(stream.take("triggers"))
+    found = runs[0]
+
+    assert runs[0] == runs[1]
+    assert len({trigger.id for trigger in found}) == len(found)
+    for trigger in found:
+        if trigger.campaign_id not in {"cart", "browse"}:
+            continue
+        since, until = seconds(trigger.cause.timestamp), seconds(trigger.send_at) - LATENESS_S
+        about = (trigger.recipient.user_id, trigger.context["product_id"])
+        bought = [e.time for e in events if e.kind == "order" and (e.user, e.product) == about]
+        assert not any(since <= time <= until for time in bought)
 
 
 def seconds(text: str) -> float:

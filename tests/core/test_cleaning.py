@@ -11,7 +11,7 @@ from schemas.events import Event, Product, Properties
 from schemas.reasons import EventKind, RejectCode
 from stream.core.cleaning import ALWAYS_APPLIED, Cleaner
 from stream.core.config import CleaningConfig
-from stream.core.state import Header, Profile
+from stream.core.rows import Header, Profile
 
 DAY = 86_400.0
 NOW = 1_000_000.0

@@ -14,7 +14,7 @@ from schemas.conditions import MAX_DEPTH, Condition
 from schemas.events import Event, Product, Properties
 from schemas.reasons import EventKind
 from stream.core.conditions import Facts, compiled
-from stream.core.state import Profile
+from stream.core.rows import Profile
 
 ITEM = Item(item_id="p1", version=1, price=20.0, stock=0, category="shoes", attributes={"size": 42.0})
 EVENT = Event(

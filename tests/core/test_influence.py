@@ -9,7 +9,8 @@ import pytest
 from stream.core.attribution import Feedback
 from stream.core.config import AttributionConfig
 from stream.core.influence import Influence
-from stream.core.state import ModelMemory, PartitionState
+from stream.core.rows import ModelMemory
+from stream.core.state import PartitionState
 from stream.settings import Settings
 from stream.testing import Driver, event
 

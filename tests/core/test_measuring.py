@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from schemas.campaigns import CampaignConsent
 from schemas.ids import bucket
 from stream.core.measuring import ALL, merged
-from stream.core.state import Tally, Trial
+from stream.core.rows import Tally, Trial
 from stream.report import campaign_funnel, lift
 from stream.runtime.statecodec import ROWS
 from stream.settings import Settings

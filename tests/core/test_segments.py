@@ -17,8 +17,8 @@ from schemas.conditions import Condition
 from schemas.segments import Segment
 from stream.campaign_files import read_campaigns, read_segments
 from stream.core import lifecycle
+from stream.core.rows import Profile
 from stream.core.segments import GRAIN_S, MAX_SEGMENTS
-from stream.core.state import Profile
 from stream.reading import BadFileError
 from stream.runtime.statecodec import ROWS
 from stream.settings import Settings

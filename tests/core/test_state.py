@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from schemas.campaigns import CampaignConsent
 from schemas.catalogue import Offer
 from schemas.codec import encode
-from stream.core.state import Glance, ModelMemory, PartitionState, Profile, glance_at
+from stream.core.rows import Glance, ModelMemory, Profile, glance_at
+from stream.core.state import PartitionState
 from stream.runtime.statecodec import ROWS
 from stream.settings import Settings
 from stream.testing import EPOCH, Driver, cart_campaign, event

@@ -13,7 +13,8 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from stream.core.state import Header, ModelMemory, PartitionState, Profile
+from stream.core.rows import Header, ModelMemory, Profile
+from stream.core.state import PartitionState
 from stream.runtime.broker import KafkaBroker
 from stream.runtime.errors import WorkerError
 from stream.runtime.kafka import KafkaTransport

@@ -9,10 +9,11 @@ cooldown and a daily cap in the order in which messages come due.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["CAMPAIGNS", "DAY_S", "LATENESS_S", "Told", "messages"]
+__all__ = ["CAMPAIGNS", "DAILY_CAP", "DAY_S", "LATENESS_S", "Due", "Told", "lasting", "messages"]
 
 LATENESS_S = 300.0
 DAY_S = 86_400.0
@@ -52,7 +53,7 @@ class Told:
 
 
 @dataclass
-class _Due:
+class Due:
     """A message that comes due."""
 
     at: float
@@ -74,24 +75,31 @@ class _User:
     today: dict[int, int] = field(default_factory=lambda: defaultdict(int))
 
 
-def messages(events: set[Told], held_out: set[tuple[str, str]]) -> list[tuple[str, str, str]]:
+def messages(
+    events: set[Told],
+    held_out: set[tuple[str, str]],
+    armed: Callable[[str, list[Told]], list[Due]] | None = None,
+    *,
+    cooldown_s: float = 2 * HOUR_S,
+) -> list[tuple[str, str, str]]:
     """(campaign, user, messageId) of all messages that go out, in order, once everything has come due.
 
-    ``held_out`` are pairs of user and campaign.
+    ``held_out`` are pairs of user and campaign. ``armed`` says what comes due of a user's history, in order
+    of time; without it, what :data:`CAMPAIGNS` call for.
     """
     by_user: dict[str, list[Told]] = defaultdict(list)
     for event in sorted(events):
         by_user[event.user].append(event)
-    due = [one for user, told in by_user.items() for one in _armed(user, told)]
+    due = [one for user, told in by_user.items() for one in (armed or _armed)(user, told)]
     sent: list[tuple[str, str, str]] = []
     users: dict[str, _User] = defaultdict(_User)
-    for one in sorted(due, key=_Due.place):
+    for one in sorted(due, key=Due.place):
         user = users[one.user]
         # The last answer counts, and of one moment's answers the refusal.
         answers = [e for e in by_user[one.user] if e.kind in {"yes", "no"} and e.time <= one.at]
         if answers and max(answers, key=lambda e: (e.time, e.kind == "no")).kind == "no":
             continue
-        if one.at - user.last.get(one.campaign, float("-inf")) < 2 * HOUR_S:
+        if one.at - user.last.get(one.campaign, float("-inf")) < cooldown_s:
             continue
         if user.today[int(one.at // DAY_S)] >= DAILY_CAP:
             continue
@@ -102,17 +110,17 @@ def messages(events: set[Told], held_out: set[tuple[str, str]]) -> list[tuple[st
     return sent
 
 
-def _armed(user: str, told: list[Told]) -> list[_Due]:
+def _armed(user: str, told: list[Told]) -> list[Due]:
     views, orders = [e for e in told if e.kind == "view"], [e for e in told if e.kind == "order"]
     found = []
     for product in sorted({e.product for e in told if e.product}):
         mine = [e for e in told if e.product == product]
         added = [e for e in mine if e.kind == "add"]
-        found += _lasting(
+        found += lasting(
             user, "cart", product, added, [e for e in mine if e.kind in {"order", "remove"}], 1600.0
         )
         seen = [e for e in mine if e.kind == "view"][1:]  # from the second view on
-        found += _lasting(
+        found += lasting(
             user, "browse", product, seen, [e for e in mine if e.kind in {"order", "add"}], 2800.0
         )
     thirds = [
@@ -122,12 +130,12 @@ def _armed(user: str, told: list[Told]) -> list[_Due]:
         and not any(third.time - HOUR_S <= order.time < third.time for order in orders)
     ]
     ends = [e for e in told if e.kind in {"order", "add"}]
-    return found + _lasting(user, "sequence", "", thirds, ends, 400.0)
+    return found + lasting(user, "sequence", "", thirds, ends, 400.0)
 
 
-def _lasting(
+def lasting(
     user: str, campaign: str, key: str, arming: list[Told], ending: list[Told], delay_s: float
-) -> list[_Due]:
+) -> list[Due]:
     """Of the events that arm, those that no later one moves and nothing ends before the message goes."""
     found = []
     for event in arming:
@@ -138,5 +146,5 @@ def _lasting(
         ended = any(event.time <= end.time < fires for end in ending)
         # What ends between two that arm leaves the earlier one moved all the same: it is gone either way.
         if not ended and not moved:
-            found.append(_Due(fires, user, campaign, key, event.message_id))
+            found.append(Due(fires, user, campaign, key, event.message_id))
     return found

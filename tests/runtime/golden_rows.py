@@ -6,7 +6,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from stream.core.state import (
+from stream.core.rows import (
     Header,
     Impression,
     ItemShares,

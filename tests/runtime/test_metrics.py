@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from stream.core.state import Tally
+from stream.core.rows import Tally
 from stream.report import lift
 from stream.runtime.metrics import METRICS, Metrics, markdown_table
 

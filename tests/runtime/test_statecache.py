@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stream.core.state import Header, ModelMemory, PartitionState, Profile
+from stream.core.rows import Header, ModelMemory, Profile
+from stream.core.state import PartitionState
 from stream.runtime.statecache import MAX_AGE_S, Mark, StateCache
 from stream.runtime.statecodec import ROWS, encode_header
 

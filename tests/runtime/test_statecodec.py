@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.core.state import (
+from stream.core.rows import (
     Header,
     Impression,
     Match,

@@ -9,7 +9,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.protocol.transaction import AddPartitionsToTxnRequest
 
-from stream.core.state import Header, ModelMemory, Profile
+from stream.core.rows import Header, ModelMemory, Profile
 from stream.runtime.kafka import KafkaTransport
 from stream.runtime.restoring import OF_BATCH, Restored, restore
 from stream.runtime.statecodec import decode_row, encode_header, encode_row

@@ -66,12 +66,16 @@ def replay(
 ) -> None:
     """Run recorded events through the production engine, driven by event time.
 
+    Of several lines about an item the later ones count from their updated_at on: price drops and sold-out
+    products are what they were.
+
     Example: nudge replay --events shop.jsonl.gz --campaigns campaigns.yaml --out results
 
     Example: nudge replay --from-topic marketing.events.v1 --compare now/ then/ --out results
     """
     from stream.comparing import SIDES
     from stream.comparing import compare as compared
+    from stream.reading import read_item_versions
     from stream.recording import file_recording
     from stream.replay import load_reference
     from stream.replay import replay as run
@@ -87,7 +91,8 @@ def replay(
         if compare is None
         else [(out / side, p) for side, p in zip(SIDES, compare, strict=True)]
     )
-    references = [load_reference(catalogue, offers, path) for _, path in runs]
+    items, versions = read_item_versions(catalogue) if catalogue else ({}, [])
+    references = [load_reference(None, offers, path, items) for _, path in runs]
     if events is not None:
         recording = file_recording(events, time_of(now, "--now") if now else time.time())
     else:
@@ -96,8 +101,20 @@ def replay(
     with _broker_errors():
         for (folder, _), reference in zip(runs, references, strict=True):
             with progress_bar(f"replaying {recording.name}") as progress:
-                reports.append(run(settings, recording, folder, reference, until=end, progress=progress))
-    difference = compared(out, references[0].offers) if compare is not None else None
+                reports.append(
+                    run(
+                        settings,
+                        recording,
+                        folder,
+                        reference,
+                        versions=versions,
+                        until=end,
+                        progress=progress,
+                    )
+                )
+    difference = None
+    if compare is not None:
+        difference = compared(out, references[0].offers, [reference.campaigns for reference in references])
     if difference is not None:
         (out / "compare.json").write_bytes(json_bytes(difference))
     if as_json:
@@ -131,8 +148,10 @@ def explain(
     Example: nudge explain u17 --decisions results --campaigns campaigns.yaml --why-not cart-reminder
     """
     from stream.campaign_files import read_campaigns
-    from stream.explaining import Limits, read_decisions, sentences
     from stream.explaining import explain as told_of
+    from stream.explaining import read_decisions
+    from stream.limits import Limits
+    from stream.telling import sentences
 
     settings = settings_of(bootstrap=bootstrap)
     limits = Limits(settings, read_campaigns(campaigns) if campaigns else {})

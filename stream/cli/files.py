@@ -1,0 +1,136 @@
+"""Commands that read or write files: validate, import, simulate."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stream.options import AsJson, time_of
+from stream.printing import show_validation
+from stream.terminal import ExitCode, fail, print_json, progress_bar, say
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+
+@app.command()
+def validate(
+    file: Annotated[Path, typer.Argument(exists=True, help="Events, or campaigns: YAML, or a folder of it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Check a file of events (or campaigns: a folder, or a .yaml ending) and say what is wrong where.
+
+    Ends with 0 if all is valid, with 1 if something would be rejected.
+    """
+    from stream.campaign_files import read_campaigns, read_segments
+    from stream.validating import validate_events
+
+    if file.is_dir() or file.suffix in {".yaml", ".yml"}:
+        campaigns, segments = read_campaigns(file), read_segments(file)
+        if as_json:
+            print_json(
+                {"campaigns": sorted(campaigns)} | ({"segments": sorted(segments)} if segments else {})
+            )
+        say(f"{len(campaigns)} campaigns are valid" + (f", and {len(segments)} segments" if segments else ""))
+        return
+    with progress_bar(f"checking {file.name}") as progress:
+        report = validate_events(file, progress)
+    if as_json:
+        print_json(report)
+    else:
+        show_validation(report)
+    if report["rejected"]:
+        raise typer.Exit(ExitCode.FAILED_CHECK)
+
+
+@app.command(name="import")
+def import_(
+    source: Annotated[str, typer.Argument(help="movielens, taobao, online-retail or yoochoose.")],
+    file: Annotated[str, typer.Argument(help="The data set's file, plain or .gz, or - for stdin.")],
+    catalogue: Annotated[Path | None, typer.Option(help="Write the catalogue here.")] = None,
+    from_: Annotated[str | None, typer.Option("--from", help="Drop events before this time.")] = None,
+    to: Annotated[str | None, typer.Option(help="Drop events at or after this time.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON to stderr.")] = False,
+) -> None:
+    """Turn a public data set into canonical events on stdout, sorted by time.
+
+    Example: nudge import taobao UserBehavior.csv.gz --from 2017-11-24 --to 2017-12-04 > events.jsonl
+    """
+    from dataclasses import asdict
+
+    import orjson
+
+    from stream.importing import DataSetError, import_events
+
+    path: Any = "-" if file == "-" else Path(file)
+    if path != "-" and not path.is_file():
+        fail(ExitCode.USAGE, f"no file {file}")
+    window = (time_of(from_, "--from") if from_ else None, time_of(to, "--to") if to else None)
+    sink = catalogue.open("wb") if catalogue else None
+    try:
+        with progress_bar(f"importing {file} (bytes)") as progress:
+            report = import_events(
+                source,
+                path,
+                out=sys.stdout.buffer,
+                catalogue=sink,
+                from_s=window[0],
+                to_s=window[1],
+                progress=progress,
+            )
+        sys.stdout.buffer.flush()
+    except DataSetError as error:
+        fail(ExitCode.BAD_DATA, str(error))
+    finally:
+        if sink is not None:
+            sink.close()
+    if as_json:
+        sys.stderr.buffer.write(orjson.dumps(asdict(report)) + b"\n")
+        return
+    say(
+        f"{report.read} lines read, {report.written} events written, "
+        f"{report.dropped_outside} outside the window, "
+        f"{sum(report.malformed.values())} malformed {report.malformed or ''}"
+    )
+
+
+@app.command()
+def simulate(
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    users: Annotated[int, typer.Option(min=1, help="Shoppers.")] = 500,
+    items: Annotated[int, typer.Option(min=10, help="Items of the shop.")] = 300,
+    start: Annotated[str, typer.Option(help="Time of the first event.")] = "2026-01-05",
+    duration: Annotated[float, typer.Option(min=1, help="Seconds of event time.")] = 86_400.0,
+    rate: Annotated[float, typer.Option(min=0.001, help="Events per second of event time.")] = 1.0,
+    hostile_share: Annotated[float, typer.Option(min=0, max=0.5, help="Share of bad records.")] = 0.0,
+    catalogue: Annotated[Path | None, typer.Option(help="Write the shop's items here.")] = None,
+    offers: Annotated[Path | None, typer.Option(help="Write the shop's offers here.")] = None,
+) -> None:
+    """Write the events of a simulated shop to stdout.
+
+    Example: nudge simulate --seed 7 --duration 3600 --catalogue items.jsonl > events.jsonl
+    """
+    from stream import simulating
+
+    begins = time_of(start, "--start")
+    if catalogue is not None:
+        rows = simulating.catalogue(seed, n_items=items, start=begins)
+        catalogue.write_bytes(b"".join(row + b"\n" for row in rows))
+    if offers is not None:
+        offers.write_bytes(b"".join(row + b"\n" for row in simulating.offers(seed, start=begins)))
+    records = simulating.simulate(
+        seed=seed,
+        n_users=users,
+        n_items=items,
+        start=begins,
+        duration_s=duration,
+        events_per_s=rate,
+        hostile_share=hostile_share,
+    )
+    for record in records:
+        sys.stdout.buffer.write(record + b"\n")
+    sys.stdout.buffer.flush()

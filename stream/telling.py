@@ -1,0 +1,72 @@
+"""An explanation in plain words, line by line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["sentences"]
+
+
+def sentences(told: Mapping[str, Any], last: int) -> Iterator[str]:
+    """Say an explanation in plain words, the newest ``last`` decisions of it."""
+    decisions, counts = told["decisions"], told["counts"]
+    if decisions:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in counts.items())
+        yield f"{told['user_id']}: {len(decisions)} decisions ({kinds})"
+        if len(decisions) > last:
+            yield f"the last {last} of them (--last for more):"
+        for entry in decisions[-last:]:
+            yield from _sentences_of(entry)
+    if "why_not" in told:
+        yield from _why_not_sentences(told["why_not"])
+
+
+def _why_not_sentences(told: Mapping[str, Any]) -> Iterator[str]:
+    campaign_id = told["campaign_id"]
+    match told["outcome"]:
+        case "sent":
+            yield f"why not {campaign_id}? It was sent: the last time at {told['decided_at']}."
+        case "not_sent":
+            yield f"why not {campaign_id}? Its last message, due at {told['decided_at']}, was not sent."
+            yield from (f"    {line}" for line in _rule_sentences(told))
+        case _:
+            hint = f" Did you mean {told['did_you_mean']!r}?" if "did_you_mean" in told else ""
+            yield f"why not {campaign_id}? {told['rule'].capitalize()}.{hint}"
+            yield f"    what would have to change: {told['change']}"
+
+
+def _sentences_of(entry: Mapping[str, Any]) -> Iterator[str]:
+    at, cause = entry["decided_at"], entry["cause"]
+    campaign = entry.get("campaign_id")
+    where = f" for {campaign}" if campaign else ""
+    match entry["kind"]:
+        case "trigger":
+            yield f"{at}  {campaign}: sent (version {entry.get('campaign_version')})"
+        case "suppression" | "holdout":
+            yield f"{at}  {campaign}: not sent, {entry['reason']} (version {entry.get('campaign_version')})"
+            yield from (f"    {line}" for line in _rule_sentences(entry))
+        case "offer":
+            chance = f"{entry['propensity']:.3f}"
+            yield f"{at}  offer{where}: {entry['action']}, drawn with probability {chance}, {entry['reason']}"
+            others = ", ".join(f"{name} {_chance(chance)}" for name, chance in entry["eligible"].items())
+            yield f"    of {others}"
+        case _:
+            yield f"{at}  {entry['kind']}: {entry['action']}, probability {entry['propensity']:.3f}"
+    yield f"    because of {cause['event']} at {cause['timestamp']} (messageId {cause['message_id']})"
+
+
+def _rule_sentences(entry: Mapping[str, Any]) -> Iterator[str]:
+    yield f"rule: {entry['reason']}: {entry['rule']}"
+    if entry["limits"]:
+        yield "limits now: " + ", ".join(f"{name} = {value}" for name, value in entry["limits"].items())
+    if "last_written_at" in entry:
+        free = f"; free again from {entry['free_from']}" if "free_from" in entry else ""
+        yield f"it had written at {entry['last_written_at']}{free}"
+    yield f"what would have to change: {entry['change']}"
+
+
+def _chance(probability: float | None) -> str:
+    return "" if probability is None else f"{probability:.3f}"
