@@ -29,6 +29,7 @@ from stream.core.learning import Learner, Models
 from stream.core.measuring import Measurer
 from stream.core.messages import Messenger
 from stream.core.offers import OfferDesk
+from stream.core.quality import LiveQuality
 from stream.core.recommending import Recommender
 from stream.core.reference import Reference
 from stream.core.segments import Segments
@@ -83,6 +84,7 @@ def build_models(settings: Settings) -> Models:
         click_metrics=ClickMetrics(),
         offer_metrics=ClickMetrics(),
         drift={name: DriftWatch() for name in ("clicks", "offers")},
+        live=LiveQuality(popularity, settings.recommend.n_items, settings.attribution.decision_window_s),
     )
 
 
@@ -116,7 +118,7 @@ def build_engine(
         return models.clicks.encode(features).slots.tolist()  # type: ignore[no-any-return]  # int32 to int
 
     attribution = Attribution(config.attribution, state, slots_of)
-    desk = OfferDesk(config, models.offers, models.many_offers, reference, state, attribution)
+    desk = OfferDesk(config, models, reference, state, attribution)
     click_probability = models.clicks.predict_proba_one
     arbiter = Arbiter(config.campaigns, reference, state, click_probability, config.seed)
     messenger = Messenger(config.campaigns, reference, state, desk, arbiter)

@@ -110,9 +110,13 @@ def _revenue_difference(sums: Sequence[float], users: Sequence[int], alpha: floa
     return difference(treated, control)
 
 
-def model_metrics(models: Models) -> dict[str, Any]:
-    """Progressive metrics of each model: each event was scored before it was learned."""
+def model_metrics(models: Models, n_catalogue: int) -> dict[str, Any]:
+    """Progressive metrics of each model: each event was scored before it was learned.
+
+    ``recent`` holds the decayed measures of :mod:`stream.core.quality`, as of the end of the run.
+    """
     return {
+        "recent": models.live.snapshot(n_catalogue),
         "recommend": models.recommend_metrics.snapshot(),
         "click": models.click_metrics.snapshot() | {"drift_alarms": models.drift["clicks"].n_alarms},
         "offers": models.offer_metrics.snapshot()

@@ -6,7 +6,7 @@ reward 0 for the same context.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from schemas.reasons import EventKind
@@ -15,7 +15,7 @@ from stream.core.influence import Influence
 from stream.core.rows import Impression, OpenDecision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from schemas.events import Event
     from stream.core.config import AttributionConfig
@@ -53,6 +53,8 @@ class Feedback:
         The offer's category when it was made.
     delayed : bool
         Whether zeros are learned before the last answer could have come, so that it needs a weight.
+    logged : sequence of float
+        What the decision keeps for off-policy estimates.
     """
 
     kind: str
@@ -62,6 +64,7 @@ class Feedback:
     at: float
     category: str = ""
     delayed: bool = False
+    logged: Sequence[float] = field(default=(), repr=False)  # not part of what samples negatives
 
 
 class Attribution:
@@ -212,7 +215,14 @@ class Attribution:
     def _offered(self, decision: OpenDecision, reward: float, at: float) -> Feedback:
         delayed = self._config.offer_elapsed_s is not None
         return Feedback(
-            "offer", decision.action, decision.features, reward, at, decision.category, delayed=delayed
+            "offer",
+            decision.action,
+            decision.features,
+            reward,
+            at,
+            decision.category,
+            delayed=delayed,
+            logged=decision.logged,
         )
 
 

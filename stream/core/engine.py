@@ -109,6 +109,7 @@ class Engine:
         learns = not is_stopped(state.header, Switch.LEARNING)
         moment = profiles.update(event, profile, on_time=on_time, learns=learns)
         state.touch(user, profile, memory)
+        self.models.live.judge(moment, memory)
         for feedback in self.attribution.close(moment, memory):
             self.learner.feed(feedback)
         self.learner.learn(moment, memory)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from online_models.metrics import ClickMetrics, RankingMetrics
     from stream.core.attribution import Feedback
     from stream.core.profiles import Moment
+    from stream.core.quality import LiveQuality
     from stream.core.rows import ModelMemory
 
 __all__ = ["Learner", "Models"]
@@ -44,6 +45,7 @@ class Models:
     click_metrics: ClickMetrics
     offer_metrics: ClickMetrics
     drift: dict[str, DriftWatch]
+    live: LiveQuality
 
 
 class Learner:
@@ -94,6 +96,7 @@ class Learner:
             if weight:
                 p = models.clicks.learn_one(shown, reward, weight, feedback.at)
                 models.click_metrics.update(reward, p, weight)
+                models.live.losses["clicks"].update(reward, p, weight, feedback.at)
                 if models.drift["clicks"].update((reward - p) ** 2):
                     models.clicks.alarm(feedback.at)
         elif feedback.kind == "offer" and feedback.action != NOTHING:
@@ -105,6 +108,9 @@ class Learner:
             p = models.offers.learn_one(offer, x, reward, weight, category=category, at=at)
             models.many_offers.learn_offer(offer, x, reward, weight, category=category, at=at)
             models.offer_metrics.update(reward, p, weight)
+            models.live.losses["offers"].update(reward, p, weight, at)
+            if reward:
+                models.live.answered(feedback.logged)
             if models.drift["offers"].update((reward - p) ** 2):
                 models.offers.alarm(feedback.at)
                 models.many_offers.alarm(feedback.at)

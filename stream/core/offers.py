@@ -17,11 +17,11 @@ from stream.core.pacing import Budgets
 from stream.core.rows import OpenDecision
 
 if TYPE_CHECKING:
-    from online_models.bandits import Choice, ThompsonSampling
-    from online_models.many_offers import ManyOffers
+    from online_models.bandits import Choice
     from schemas.catalogue import Offer
     from stream.core.attribution import Attribution
     from stream.core.config import EngineConfig
+    from stream.core.learning import Models
     from stream.core.profiles import Moment
     from stream.core.records import Outputs
     from stream.core.reference import Reference
@@ -43,8 +43,7 @@ class OfferDesk:
     def __init__(
         self,
         config: EngineConfig,
-        bandit: ThompsonSampling,
-        many: ManyOffers,
+        models: Models,
         reference: Reference,
         state: PartitionState,
         attribution: Attribution,
@@ -52,8 +51,9 @@ class OfferDesk:
         self._config = config.offers
         self._seed = config.seed
         self._window_s = config.attribution.decision_window_s
-        self._bandit = bandit
-        self._many = many
+        self._bandit = models.offers
+        self._many = models.many_offers
+        self._live = models.live
         self._reference = reference
         self._state = state
         self._budgets = Budgets(config.offers, state)
@@ -112,11 +112,17 @@ class OfferDesk:
             )
         )
         outputs.counts["offer", choice.offer] += 1
+        logged = self._live.offered(choice, now)
         if choice.offer != NOTHING:
             chosen = self._reference.offers[choice.offer]
             self._budgets.spend(chosen)
             opened = OpenDecision(
-                "offer", choice.offer, now + self._window_s, features=context, category=chosen.category or ""
+                "offer",
+                choice.offer,
+                now + self._window_s,
+                features=context,
+                category=chosen.category or "",
+                logged=logged,
             )
             self._attribution.open(decision_id, opened, occasion.user, occasion.memory)
         return choice

@@ -88,6 +88,8 @@ class OpenDecision(Struct, array_like=True):
     features: list[float] = field(default_factory=list)
     category: str = ""  # of the offer
     until: float = 0.0  # the end of its window, where the deadline is that of an early zero; 0: it is not
+    # Of an offer: when it was decided, and its importance under the policies that are judged from the log.
+    logged: list[float] = field(default_factory=list)
 
     @property
     def item_ids(self) -> list[str]:

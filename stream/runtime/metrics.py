@@ -108,6 +108,49 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
         ("model", "measure"),
     ),
     MetricSpec(
+        "recent_log_loss",
+        "gauge",
+        "Log loss of the last day of event time or so (half-life 1 d), scored before learned, nats.",
+        ("model",),
+    ),
+    MetricSpec(
+        "recent_normalised_entropy",
+        "gauge",
+        "The same over the entropy of the base rate; below 1 the features tell something.",
+        ("model",),
+    ),
+    MetricSpec(
+        "recent_calibration_ratio",
+        "gauge",
+        "Predicted over observed positives of the last day or so; 1 is right.",
+        ("model",),
+    ),
+    MetricSpec(
+        "recent_slate_hit_rate",
+        "gauge",
+        "How often the next item of a user was in the slate shown, and among as many of the most popular.",
+        ("list",),
+    ),
+    MetricSpec(
+        "recent_catalogue_coverage", "gauge", "Share of the catalogue that stood in a slate lately.", ()
+    ),
+    MetricSpec(
+        "recent_exposure_gini",
+        "gauge",
+        "Gini coefficient of the catalogue's places in slates; 0 is equal.",
+        (),
+    ),
+    MetricSpec(
+        "recent_offer_entropy", "gauge", "Entropy of the offers chosen lately, nothing included, nats.", ()
+    ),
+    MetricSpec(
+        "recent_offer_policy_value",
+        "gauge",
+        "Answers per decision of the offers' policy as it ran, and by IPS of the greedy and the uniform one; "
+        "95 % bounds.",
+        ("policy", "bound"),
+    ),
+    MetricSpec(
         "model_drift_alarms",
         "counter",
         "Times a model's error had risen (ADWIN); it forgets faster over the next day of events.",
@@ -238,6 +281,13 @@ class Metrics:
             for bound, value in told["conversion"].items():
                 self["lift_conversion_rate"].labels(campaign, bound).set(value)
             self["lift_sample_ratio_p_value"].labels(campaign).set(told["sample_ratio"]["p_value"])
+
+    def show_quality(self, found: Mapping[str, Mapping[str, float]]) -> None:
+        """Show what :meth:`stream.core.quality.LiveQuality.snapshot` tells."""
+        for measure, numbers in found.items():
+            gauge = self[f"recent_{measure}"]
+            for name, number in numbers.items():
+                (gauge.labels(*name.split(".")) if name else gauge).set(number)
 
 
 def markdown_table() -> str:

@@ -132,6 +132,7 @@ class DataPlane(mode.Service):
         ):
             for measure, value in snapshot.items():
                 quality.labels(model, measure).set(value)
+        metrics.show_quality(models.live.snapshot(len(self._shared.reference.items)))
 
     async def _main(self) -> None:
         """Connect, restore what the worker shares, join the group, watch."""
