@@ -170,6 +170,12 @@ def _events_page() -> str:
 
 Producers send the Segment track envelope, one JSON object a record, with the names of its e-commerce spec.
 The exact form is `schemas/published/event.v1.schema.json`; fields that we do not read are ignored.
+A record may as well be a CloudEvent whose data is such an envelope, in binary or structured mode.
+In the latter its `id` and `time` count where the envelope has none.
+
+Names of GA4 (`purchase`) and of Braze (`ecommerce.order_placed`) mean the same as Segment's,
+and so do their properties (`items[].item_id`, `transaction_id`, `variant_id`, `total_value` and others).
+Braze's `cart_updated` counts as added to the cart, with `action: remove` as removed from it.
 
 ## Names and what they do
 

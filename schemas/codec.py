@@ -10,15 +10,17 @@ import base64
 import math
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import orjson
 from msgspec import Struct
 
+from schemas.aliases import TRANSLATED
 from schemas.events import EVENT_NAMES, MAX_NUMBER, Event, Product, Properties, Track
 from schemas.outputs import DeadLetter, Decision, Membership, Recommendation, Trigger
 from schemas.reasons import EventKind, RejectCode
+from schemas.translation import translated
 
 __all__ = [
     "MAX_DEPTH",
@@ -66,6 +68,20 @@ _OUTPUT_TYPES = {
 }
 
 
+class _CloudEvent(Struct, frozen=True):
+    """CloudEvents 1.0, JSON format; attributes that say nothing about the event itself are not read."""
+
+    specversion: Literal["1.0"]
+    id: str | None = None
+    time: datetime | None = None
+    data: msgspec.Raw = msgspec.Raw(b"{}")
+    data_base64: str | None = None
+
+
+_CLOUD = b'"specversion"'
+_CLOUD_EVENT = msgspec.json.Decoder(_CloudEvent)
+
+
 class Rejected(Struct, frozen=True):
     """Bytes we could not accept: the code of a closed set, where in the record, and a sentence."""
 
@@ -97,6 +113,11 @@ def decode(raw: bytes) -> Event | Rejected:  # noqa: C901, PLR0911, PLR0912  one
     if _needs_walk(raw) and (over := _over_limits(raw)):
         return over
 
+    if not track.messageId and _CLOUD in raw:
+        found = _unwrapped(raw)
+        if isinstance(found, Rejected):
+            return found
+        track, raw = found
     if not (message_id := track.messageId):
         return Rejected(RejectCode.MISSING_MESSAGE_ID, "$.messageId", "messageId is required")
     if not _good_id(message_id):
@@ -117,8 +138,14 @@ def decode(raw: bytes) -> Event | Rejected:  # noqa: C901, PLR0911, PLR0912  one
 
     kind = EVENT_NAMES.get(name, EventKind.UNKNOWN)
     properties = track.properties or _NO_PROPERTIES
+    if name in TRANSLATED:
+        try:
+            meant, properties = translated(name, properties, raw)
+        except msgspec.ValidationError as error:
+            return _invalid(raw, str(error))
+        kind = EVENT_NAMES[meant]
     items: tuple[Product, ...] = ()
-    if kind in _PRODUCT_KINDS:
+    if kind in _PRODUCT_KINDS and not (name in TRANSLATED and properties.products):
         product = _product(properties)
         if product is None:
             return Rejected(
@@ -223,6 +250,31 @@ def parse_time(text: str) -> float:
     1511481600.0
     """
     return _seconds(datetime.fromisoformat(text))
+
+
+def _unwrapped(raw: bytes) -> tuple[Track, bytes] | Rejected:
+    """Take an event out of a CloudEvent (structured content mode), with the bytes it stands in.
+
+    Where the event has no ``messageId`` or time of its own, the CloudEvent's ``id`` and ``time`` count.
+    """
+    try:
+        cloud = _CLOUD_EVENT.decode(raw)
+        if cloud.data_base64 is None:
+            data = bytes(cloud.data)
+        else:
+            data = base64.b64decode(cloud.data_base64, validate=True)
+        track = _TRACK.decode(data)
+    except msgspec.ValidationError as error:
+        return _invalid(raw, str(error))
+    except (ValueError, RecursionError) as error:
+        return _unreadable(raw, str(error))
+    if cloud.data_base64 is not None and (over := _over_limits(data)):
+        return over
+    return msgspec.structs.replace(
+        track,
+        messageId=track.messageId or cloud.id,
+        timestamp=cloud.time if _event_time(track) is None else track.timestamp,
+    ), data
 
 
 def _as_dict(value: Any) -> dict[str, Any]:

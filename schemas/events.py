@@ -13,11 +13,11 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, field
 
+from schemas.aliases import ALIASES
 from schemas.reasons import EventKind
 
 __all__ = [
     "EVENT_NAMES",
-    "LEGACY_NAMES",
     "MAX_NUMBER",
     "Consent",
     "Context",
@@ -184,20 +184,4 @@ EVENT_NAMES: dict[str, EventKind] = {
     "Recommendations Requested": _K.REQUEST,
     "Experiment Viewed": _K.EXPERIMENT,
 }
-# Segment v1, names given as legacy by the spec itself, and what they are called now.
-LEGACY_NAMES: dict[str, str] = {
-    "Viewed Product": "Product Viewed",
-    "Clicked Product": "Product Clicked",
-    "Viewed Product Category": "Product List Viewed",
-    "Searched Products": "Products Searched",
-    "Added Product": "Product Added",
-    "Removed Product": "Product Removed",
-    "Started Order": "Checkout Started",
-    "Completed Order": "Order Completed",
-    "Updated Order": "Order Updated",
-    "Refunded Order": "Order Refunded",
-    "Cancelled Order": "Order Cancelled",
-    "Viewed Promotion": "Promotion Viewed",
-    "Clicked Promotion": "Promotion Clicked",
-}
-EVENT_NAMES |= {legacy: EVENT_NAMES[name] for legacy, name in LEGACY_NAMES.items()}
+EVENT_NAMES |= {alias: EVENT_NAMES[name] for alias, name in ALIASES.items()}

@@ -91,7 +91,7 @@ class Campaigns:
         """Let an accepted event end timers, then arm or move those it gives reason for."""
         event, profile, book = moment.event, moment.profile, self._book()
         kind = event.kind
-        arming = book.arming.get(kind, ()) if moment.on_time else ()
+        arming = book.arming.get(kind) if moment.on_time else None
         if not arming and kind not in book.remembered and not profile.timers:
             return
         facts = self._facts(event, profile)
@@ -104,11 +104,8 @@ class Campaigns:
         scene = _Scene(event.user, profile, memory, model_version, outputs)
         plain = Facts(profile, event.time)
         match = Match(event.time, event.message_id, event.name)
-        for rule in arming:
-            if rule.arming.names is not None and event.name not in rule.arming.names:
-                continue
-            # Here most rules end, so this much is not in a function of its own (benchmarks/campaigns.py).
-            where, audience = rule.arming.where, rule.audience
+        for rule in arming.concerned(event.name, plain):
+            where, audience = rule.arming.where, rule.rest
             if rule.key == "product":
                 for fact in facts:
                     if (

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from stream.core import lifecycle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from schemas.catalogue import Item
     from schemas.conditions import Condition
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     Test = Callable[["Facts"], bool]
     Read = Callable[["Facts"], Any]
 
-__all__ = ["Facts", "always", "compiled"]
+__all__ = ["NUMBERS", "Facts", "all_of", "always", "compiled", "reader"]
 
-_NUMBERS = frozenset({int, float})
+NUMBERS = frozenset({int, float})
 
 
 @dataclass(slots=True)
@@ -58,6 +58,12 @@ def compiled(condition: Condition | None) -> Test:
     return _comparison(condition)
 
 
+def all_of(conditions: Sequence[Condition]) -> Test:
+    """Return a test of all conditions; of none it always holds."""
+    tests = [compiled(condition) for condition in conditions]
+    return _all(tests) if len(tests) > 1 else tests[0] if tests else always
+
+
 def _all(tests: list[Test]) -> Test:
     def test(facts: Facts) -> bool:
         for inner in tests:  # noqa: SIM110  all() with a generator takes twice as long
@@ -79,7 +85,7 @@ def _any(tests: list[Test]) -> Test:
 
 
 def _comparison(condition: Condition) -> Test:
-    read = _reader(condition.fact or "")
+    read = reader(condition.fact or "")
     tests = [_numeric(read, compare, limit) for compare, limit in _limits(condition)]
     tests += [_known(read, bound) for bound in _bounds(condition)]
     if condition.exists is not None:
@@ -103,7 +109,7 @@ def _numeric(read: Read, compare: Callable[[Any, Any], bool], limit: float) -> T
 
     def test(facts: Facts) -> bool:
         value = read(facts)
-        return type(value) in _NUMBERS and compare(value, limit)
+        return type(value) in NUMBERS and compare(value, limit)
 
     return test
 
@@ -133,7 +139,7 @@ def _same(value: Any, other: Any) -> bool:
     return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)
 
 
-def _reader(fact: str) -> Read:
+def reader(fact: str) -> Read:
     """Return how a fact is read; ``None`` is what is not known."""
     source, _, name = fact.partition(".")
     if source == "user":

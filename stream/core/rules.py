@@ -1,6 +1,7 @@
 """Campaigns compiled: what arms them, what ends them, indexed by the kind of event that may.
 
-An event meets only the rules of its kind, so a hundred campaigns cost an event what those few cost.
+An event meets only the rules of its kind and name whose bounds its user keeps, so a hundred campaigns cost an
+event what those few cost.
 """
 
 from __future__ import annotations
@@ -8,16 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
-from schemas.events import EVENT_NAMES, LEGACY_NAMES
+from schemas.aliases import ALIASES
+from schemas.events import EVENT_NAMES
 from schemas.ids import id_of
 from schemas.reasons import EventKind
-from stream.core.conditions import always, compiled
+from stream.core.conditions import all_of, always, compiled
+from stream.core.indexing import Index, split
 from stream.core.profiles import PASSIVE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from schemas.campaigns import Campaign
+    from schemas.conditions import Condition
     from schemas.events import Event
     from stream.core.conditions import Test
 
@@ -101,6 +105,8 @@ class Rule:
     arming: Watched
     ending: Watched
     audience: Test
+    bounds: list[Condition]  # of the audience: what an index of many rules looks up
+    rest: Test  # of the audience: what is left to ask then
     at_least: int
     within_s: float  # infinity: however long ago
     before: Absent | None
@@ -115,7 +121,7 @@ class RuleBook:
     """All rules that may arm or end, by the kind of event; rebuilt whenever a campaign changes."""
 
     rules: dict[str, Rule] = field(default_factory=dict)
-    arming: dict[EventKind, list[Rule]] = field(default_factory=dict)
+    arming: dict[EventKind, Index[Rule]] = field(default_factory=dict)
     ending: dict[EventKind, list[Rule]] = field(default_factory=dict)
     # Events to be remembered, by kind: (mark, whether by product) -> what is meant, and how many of them.
     remembered: dict[EventKind, dict[tuple[str, bool], tuple[Watched, int]]] = field(default_factory=dict)
@@ -131,11 +137,14 @@ class RuleBook:
                 book.ending.setdefault(kind, []).append(rule)
             if campaign.enabled:
                 book._enable(rule)
+        enabled = [rule for rule in book.rules.values() if rule.campaign.enabled]
+        for kind in EventKind:
+            armed = [(r, r.arming.names, r.bounds) for r in enabled if kind in r.arming.kinds]
+            if armed:
+                book.arming[kind] = Index(armed)
         return book
 
     def _enable(self, rule: Rule) -> None:
-        for kind in rule.arming.kinds:
-            self.arming.setdefault(kind, []).append(rule)
         if rule.campaign.segment is not None:
             self.by_segment.setdefault(rule.campaign.segment, []).append(rule)
         by_product = rule.key == "product"
@@ -175,12 +184,15 @@ def rule_of(campaign: Campaign) -> Rule:
     at_least = 1 if when is None else when.at_least
     if kind == "browse_abandonment":
         at_least = campaign.min_views
+    bounds, rest = split(campaign.audience)
     return Rule(
         campaign=campaign,
         key=key,
         arming=arming,
         ending=ending,
         audience=compiled(campaign.audience),
+        bounds=bounds,
+        rest=all_of(rest),
         at_least=at_least,
         within_s=float("inf") if when is None or when.within_s is None else when.within_s,
         before=None if before is None else Absent(_named(before.events), before.within_s),
@@ -196,8 +208,8 @@ def _kinds(kinds: frozenset[EventKind]) -> Watched:
 
 
 def _named(events: Iterable[str], condition: str = "") -> Watched:
-    """Events by name; a name and what it was called in Segment v1 mean the same."""
-    current = sorted({LEGACY_NAMES.get(name, name) for name in events})
-    names = frozenset(current) | {old for old, name in LEGACY_NAMES.items() if name in current}
+    """Events by name; a name and what it is called elsewhere mean the same."""
+    current = sorted({ALIASES.get(name, name) for name in events})
+    names = frozenset(current) | {old for old, name in ALIASES.items() if name in current}
     mark = id_of("events", *current, condition)[:12]
     return Watched(frozenset(EVENT_NAMES[name] for name in names), names, mark=mark)

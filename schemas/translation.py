@@ -1,0 +1,140 @@
+"""Properties of events of other vocabularies, read as Segment's. The envelope is Segment's in any case."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct, field
+
+from schemas.aliases import BRAZE, GA4
+from schemas.events import Identifier, Number, Product, Properties
+
+__all__ = ["translated"]
+
+
+class _Ga4Item(Struct, frozen=True, gc=False):
+    item_id: Identifier | None = None
+    item_name: str | None = None
+    item_brand: str | None = None
+    item_category: str | None = None
+    item_variant: str | None = None
+    price: Number | None = None
+    quantity: Number | None = None
+    index: Number | None = None
+    promotion_id: Identifier | None = None
+    creative_slot: str | None = None
+
+
+class _Ga4(Struct, frozen=True, gc=False):
+    items: list[_Ga4Item] = field(default_factory=list)
+    transaction_id: Identifier | None = None
+    item_list_id: str | None = None
+    search_term: str | None = None
+    creative_slot: str | None = None
+
+
+class _BrazeProduct(Struct, frozen=True, gc=False):
+    product_id: Identifier | None = None
+    product_name: str | None = None
+    variant_id: Identifier | None = None
+    price: Number | None = None
+    quantity: Number | None = None
+
+
+class _Braze(_BrazeProduct, frozen=True, gc=False):
+    products: list[_BrazeProduct] = field(default_factory=list)
+    total_value: Number | None = None
+    action: Literal["add", "remove", "replace"] | None = None
+
+
+class _Ga4Track(Struct, frozen=True, gc=False):
+    properties: _Ga4 = _Ga4()
+
+
+class _BrazeTrack(Struct, frozen=True, gc=False):
+    properties: _Braze = _Braze()
+
+
+_ga4 = msgspec.json.Decoder(_Ga4Track)
+_braze = msgspec.json.Decoder(_BrazeTrack)
+
+
+def translated(name: str, properties: Properties, raw: bytes) -> tuple[str, Properties]:
+    """Return what an event of another vocabulary is called in Segment's, and its properties.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`schemas.aliases.TRANSLATED`.
+    properties : Properties
+        What was read of them under Segment's names.
+    raw : bytes
+        The envelope.
+
+    Raises
+    ------
+    msgspec.ValidationError
+        A property has the wrong type.
+    """
+    if name in GA4:
+        return GA4[name], _of_ga4(name, properties, _ga4.decode(raw).properties)
+    return _of_braze(name, properties, _braze.decode(raw).properties)
+
+
+def _of_ga4(name: str, properties: Properties, ga4: _Ga4) -> Properties:
+    products = [
+        Product(
+            product_id=item.item_id,
+            name=item.item_name,
+            brand=item.item_brand,
+            category=item.item_category,
+            variant=item.item_variant,
+            price=item.price,
+            quantity=item.quantity,
+            position=item.index,
+        )
+        for item in ga4.items
+    ]
+    promoted = next((item for item in ga4.items if item.promotion_id is not None), None)
+    promotion_id = properties.promotion_id
+    place = ga4.creative_slot
+    if promotion_id is None and promoted is not None:
+        promotion_id, place = promoted.promotion_id, place or promoted.creative_slot
+    sold = name in {"purchase", "refund"}
+    return msgspec.structs.replace(
+        properties,
+        products=products,
+        order_id=properties.order_id if ga4.transaction_id is None else ga4.transaction_id,
+        total=properties.value if sold and properties.total is None else properties.total,
+        list_id=ga4.item_list_id or properties.list_id,
+        query=ga4.search_term or properties.query,
+        promotion_id=promotion_id,
+        position=place or properties.position,
+    )
+
+
+def _of_braze(name: str, properties: Properties, braze: _Braze) -> tuple[str, Properties]:
+    segments_name = BRAZE[name]
+    if name == "ecommerce.cart_updated" and braze.action == "remove":
+        segments_name = "Product Removed"
+    return segments_name, msgspec.structs.replace(
+        properties,
+        name=properties.name or braze.product_name,
+        variant=_text(braze.variant_id),
+        total=properties.total if braze.total_value is None else braze.total_value,
+        products=[
+            Product(
+                product_id=product.product_id,
+                name=product.product_name,
+                variant=_text(product.variant_id),
+                price=product.price,
+                quantity=product.quantity,
+            )
+            for product in braze.products
+        ],
+    )
+
+
+def _text(value: Identifier | None) -> str | None:
+    return None if value is None else str(value)
