@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from online_models.bandits import ThompsonSampling
 from online_models.baskets import baskets_of
 from online_models.click_rate import ClickRate
+from online_models.content import content_of
 from online_models.cooccurrence import SequentialCooccurrence
 from online_models.drift import DriftWatch
 from online_models.factorisation import StreamingIALS
@@ -48,16 +49,22 @@ __all__ = ["build_engine", "build_models"]
 # Up to so many items of several events the factor model proposes from all of them; beyond, it only scores
 # what the other sources propose.
 FACTOR_SCAN = 16_384
+REACH = 30  # items of a history whose neighbours are candidates
 
 
 def build_models(settings: Settings) -> Models:
     """Build the learners of one worker, empty."""
     vocabulary = Vocabulary(settings.max_items)
     popularity = DecayedPopularity(vocabulary)
-    cooccurrence = SequentialCooccurrence(vocabulary)
+    cooccurrence = SequentialCooccurrence(vocabulary, reach=REACH)
     factors = StreamingIALS(vocabulary, scan_limit=FACTOR_SCAN) if settings.recommend.factors else None
     blend = OnlineBlend(
-        vocabulary, popularity, cooccurrence, factors, candidates_per_source=settings.recommend.candidates
+        vocabulary,
+        popularity,
+        cooccurrence,
+        factors,
+        content=content_of(vocabulary),
+        candidates_per_source=settings.recommend.candidates,
     )
     baskets = baskets_of(vocabulary)
     clicks = _click_model(settings)

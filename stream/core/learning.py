@@ -9,6 +9,7 @@ import numpy as np
 
 from online_models.bandits import NOTHING
 from online_models.baskets import learn_order
+from online_models.content import attribute_value
 from online_models.delayed import delayed_weight
 from online_models.hashing import SparseFeatures
 from schemas.ids import bucket
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from online_models.hybrid import OnlineBlend
     from online_models.many_offers import ManyOffers
     from online_models.metrics import ClickMetrics, RankingMetrics
+    from schemas.events import Event
     from stream.core.attribution import Feedback
     from stream.core.profiles import Moment
     from stream.core.quality import LiveQuality
@@ -69,12 +71,26 @@ class Learner:
                 rank = slate.rank_of(item_id)
                 blend.learn_one(slate, item_id)
             self._models.recommend_metrics.update(rank)
-            memory.factors = blend.observe(item_id, history, time, 1.0, repeat=False, memory=memory.factors)
+            memory.factors = blend.observe(
+                item_id, history, time, 1.0, False, memory.factors, self._values_of(moment.event, item_id)
+            )
             history = [item_id, *history][:64]
         for item_id in moment.repeated:
             memory.factors = blend.observe(item_id, history, time, 1.0, repeat=True, memory=memory.factors)
         if moment.event.kind is EventKind.ORDER:
             learn_order(self._models.baskets, [*moment.fresh, *moment.repeated], time)
+
+    def _values_of(self, event: Event, item_id: str) -> list[str]:
+        """Attribute values of an item, as the event gives them."""
+        for item in event.items:
+            if str(item.product_id) == item_id:
+                properties = event.properties
+                named = (
+                    ("category", item.category or properties.category),
+                    ("brand", item.brand or properties.brand),
+                )
+                return [attribute_value(name, value) for name, value in named if value]
+        return []
 
     def _click_weight(self, feedback: Feedback) -> float:
         """1 for a click; impressions without one are sampled, and one that is kept stands for all its share.
