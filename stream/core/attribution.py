@@ -29,6 +29,7 @@ _K = EventKind
 _ITEM_RESPONSES = frozenset({_K.CLICK, _K.VIEW, _K.CART_ADD})
 _OFFER_RESPONSES = frozenset({_K.PROMOTION_CLICK, _K.EMAIL_CLICK, _K.COUPON, _K.ORDER})
 _REVERSALS = frozenset({_K.REFUND, _K.CANCEL})
+MAX_CLICKED = 16  # of a user, still in their window; the oldest goes
 REWARDED = "offer:rewarded"
 UNANSWERED = "offer:unanswered"  # counted as a zero, but an answer may still come
 
@@ -39,7 +40,7 @@ class Feedback:
 
     Attributes
     ----------
-    kind : {"click", "offer", "recommendation"}
+    kind : {"click", "conversion", "offer", "recommendation"}
         Which learner it is for.
     action : str
         The item, the offer, or for a recommendation its decision id.
@@ -54,7 +55,8 @@ class Feedback:
     delayed : bool
         Whether zeros are learned before the last answer could have come, so that it needs a weight.
     logged : sequence of float
-        What the decision keeps for off-policy estimates.
+        What was kept beside the features: of an offer its weights for off-policy estimates, of an impression
+        its features as a challenger hashes them.
     """
 
     kind: str
@@ -75,10 +77,12 @@ class Attribution:
         config: AttributionConfig,
         state: PartitionState,
         slots_of: Callable[[Mapping[str, str]], list[int]],
+        trial_slots_of: Callable[[Mapping[str, str]], list[int]] | None = None,
     ) -> None:
         self._config = config
         self._state = state
         self._slots_of = slots_of
+        self._trial_slots_of = trial_slots_of
         self._influence = Influence(config, state)
 
     def close(self, moment: Moment, memory: ModelMemory) -> list[Feedback]:
@@ -86,10 +90,12 @@ class Attribution:
         event = moment.event
         feedback: list[Feedback] = []
         if event.kind in _ITEM_RESPONSES:
-            feedback += self._clicked(moment)
+            feedback += self._clicked(moment, memory)
             feedback += self._responded(event, memory, "recommendation")
         if event.kind in _OFFER_RESPONSES:
             feedback += self._responded(event, memory, "offer")
+        if event.kind is _K.ORDER and memory.clicked:
+            feedback += _ordered(event, memory)
         if event.kind in _REVERSALS:
             feedback += self._reversed(event.time, memory)
         if event.kind is _K.LIST_VIEW and moment.teaches:
@@ -118,7 +124,7 @@ class Attribution:
             late = [i for i in profile.impressions if i.deadline <= due.at]
             profile.impressions = [i for i in profile.impressions if i.deadline > due.at]
             profile.impressions_due_at = self._again(due, [i.deadline for i in profile.impressions])
-            feedback = [Feedback("click", i.item_id, i.slots, 0.0, due.at) for i in late]
+            feedback = [_looked_at(i, 0.0, due.at) for i in late]
         elif due.kind == "decisions" and due.at == memory.due_at:
             overdue = {ref: d for ref, d in memory.open.items() if d.deadline <= due.at}
             feedback = [
@@ -149,15 +155,16 @@ class Attribution:
         event, profile = moment.event, moment.profile
         deadline = event.time + self._config.click_window_s
         for place, product in enumerate(event.items[: self._config.max_impressions]):
-            slots = self._slots_of(click_features(event, product, place, profile))
-            item_id = str(product.product_id)
-            profile.impressions.append(Impression(item_id, slots, deadline))
+            features = click_features(event, product, place, profile)
+            trial = self._trial_slots_of(features) if self._trial_slots_of is not None else []
+            shown = Impression(str(product.product_id), self._slots_of(features), deadline, trial)
+            profile.impressions.append(shown)
         if profile.impressions and not profile.impressions_due_at:
             profile.impressions_due_at = deadline
             self._state.schedule(deadline, event.user, "impressions", "")
         del profile.impressions[: -self._config.max_impressions]
 
-    def _clicked(self, moment: Moment) -> list[Feedback]:
+    def _clicked(self, moment: Moment, memory: ModelMemory) -> list[Feedback]:
         profile, item_id, time = moment.profile, moment.event.item_id, moment.event.time
         if not profile.impressions:
             return []
@@ -165,7 +172,14 @@ class Attribution:
         if not hits:
             return []
         profile.impressions = [i for i in profile.impressions if i not in hits]
-        return [Feedback("click", i.item_id, i.slots, 1.0, time) for i in hits[-1:]]
+        feedback = [_looked_at(i, 1.0, time) for i in hits[-1:]]
+        if window_s := self._config.conversion_window_s:
+            # A zero at once, weighted for the order that may still come: nothing has to wait for the window.
+            feedback += [Feedback("conversion", i.item_id, i.slots, 0.0, time) for i in hits[-1:]]
+            clicked = [i for i in memory.clicked if i.deadline >= time]
+            clicked += [Impression(i.item_id, i.slots, time + window_s) for i in hits[-1:]]
+            memory.clicked = clicked[-MAX_CLICKED:]
+        return feedback
 
     def _responded(self, event: Event, memory: ModelMemory, kind: str) -> list[Feedback]:
         """By the echoed decision id, else by last touch within the window."""
@@ -224,6 +238,24 @@ class Attribution:
             delayed=delayed,
             logged=decision.logged,
         )
+
+
+def _ordered(event: Event, memory: ModelMemory) -> list[Feedback]:
+    """The newest click on each ordered item has led to an order."""
+    feedback = []
+    for item_id in dict.fromkeys(str(product.product_id) for product in event.items):
+        hits = [i for i in memory.clicked if i.item_id == item_id]
+        memory.clicked = [i for i in memory.clicked if i.item_id != item_id]
+        feedback += [
+            Feedback("conversion", item_id, i.slots, 1.0, event.time)
+            for i in hits[-1:]
+            if event.time <= i.deadline
+        ]
+    return feedback
+
+
+def _looked_at(impression: Impression, reward: float, at: float) -> Feedback:
+    return Feedback("click", impression.item_id, impression.slots, reward, at, logged=impression.trial)
 
 
 def _waits(decision: OpenDecision, kind: str, time: float) -> bool:

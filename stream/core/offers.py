@@ -8,7 +8,7 @@ from online_models.bandits import NOTHING
 from schemas.codec import rfc3339
 from schemas.commands import Switch
 from schemas.ids import id_of
-from schemas.outputs import Decision
+from schemas.outputs import Decision, Explanation
 from schemas.reasons import EventKind
 from stream.core.causes import Occasion, cause_of
 from stream.core.commands import is_stopped
@@ -17,6 +17,8 @@ from stream.core.pacing import Budgets
 from stream.core.rows import OpenDecision
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from online_models.bandits import Choice
     from schemas.catalogue import Offer
     from stream.core.attribution import Attribution
@@ -33,6 +35,7 @@ __all__ = ["POLICY", "OfferDesk"]
 POLICY = "thompson"
 POLICY_OF_MANY = "thompson_hashed"
 ON_SITE = "on_site"
+DIGITS = 4  # of an explanation
 _K = EventKind
 _OCCASIONS = frozenset({_K.CART_ADD, _K.CART_VIEW, _K.CHECKOUT})
 
@@ -107,6 +110,7 @@ class OfferDesk:
                 model_version=occasion.model_version,
                 features=dict(zip(OFFER_FEATURES, context, strict=True)),
                 reason="explored" if choice.explored else "best",
+                explanation=_explained(choice, eligible, self._bandit.name if few else self._many.name),
                 cause=occasion.cause,
                 decided_at=rfc3339(now),
             )
@@ -133,3 +137,14 @@ class OfferDesk:
         if not float(rules.get("min_orders", 0)) <= profile.n_orders <= float(rules.get("max_orders", 1e9)):
             return False
         return self._budgets.affords(offer)
+
+
+def _explained(choice: Choice, eligible: Sequence[str], model: str) -> Explanation:
+    """What the model knew of the offer it chose."""
+    place = eligible.index(choice.offer)
+    return Explanation(
+        model,
+        mean=round(choice.means[place], DIGITS),
+        deviation=round(choice.deviations[place], DIGITS),
+        floor_share=round(choice.floor_share, DIGITS),
+    )

@@ -72,6 +72,7 @@ class Impression(Struct, array_like=True):
     item_id: str
     slots: list[int]
     deadline: float
+    trial: list[int] = field(default_factory=list)  # the features as a challenger hashes them
 
 
 class OpenDecision(Struct, array_like=True):
@@ -136,6 +137,7 @@ class ModelMemory(Struct, array_like=True):
     open: dict[str, OpenDecision] = field(default_factory=dict)
     due_at: float = 0.0  # when open decisions are looked at next; 0: nothing is scheduled
     taught: list[int] = field(default_factory=list)  # day, and feedback of each kind that was learned in it
+    clicked: list[Impression] = field(default_factory=list)  # items that may still be ordered, oldest first
 
 
 class Profile(Struct, array_like=True):

@@ -10,13 +10,16 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from schemas.reasons import RejectCode
+
+if TYPE_CHECKING:
+    from online_models.gate import ChallengerGate
 
 __all__ = ["CONTENT_TYPE", "METRICS", "MetricSpec", "Metrics", "markdown_table"]
 
@@ -107,6 +110,20 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
         "Progressive measures of a model (`log_loss`, `recall_at_10`, ...): scored before learned.",
         ("model", "measure"),
     ),
+    MetricSpec(
+        "challenger_log_wealth",
+        "gauge",
+        "Evidence that a challenger loses less than the model that serves; at -log(alpha) it has won.",
+        ("model",),
+    ),
+    MetricSpec(
+        "challenger_loss_difference",
+        "gauge",
+        "Mean loss of the incumbent minus that of the challenger, over all examples compared.",
+        ("model",),
+    ),
+    MetricSpec("challenger_examples", "gauge", "Examples that were compared.", ("model",)),
+    MetricSpec("challenger_serves", "gauge", "1 when the challenger has won and serves, else 0.", ("model",)),
     MetricSpec(
         "recent_log_loss",
         "gauge",
@@ -288,6 +305,13 @@ class Metrics:
             gauge = self[f"recent_{measure}"]
             for name, number in numbers.items():
                 (gauge.labels(*name.split(".")) if name else gauge).set(number)
+
+    def show_trial(self, model: str, gate: ChallengerGate, *, serves: bool) -> None:
+        """Show how a challenger stands."""
+        self["challenger_log_wealth"].labels(model).set(gate.log_wealth())
+        self["challenger_loss_difference"].labels(model).set(gate.mean_difference)
+        self["challenger_examples"].labels(model).set(gate.n)
+        self["challenger_serves"].labels(model).set(float(serves))
 
 
 def markdown_table() -> str:
