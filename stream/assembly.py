@@ -119,7 +119,7 @@ def build_engine(
     desk = OfferDesk(config, models.offers, models.many_offers, reference, state, attribution)
     click_probability = models.clicks.predict_proba_one
     arbiter = Arbiter(config.campaigns, reference, state, click_probability, config.seed)
-    messenger = Messenger(config.campaigns, reference, state, desk, arbiter)
+    messenger = Messenger(config.campaigns, reference, state, desk, arbiter, attribution)
     return Engine(
         state=state,
         models=models,

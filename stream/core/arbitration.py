@@ -64,6 +64,11 @@ class Arbiter:
         """Whether a campaign's messages have an expected value; none has while models are stopped."""
         return campaign.value is not None and not is_stopped(self._state.header, Switch.MODELS)
 
+    def features(self, campaign: Campaign, item_id: str, occasion: Occasion) -> dict[str, str]:
+        """What the click model reads of a message about an item; an empty id is no item."""
+        category = self._reference.category_of(item_id)
+        return message_features(campaign.campaign_id, occasion.user, item_id, category, occasion.profile)
+
     def yields_until(
         self, campaign: Campaign, key: str, occasion: Occasion, room: int, since: float
     ) -> float | None:
@@ -108,7 +113,5 @@ class Arbiter:
         return self._expected(other, other_key, occasion)[1] > self._expected(campaign, key, occasion)[1]
 
     def _expected(self, campaign: Campaign, key: str, occasion: Occasion) -> tuple[float, float]:
-        category = self._reference.category_of(key)
-        features = message_features(occasion.user, key, category, occasion.profile)
-        probability = self._click_probability(features)
+        probability = self._click_probability(self.features(campaign, key, occasion))
         return probability, probability * (campaign.value or 0.0) - campaign.cost
