@@ -47,7 +47,7 @@ EFFECT: Final[dict[EventKind, str]] = {
     EventKind.WISH_REMOVE: "counts as activity",
     EventKind.SHARE: "counts as activity",
     EventKind.REVIEW: "interest in the item from four stars on; `rating` may be text",
-    EventKind.EMAIL_DELIVERED: "counts in the funnel of the message that it names; without a click it becomes a reward of 0",
+    EventKind.EMAIL_DELIVERED: "counts in the funnel of its message; if no click follows, a reward of 0",
     EventKind.EMAIL_OPEN: "as delivered: mail programs open mails, too",
     EventKind.EMAIL_CLICK: "rewards the message that it names, and its offer; counts in the funnel",
     EventKind.EMAIL_BOUNCE: "counts in the funnel of the message that it names",
