@@ -1,4 +1,4 @@
-"""What rises: items that are asked for more often of late than their long run makes one expect."""
+"""What rises: items, or groups of them, asked for more often of late than the long run makes one expect."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from online_models.popularity import DecayedPopularity
 
-__all__ = ["trending"]
+__all__ = ["trending", "trending_groups"]
 
 
 def trending(popularity: DecayedPopularity, at: float, n: int) -> list[tuple[str, float]]:
@@ -30,14 +32,47 @@ def trending(popularity: DecayedPopularity, at: float, n: int) -> list[tuple[str
     >>> [item_id for item_id, _ in trending(popularity, 239 * 3600.0, 2)]
     ['newcomer', 'evergreen']
     """
+    found = _expected(popularity, at)
+    if found is None:
+        return popularity.top(at, 0, n)
+    rising = [(item_id, _excess(count, expected)) for item_id, count, expected in found]
+    return sorted(rising, key=lambda one: -one[1])[:n]
+
+
+def trending_groups(
+    popularity: DecayedPopularity, at: float, group_of: Callable[[str], str | None]
+) -> list[tuple[str, list[str]]]:
+    """Groups of items, the one that rises most first, each with its items, the most asked for of late first.
+
+    The score is that of :func:`trending` for the sums over a group's items. A group that does not rise is not
+    listed, nor are items without a group. Items that are not among the popular ones of now count in no sum.
+    """
+    sums: dict[str, list[float]] = {}
+    members: dict[str, list[str]] = {}
+    for item_id, count, expected in _expected(popularity, at) or ():
+        if (group := group_of(item_id)) is not None:
+            of_group = sums.setdefault(group, [0.0, 0.0])
+            of_group[0] += count
+            of_group[1] += expected
+            members.setdefault(group, []).append(item_id)
+    scores = {group: _excess(count, expected) for group, (count, expected) in sums.items()}
+    rising = sorted((-score, group) for group, score in scores.items() if score > 0)
+    return [(group, members[group]) for _, group in rising]
+
+
+def _expected(popularity: DecayedPopularity, at: float) -> list[tuple[str, float, float]] | None:
+    """Popular items of now, their counts and those expected; ``None`` where no half-life is finite."""
     lives = popularity.half_lives_s
     finite = [h for h, half_life_s in enumerate(lives) if half_life_s < math.inf]
     if not finite:
-        return popularity.top(at, 0, n)
+        return None
     short, long = min(finite, key=lives.__getitem__), max(finite, key=lives.__getitem__)
     share = lives[short] / lives[long]
-    rising = []
-    for item_id, count in popularity.top(at, short, popularity.depth):
-        expected = popularity.count(item_id, at, long) * share
-        rising.append((item_id, (count - expected) / math.sqrt(expected + 1.0)))
-    return sorted(rising, key=lambda one: -one[1])[:n]
+    return [
+        (item_id, count, popularity.count(item_id, at, long) * share)
+        for item_id, count in popularity.top(at, short, popularity.depth)
+    ]
+
+
+def _excess(count: float, expected: float) -> float:
+    return (count - expected) / math.sqrt(expected + 1.0)

@@ -177,7 +177,7 @@ def build_engine(
     )
     desk = OfferDesk(config, models, reference, state, attribution)
     arbiter = Arbiter(config.campaigns, reference, state, models, config.seed)
-    messenger = Messenger(config.campaigns, reference, state, desk, arbiter)
+    messenger = Messenger(config.campaigns, reference, state, desk, arbiter, attribution)
     return Engine(
         state=state,
         models=models,

@@ -10,7 +10,17 @@ import sys
 
 import typer
 
-from stream.cli import config, files, looking_back, operating, published, running, topics
+from stream.cli import (
+    config,
+    dead_letters,
+    doctor,
+    files,
+    looking_back,
+    operating,
+    published,
+    running,
+    topics,
+)
 from stream.evaluate import commands as evaluating
 from stream.reading import BadFileError
 from stream.terminal import ExitCode, fail
@@ -25,10 +35,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for commands in (files, running, operating, looking_back):
+for commands in (files, running, operating, looking_back, doctor):
     app.add_typer(commands.app)
 app.add_typer(topics.app, name="topics")
 app.add_typer(published.app, name="schemas")
+app.add_typer(dead_letters.app, name="dlq")
 app.add_typer(config.app, name="config")
 app.add_typer(evaluating.app, name="evaluate")
 

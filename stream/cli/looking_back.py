@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from stream.options import (
@@ -125,6 +126,42 @@ def replay(
     if difference is not None:
         show_comparison(difference)
     say(f"results in {out}")
+
+
+@app.command()
+def clusters(
+    events: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="JSONL, plain or .gz.")],
+    n: Annotated[int, typer.Option(min=2, max=32, help="Clusters, at most.")] = 4,
+    name: Annotated[
+        str, typer.Option(help="Of the clustering; its segments are NAME-1, NAME-2 ...")
+    ] = "cluster",
+    facts: Annotated[
+        str, typer.Option(help="Facts to compare users by.")
+    ] = "user.n_views,user.n_adds,user.n_orders",
+    seed: Seed = None,
+) -> None:
+    """Learn clusters of users and print them as segments, to be looked at, renamed and declared.
+
+    Example: nudge clusters --events shop.jsonl.gz --n 4 > segments.yaml
+    """
+    import yaml
+
+    from stream.clustering import clusters as learned
+    from stream.recording import file_recording
+
+    recording = file_recording(events, time.time())
+    with progress_bar(f"reading {recording.name}") as progress:
+        try:
+            found = learned(
+                settings_of(seed=seed), recording, n=n, name=name, facts=facts.split(","), progress=progress
+            )
+        except ValueError as error:
+            fail(ExitCode.USAGE, f"--facts: {error}")
+    for segment, size in found:
+        sys.stdout.write(f"# nearest to {size} users\n")
+        said = {key: value for key, value in msgspec.to_builtins(segment).items() if value is not None}
+        sys.stdout.write(yaml.safe_dump([said], sort_keys=False))
+    say(f"{len(found)} clusters of {sum(size for _, size in found)} users")
 
 
 @app.command()

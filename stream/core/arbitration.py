@@ -68,6 +68,11 @@ class Arbiter:
         """Whether a campaign's messages have an expected value; none has while models are stopped."""
         return campaign.value is not None and not is_stopped(self._state.header, Switch.MODELS)
 
+    def features(self, campaign: Campaign, item_id: str, occasion: Occasion) -> dict[str, str]:
+        """What the click model reads of a message about an item; an empty id is no item."""
+        category = self._reference.category_of(item_id)
+        return message_features(campaign.campaign_id, occasion.user, item_id, category, occasion.profile)
+
     def yields_until(
         self, campaign: Campaign, key: str, occasion: Occasion, room: int, since: float
     ) -> float | None:
@@ -96,7 +101,7 @@ class Arbiter:
 
     def worth(self, campaign: Campaign, key: str, occasion: Occasion, decision_id: str) -> Worth:
         """Choose between sending and nothing, each with at least the explored share."""
-        features = self._features(key, occasion)
+        features = self.features(campaign, key, occasion)
         expected = self._expected(campaign, features)
         explored_share = self._policy.exploration
         propensity = 1.0 - explored_share if expected > 0 else explored_share
@@ -115,11 +120,8 @@ class Arbiter:
             return other.priority > campaign.priority
         if not (self.weighs(other) and self.weighs(campaign)) or other.currency != campaign.currency:
             return False
-        theirs = self._expected(other, self._features(other_key, occasion))
-        return theirs > self._expected(campaign, self._features(key, occasion))
-
-    def _features(self, key: str, occasion: Occasion) -> dict[str, str]:
-        return message_features(occasion.user, key, self._reference.category_of(key), occasion.profile)
+        theirs = self._expected(other, self.features(other, other_key, occasion))
+        return theirs > self._expected(campaign, self.features(campaign, key, occasion))
 
     def _expected(self, campaign: Campaign, features: Mapping[str, str]) -> float:
         probability = self._models.click_probability(features)

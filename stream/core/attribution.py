@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from schemas.ids import id_of
 from schemas.reasons import EventKind
 from stream.core.features import click_features
 from stream.core.influence import Influence
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from schemas.events import Event
+    from schemas.outputs import Trigger
+    from stream.core.causes import Occasion
     from stream.core.config import AttributionConfig
     from stream.core.profiles import Moment
     from stream.core.rows import ModelMemory
@@ -32,6 +35,9 @@ _REVERSALS = frozenset({_K.REFUND, _K.CANCEL})
 MAX_CLICKED = 16  # of a user, still in their window; the oldest goes
 REWARDED = "offer:rewarded"
 UNANSWERED = "offer:unanswered"  # counted as a zero, but an answer may still come
+SENT = "message"  # nobody has told what became of it
+ARRIVED = "message:arrived"  # delivered or opened: who does not click now did not want to
+_MESSAGE_REPORTS = frozenset({_K.EMAIL_DELIVERED, _K.EMAIL_OPEN, _K.EMAIL_CLICK, _K.EMAIL_BOUNCE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +102,22 @@ class Attribution:
             feedback += self._responded(event, memory, "offer")
         if event.kind is _K.ORDER and memory.clicked:
             feedback += _ordered(event, memory)
+        if event.kind in _MESSAGE_REPORTS:
+            feedback += self._reported(event, memory)
         if event.kind in _REVERSALS:
             feedback += self._reversed(event.time, memory)
         if event.kind is _K.LIST_VIEW and moment.teaches:
             self._shown(moment)
         return self._influence.bounded(feedback, memory) if moment.teaches else []
+
+    def sent(self, trigger: Trigger, features: Mapping[str, str], item_id: str, occasion: Occasion) -> None:
+        """Remember a message that was sent: a click in it, or none, will teach the click model."""
+        if not occasion.profile.lets_learn:
+            return
+        slots = [float(slot) for slot in self._slots_of(features)]
+        deadline = occasion.now + self._config.decision_window_s
+        message = OpenDecision(SENT, item_id, deadline, features=slots, category=trigger.campaign_id)
+        self.open(trigger.id, message, occasion.user, occasion.memory)
 
     def open(self, decision_id: str, decision: OpenDecision, user: str, memory: ModelMemory) -> None:
         """Remember a decision until its deadline; the oldest goes when a user has too many."""
@@ -128,11 +145,9 @@ class Attribution:
         elif due.kind == "decisions" and due.at == memory.due_at:
             overdue = {ref: d for ref, d in memory.open.items() if d.deadline <= due.at}
             feedback = [
-                self._offered(d, 0.0, due.at)
-                if d.kind == "offer"
-                else Feedback(d.kind, ref, d.features, 0.0, due.at)
-                for ref, d in overdue.items()
-                if d.kind not in {REWARDED, UNANSWERED}
+                self._unanswered(ref, decision, due.at)
+                for ref, decision in overdue.items()
+                if decision.kind not in {REWARDED, UNANSWERED, SENT}
             ]
             for ref, decision in overdue.items():
                 if decision.until > due.at:
@@ -226,6 +241,29 @@ class Attribution:
                 return [Feedback("offer", decision.action, decision.features, 0.0, time, category)]
         return []
 
+    def _unanswered(self, decision_id: str, decision: OpenDecision, at: float) -> Feedback:
+        if decision.kind == "offer":
+            return self._offered(decision, 0.0, at)
+        if decision.kind == ARRIVED:
+            return _clicked_message(decision, 0.0, at)
+        return Feedback(decision.kind, decision_id, decision.features, 0.0, at)
+
+    def _reported(self, event: Event, memory: ModelMemory) -> list[Feedback]:
+        """What the mail system tells of a message. Without a word of it nothing is learned: it may be silent.
+
+        That a mail was opened is no answer, for mail programs open them too; it only says that it arrived.
+        """
+        ref = _message_named(event, memory)
+        if ref is None:
+            return []
+        message = memory.open[ref]
+        if event.kind in {_K.EMAIL_DELIVERED, _K.EMAIL_OPEN}:
+            message.kind = ARRIVED
+            return []
+        del memory.open[ref]
+        clicked = event.kind is _K.EMAIL_CLICK and event.time <= message.deadline
+        return [_clicked_message(message, 1.0, event.time)] if clicked else []
+
     def _offered(self, decision: OpenDecision, reward: float, at: float) -> Feedback:
         delayed = self._config.offer_elapsed_s is not None
         return Feedback(
@@ -262,3 +300,19 @@ def _waits(decision: OpenDecision, kind: str, time: float) -> bool:
     """Whether a decision of a kind may still be answered at a time."""
     same = decision.kind == kind or (decision.kind == UNANSWERED and kind == "offer")
     return same and time <= max(decision.deadline, decision.until)
+
+
+def _message_named(event: Event, memory: ModelMemory) -> str | None:
+    """The open message that an event names: by an id of ours, else the newest of the campaign."""
+    messages = [ref for ref, decision in memory.open.items() if decision.kind in {SENT, ARRIVED}]
+    if not messages:
+        return None
+    for ref in messages:
+        if event.decision_id in {ref, id_of("decision", ref), id_of("offer", ref)}:
+            return ref
+    campaign_id = str(event.properties.campaign_id)
+    return next((ref for ref in reversed(messages) if memory.open[ref].category == campaign_id), None)
+
+
+def _clicked_message(message: OpenDecision, reward: float, at: float) -> Feedback:
+    return Feedback("click", message.action, [int(slot) for slot in message.features], reward, at)

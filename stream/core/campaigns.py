@@ -245,7 +245,9 @@ class Campaigns:
             if is_stopped(self._state.header, Switch.MODELS):
                 return
             category = item.category or self._reference.category_of(item_id)
-            features = message_features(scene.user, item_id, category, scene.profile)
+            features = message_features(
+                rule.campaign.campaign_id, scene.user, item_id, category, scene.profile
+            )
             if self._click_probability(features) < rule.campaign.min_score:
                 return
         self._arm(rule, item_id, match, item, scene)

@@ -48,7 +48,9 @@ def click_features(event: Event, product: Product, place: int, profile: Profile)
     }
 
 
-def message_features(user: str, item_id: str, category: str | None, profile: Profile) -> dict[str, str]:
+def message_features(
+    campaign_id: str, user: str, item_id: str, category: str | None, profile: Profile
+) -> dict[str, str]:
     """The same fields for a message about an item: one item, at the top of a list that is the message."""
     category = category or "?"
     buyer = "yes" if profile.n_orders else "no"
@@ -57,6 +59,7 @@ def message_features(user: str, item_id: str, category: str | None, profile: Pro
         "category": category,
         "position": "0",
         "list": "message",
+        "campaign": campaign_id,
         "views": str(min(6, int(math.log2(1 + profile.n_views)))),
         "buyer": buyer,
         "seen": "yes" if item_id in profile.views else "no",

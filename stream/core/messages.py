@@ -23,6 +23,7 @@ from stream.core.checks import Checks, DueMessage, Verdict
 if TYPE_CHECKING:
     from online_models.bandits import Choice
     from stream.core.arbitration import Arbiter, Worth
+    from stream.core.attribution import Attribution
     from stream.core.causes import Occasion
     from stream.core.config import CampaignPolicy
     from stream.core.offers import OfferDesk
@@ -48,11 +49,13 @@ class Messenger:
         state: PartitionState,
         desk: OfferDesk,
         arbiter: Arbiter,
+        attribution: Attribution,
     ) -> None:
         self._policy = policy
         self._reference = reference
         self._desk = desk
         self._arbiter = arbiter
+        self._attribution = attribution
         self._caps = Caps(policy, reference)
         self._budgets = Budgets(policy, state)
         self._checks = Checks(policy, reference, state, arbiter, self._caps, self._budgets)
@@ -90,9 +93,13 @@ class Messenger:
         decision = _decision_of(message, decision_id if choice is None else offer_decision_id, choice, worth)
         if reason is None:
             self._budgets.consume(campaign, occasion.now)
-            outputs.triggers.append(
-                self._trigger(message, verdict.channel, decision, None if choice is None else choice.offer)
-            )
+            offer_id = None if choice is None else choice.offer
+            trigger = self._trigger(message, verdict.channel, decision, offer_id)
+            outputs.triggers.append(trigger)
+            if not campaign.dry_run:
+                item_id = str(timer.context.get("product_id", ""))
+                features = self._arbiter.features(campaign, item_id, occasion)
+                self._attribution.sent(trigger, features, item_id, occasion)
             outputs.counts[*count_of, "sent"] += 1
         else:
             outputs.counts[*count_of, "suppressed", reason.value] += 1

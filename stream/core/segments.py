@@ -21,6 +21,7 @@ from schemas.reasons import EventKind
 from stream.core import lifecycle
 from stream.core.causes import SegmentChange
 from stream.core.conditions import Facts, compiled
+from stream.core.nearest import nearest_tests
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -100,9 +101,14 @@ class Segments:
         if segments.revision != self._revision:
             enabled = (segment for _, segment in sorted(segments.items()) if segment.enabled)
             active = list(islice(enabled, MAX_SEGMENTS))
-            self._rules = {one.segment_id: _Rule(str(one.version), compiled(one.when)) for one in active}
+            nearest = nearest_tests(active)
+            self._rules = {
+                one.segment_id: _Rule(str(one.version), nearest.get(one.segment_id) or compiled(one.when))
+                for one in active
+            }
+            conditions = [one.when for one in active if one.when is not None]
             self._boundaries = list(
-                {key: found for one in active for key, found in _boundaries(one.when)}.values()
+                {key: found for when in conditions for key, found in _boundaries(when)}.values()
             )
             self._revision = segments.revision
             self._state.tracks_segments |= bool(self._rules)

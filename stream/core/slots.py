@@ -9,6 +9,7 @@ bought_together        what was in one order with the page's item
 buy_again              what the user bought, the most often bought first
 popular                what is asked for most
 trending               what is asked for more of late than in the long run
+trending_categories    of each category of which that is true one item, the most asked for of late
 recently_viewed        what the user viewed and did not buy, the latest first
 =====================  ==================================================================================
 
@@ -22,7 +23,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from online_models.slate import Source
-from online_models.trending import trending
+from online_models.trending import trending, trending_groups
 from schemas.outputs import RecommendedItem
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Slot(StrEnum):
     BUY_AGAIN = "buy_again"
     POPULAR = "popular"
     TRENDING = "trending"
+    TRENDING_CATEGORIES = "trending_categories"
     RECENTLY_VIEWED = "recently_viewed"
 
 
@@ -69,6 +71,8 @@ def listed(
     if slot is Slot.TRENDING:
         scored = trending(popularity, at, popularity.depth)
         return _shown(scored, set(profile.bought), reference, n, Source.POPULARITY, "trending")
+    if slot is Slot.TRENDING_CATEGORIES:
+        return _one_of_each_category(moment, models, reference, n)
     if slot is Slot.POPULAR:
         scored = popularity.top(at, WEEK, popularity.depth)
         return _shown(scored, set(profile.bought), reference, n, Source.POPULARITY, "popular_this_week")
@@ -76,6 +80,19 @@ def listed(
         scored = models.baskets.top([page], at, 8 * n)
         return _shown(scored, {page, *profile.bought}, reference, n, Source.ORDERS, f"bought_together:{page}")
     return _own_past(slot, moment, reference, n) if personal else []
+
+
+def _one_of_each_category(
+    moment: Moment, models: Models, reference: Reference, n: int
+) -> list[RecommendedItem]:
+    shown: list[RecommendedItem] = []
+    bought, popularity = moment.profile.bought, models.blend.popularity
+    for category, items in trending_groups(popularity, moment.event.time, reference.category_of):
+        free = (item for item in items if item not in bought and reference.may_show(item))
+        if (item_id := next(free, None)) is not None and len(shown) < n:
+            score, reason = 1.0 / (1 + len(shown)), f"trending_category:{category}"
+            shown.append(RecommendedItem(item_id, round(score, 6), Source.POPULARITY.value, [reason]))
+    return shown
 
 
 def _own_past(slot: Slot, moment: Moment, reference: Reference, n: int) -> list[RecommendedItem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from online_models.bandits import NOTHING
 from schemas.campaigns import CampaignConsent
 from schemas.catalogue import Item, Offer
 from schemas.codec import rfc3339
+from stream.core.features import message_features
+from stream.core.rows import Profile
 from stream.settings import Settings
 from stream.testing import EPOCH, Driver, cart_campaign, event
 
@@ -329,6 +332,62 @@ def test_a_click_in_a_mail_rewards_the_offer_it_carried() -> None:
 
     assert len(triggers) > 10
     assert posterior.rewards >= len(triggers)
+
+
+def mailed(*reports: tuple[str, float, bool]) -> tuple[Driver, list[float]]:
+    """Forty reminders, and what the mail system says of each; click probabilities before and after.
+
+    A report is an event, seconds after the message, and whether it comes of every fourth message only.
+    """
+    consent = CampaignConsent(when_unknown="allow")
+    campaign = cart_campaign(delay_s=60.0, value=10.0, currency="EUR", consent=consent)
+    settings = Settings(
+        **SMALL, campaigns={"holdout_share": 0.0, "lateness_s": 0.0, "exploration": 0.0, "daily_cap": None}
+    )
+    stream = Driver(settings=settings, campaigns=[campaign])
+    stream.pipe(*(event("Product Added", user=f"u{n}", at=n, product_id="p") for n in range(40)))
+    stream.advance(61)
+    triggers = stream.take("triggers")
+    features = message_features("cart", "new", "p", None, Profile(n_adds=1))
+    before = stream.models.clicks.predict_proba_one(features)
+    for name, after_s, rarely in reports:
+        for n, trigger in enumerate(triggers[:: 4 if rarely else 1]):
+            id_ = trigger.id if n % 2 else trigger.decision.decision_id
+            content = {"campaign": {"content": id_}}
+            user = str(trigger.recipient.user_id)
+            stream.pipe(event(name, user=user, at=101 + after_s, context=content))
+    stream.advance(2 * DAY)
+    assert len(triggers) == 40
+    return stream, [before, stream.models.clicks.predict_proba_one(features)]
+
+
+def test_clicks_in_mails_teach_the_click_model() -> None:
+    """Ten of forty that arrived were clicked: ten 1s, and thirty 0s when the window is over."""
+    stream, _ = mailed(
+        ("Email Delivered", 1, False), ("Email Opened", 2, False), ("Email Link Clicked", 3, True)
+    )
+    loss = stream.models.click_metrics.loss
+
+    assert 40 == loss.n
+    assert pytest.approx(-math.log(0.25) / 4 - 3 * math.log(0.75) / 4) == loss.base_rate()
+
+
+def test_a_mail_that_nobody_clicks_becomes_less_likely_to_be_clicked() -> None:
+    """Delivered and not clicked lowers the probability; clicks of all raise it."""
+    _, (before, ignored) = mailed(("Email Delivered", 1, False))
+    _, (same, loved) = mailed(("Email Link Clicked", 1, False))
+
+    assert before == same
+    assert ignored < before < loved
+
+
+@pytest.mark.parametrize("report", [None, "Email Bounced"])
+def test_a_mail_system_that_says_nothing_teaches_nothing(report: str | None) -> None:
+    """Silence is no 0, nor is a mail that did not arrive; else nothing would be worth sending any more."""
+    stream, (before, after) = mailed(*([] if report is None else [(report, 1.0, False)]))
+
+    assert before == after
+    assert 0 == stream.models.click_metrics.loss.n
 
 
 def test_an_unanswered_offer_becomes_a_zero_and_a_refund_takes_a_reward_back() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from schemas.campaigns import Campaign, CampaignConsent
 from schemas.codec import rfc3339
 from schemas.conditions import Condition
-from schemas.segments import Segment
+from schemas.segments import Centre, Segment
 from stream.campaign_files import read_campaigns, read_segments
 from stream.core import lifecycle
 from stream.core.rows import Profile
@@ -249,6 +249,29 @@ def test_batches_crashes_partitions_and_restarts_change_nothing(
     ]
 
 
+STYLES = [
+    Segment(
+        segment_id="buyers",
+        version=1,
+        nearest=Centre(clustering="style", at={"user.n_orders": 3.0, "user.n_views": 20.0}),
+    ),
+    Segment(segment_id="lookers", version=1, nearest=Centre(clustering="style", at={"user.n_views": 20.0})),
+]
+
+
+def test_a_user_is_in_the_nearest_of_the_clusters_and_in_no_other() -> None:
+    """Views lead to one, orders to the other; each change is an exit and an entry of the same event."""
+    stream = Driver(segments=STYLES)
+    stream.pipe(*(event("Product Viewed", user="u1", at=60.0 * n, product_id="p") for n in range(20)))
+    looked = [(change.segment, change.member) for change in stream.take("segments")]
+    stream.pipe(*(event("Order Completed", user="u1", at=2000.0 + n, products=[]) for n in range(40)))
+    bought = [(change.segment, change.member) for change in stream.take("segments")]
+    [left, entered] = bought
+
+    assert ("lookers", True) == looked[-1]
+    assert {("lookers", False), ("buyers", True)} == {left, entered}
+
+
 def test_files_hold_segments_beside_campaigns(tmp_path: Path) -> None:
     """Read from the same folder, told apart by their id; a mistake is said with its place."""
     path = tmp_path / "segments.yaml"
@@ -270,7 +293,9 @@ def test_the_example_is_valid() -> None:
     """Its segments are read, and the stages are those that there are."""
     segments = read_segments(Path(__file__).resolve().parents[2] / "examples" / "segments.yaml")
 
-    assert set(lifecycle.STAGES) <= {str(segment.when.is_) for segment in segments.values()}
+    assert set(lifecycle.STAGES) <= {
+        str(segment.when.is_) for segment in segments.values() if segment.when is not None
+    }
 
 
 def test_the_published_form_is_what_is_read() -> None:

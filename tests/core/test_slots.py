@@ -128,6 +128,28 @@ def test_without_leave_to_personalise_no_list_speaks_of_the_past(slot: Slot) -> 
         assert 1 == stream.counts["recommendation", "empty"] - empty
 
 
+def test_trending_categories_lists_one_item_of_each_that_rises() -> None:
+    """Shoes rise by two items, neither as fast as a book; bread is looked at always; boots are sold out."""
+    items = [
+        Item(item_id="boots", version=1, category="shoes", stock=0),
+        Item(item_id="clogs", version=1, category="shoes"),
+        Item(item_id="novel", version=1, category="books"),
+        Item(item_id="bread", version=1, category="food"),
+    ]
+    stream = driver(*items)
+    views = [("bread", n * 3600.0) for n in range(24 * 30)]
+    last = [*["boots"] * 8, *["clogs"] * 7, *["novel"] * 9, *["unlisted"] * 20]
+    views += [(item_id, 30 * DAY - 600.0 + n) for n, item_id in enumerate(last)]
+    stream.pipe(
+        *(event("Product Viewed", user=f"v{n}", at=at, product_id=p) for n, (p, at) in enumerate(views))
+    )
+    answer = asked(stream, "trending_categories", 30 * DAY)
+
+    assert ["clogs", "novel", "bread"] == ids(answer)
+    assert answer is not None
+    assert ["trending_category:shoes"] == answer.items[0].reasons
+
+
 @pytest.mark.parametrize("slot", list(Slot))
 def test_no_slot_shows_what_is_hidden_or_sold_out(slot: Slot) -> None:
     """Whatever the list is made of, the catalogue of this moment decides."""

@@ -1,0 +1,99 @@
+"""`nudge dlq` and `nudge doctor` on a broker: what is there, one record's bytes, and sending it again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+from aiokafka import AIOKafkaProducer
+
+from stream.runtime.broker import Broker, EmbeddedBroker
+from stream.runtime.deadletters import read_dead_letters, replay_dead_letters
+from stream.settings import KafkaSettings
+from tests.runtime.topic_setup import Setup
+from tests.runtime.worker_process import free_port
+from tests.test_cli import nudge
+
+HEADERS = [("trace", b"t1")]
+ERROR = [
+    ("__streams.errors.topic", b"events"),
+    ("__streams.errors.partition", b"1"),
+    ("__streams.errors.offset", b"17"),
+]
+
+
+def bury(setup: Setup, *letters: tuple[bytes, bytes | None, str]) -> None:
+    """Write dead letters as a worker does: key, value, code."""
+
+    async def bury() -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=setup.kafka.bootstrap)
+        await producer.start()
+        for key, value, code in letters:
+            told = [("nudge.error.code", code.encode()), ("nudge.error.path", b"$.event")]
+            await producer.send_and_wait(
+                setup.names.dead_letters, value, key=key, partition=0, headers=[*HEADERS, *ERROR, *told]
+            )
+        await producer.stop()
+
+    asyncio.run(bury())
+
+
+def test_a_dead_letter_comes_back_as_it_was(broker: Broker, topic: str) -> None:
+    """Byte for byte, with its own headers only, into the partition that it came from."""
+    setup = Setup(KafkaSettings(bootstrap=broker.bootstrap, topic_prefix=f"{topic}.", partitions=2))
+    setup.create()
+    bury(setup, (b"u1", b"\xff", "poison"), (b"u2", b"{}", "missing_user"))
+    letters = asyncio.run(read_dead_letters(setup.kafka))
+    asyncio.run(replay_dead_letters(setup.kafka, [one for one in letters if one.code == "poison"]))
+    [event] = setup.read(setup.names.events)
+
+    assert [("0:0", "poison", 17), ("0:1", "missing_user", 17)] == [
+        (one.place, one.code, one.source_offset) for one in letters
+    ]
+    assert (1, b"u1", b"\xff", tuple(HEADERS)) == (
+        event.partition,
+        event.key,
+        event.value,
+        tuple(event.headers),
+    )
+
+
+def test_the_commands(embedded_broker: EmbeddedBroker, topic: str, tmp_path: Path) -> None:
+    """The doctor before and after the topics are there; a list, one record, and nothing sent unasked."""
+    setup = Setup(KafkaSettings(bootstrap=embedded_broker.bootstrap, topic_prefix=f"{topic}.", partitions=2))
+    environment = {f"NUDGE_{key}": value for key, value in setup.environment.items()}
+    before = nudge("doctor", "--json", environment=environment)
+    setup.create()
+    bury(setup, (b"u1", b'{"a":1}', "missing_user"), (b"u1", b'{"a":2}', "missing_user"))
+    after = nudge("doctor", environment=environment)
+    listed = nudge("dlq", "list", "--json", environment=environment)
+    shown = nudge("dlq", "show", "0:1", environment=environment)
+    asked = nudge("dlq", "replay", "--code", "missing_user", environment=environment)
+    unsent = setup.read(setup.names.events)
+    sent = nudge("dlq", "replay", "--at", "0:1", "--yes", environment=environment)
+    nothing = nudge("dlq", "replay", "--code", "poison", environment=environment)
+    wrong = tmp_path / "campaigns.yaml"
+    wrong.write_text("- campaign_id: x\n")
+
+    faults = {
+        found["what"]: found["remedy"] for found in json.loads(before.stdout) if found["verdict"] == "fault"
+    }
+    assert (1, "nudge topics apply") == (before.returncode, faults[f"topic {setup.names.events}"])
+    assert 0 == after.returncode, after.stdout
+    assert b"holds 2 rejected records\n         -> nudge dlq list" in after.stdout
+    [row] = json.loads(listed.stdout)
+    assert ("missing_user", "$.event", 2, "0:1") == (row["code"], row["path"], row["n"], row["newest"])
+    assert b'{"a":2}\n' == shown.stdout
+    assert (0, [], 0, 1) == (asked.returncode, unsent, sent.returncode, nothing.returncode)
+    assert [b'{"a":2}'] == [record.value for record in setup.read(setup.names.events)]
+    assert 65 == nudge("doctor", "--campaigns", wrong, environment=environment).returncode
+
+
+def test_the_doctor_says_that_nobody_answers() -> None:
+    """And what to do, with the end of a fault."""
+    done = nudge("doctor", "--bootstrap", f"127.0.0.1:{free_port()}")
+
+    assert 1 == done.returncode
+    assert b"fault    broker: no Kafka at 127.0.0.1" in done.stdout
+    assert b"-> start Kafka, or set NUDGE_KAFKA__BOOTSTRAP" in done.stdout
