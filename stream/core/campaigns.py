@@ -23,7 +23,15 @@ from stream.core.causes import Occasion
 from stream.core.commands import is_stopped
 from stream.core.conditions import Facts, always
 from stream.core.features import message_features
-from stream.core.matching import SEPARATOR, ended_after, happened_within, latest_occasion, note
+from stream.core.matching import (
+    SEPARATOR,
+    ended_after,
+    happened_within,
+    item_of,
+    key_of,
+    latest_occasion,
+    note,
+)
 from stream.core.milestones import crossed
 from stream.core.rows import Match, Timer
 from stream.core.rules import RuleBook
@@ -192,6 +200,7 @@ class Campaigns:
         Only what was armed by then ends: who buys and comes back later is somebody who came back.
         """
         ids = {str(item.product_id) for item in event.items}
+        variants = {key_of(item, per_variant=True) for item in event.items}
         for ref in list(profile.timers):
             campaign_id, _, key = ref.partition(SEPARATOR)
             rule = self._rules.rules.get(campaign_id)
@@ -204,7 +213,9 @@ class Campaigns:
                         del timer.products[item_id]
                 ends = not timer.products
             else:
-                ends = timer.event_time <= event.time and (rule.key != "product" or not ids or key in ids)
+                named = variants if rule.per_variant else ids
+                meant = rule.key != "product" or not ids or key in named or item_of(key) in named
+                ends = timer.event_time <= event.time and meant
             if ends:
                 self._drop(event.user, profile, ref)
                 outputs.counts["campaign", campaign_id, "cancelled"] += 1
@@ -250,7 +261,7 @@ class Campaigns:
             )
             if self._click_probability(features) < rule.campaign.min_score:
                 return
-        self._arm(rule, item_id, match, item, scene)
+        self._arm(rule, key_of(item, per_variant=rule.per_variant), match, item, scene)
 
     def _arm(  # noqa: C901  one guard per reason
         self,
@@ -268,7 +279,7 @@ class Campaigns:
             if found is None:
                 return
             if found != match:
-                match, about = found, {"product_id": key} if rule.key == "product" else {}
+                match, about = found, {"product_id": item_of(key)} if rule.key == "product" else {}
         if self._spoken_against(rule, key, match.time, scene):
             return
         ref = f"{campaign.campaign_id}{SEPARATOR}{key}"
@@ -283,6 +294,8 @@ class Campaigns:
             return
         due = match.time + campaign.delay_s
         context = about if isinstance(about, dict) else _described(about)
+        if rule.per_variant:
+            context["variant"] = key.removeprefix(item_of(key))[1:]
         timer = Timer(due, match.message_id, match.event, match.time, context, products=carted)
         scene.outputs.counts["campaign", campaign.campaign_id, "moved" if live else "armed"] += 1
         if campaign.immediate:
@@ -310,7 +323,12 @@ class Campaigns:
             return True
         if rule.key == "cart" or not rule.ending.kinds:
             return False
-        if asked and rule.ends_by_order and profile.bought.get(key, NEVER_BEFORE) >= time:
+        if (
+            asked
+            and rule.ends_by_order
+            and not rule.per_variant
+            and profile.bought.get(key, NEVER_BEFORE) >= time
+        ):
             return True  # the purchase was applied first, this event came late
         question = (rule.ending.mark, asked, time)
         if (answer := scene.ended.get(question)) is None:
