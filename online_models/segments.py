@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["centres"]
 
 
-def centres(points: Sequence[Sequence[float]], n: int, seed: int) -> list[tuple[list[float], int]]:
+def centres(
+    points: Sequence[Sequence[float]], n: int, rng: np.random.Generator
+) -> list[tuple[list[float], int]]:
     """At most *n* centres of points with how many points are nearest to each, the most first.
 
-    The same points in the same order give the same centres.
+    The same points in the same order and the same draws give the same centres.
 
     >>> around = [[0.0, 1.0], [10.0, 9.0], [0.2, 1.0], [9.8, 9.0]] * 20
-    >>> [(np.round(centre).tolist(), size) for centre, size in centres(around, 2, seed=0)]
+    >>> [(np.round(centre).tolist(), size) for centre, size in centres(around, 2, np.random.default_rng(0))]
     [([0.0, 1.0], 40), ([10.0, 9.0], 40)]
     """
     from river.cluster import KMeans  # noqa: PLC0415  River takes a second to import
@@ -38,22 +40,21 @@ def centres(points: Sequence[Sequence[float]], n: int, seed: int) -> list[tuple[
     if not points:
         return []
     table = np.array(points, dtype=float)
-    mean, scale = table.mean(axis=0), np.maximum(table.std(axis=0), 1e-9)
-    standard = (table - mean) / scale
-    model = KMeans(n_clusters=n, halflife=0.05, sigma=1.0, seed=seed)
-    rng = np.random.default_rng(seed)
-    model.centers = {
-        c: defaultdict(float, enumerate(point)) for c, point in enumerate(_spread(standard, n, rng))
-    }
-    n = len(model.centers)
-    for place in rng.permutation(len(standard)).tolist():
-        model.learn_one(dict(enumerate(standard[place].tolist())))  # type: ignore[no-untyped-call]
-    found = np.array([[model.centers[c][k] for k in range(table.shape[1])] for c in range(n)])
-    nearest = ((standard[:, None, :] - found[None, :, :]) ** 2).sum(axis=2).argmin(axis=1)
+    begin = _spread(table, n, rng)
+    model = KMeans(n_clusters=len(begin), halflife=0.05)
+    model.centers = {c: defaultdict(float, enumerate(point)) for c, point in enumerate(begin)}
+    for place in rng.permutation(len(table)).tolist():
+        model.learn_one(dict(enumerate(table[place].tolist())))  # type: ignore[no-untyped-call]
+    found = np.array([[model.centers[c][k] for k in range(table.shape[1])] for c in range(len(begin))])
     # A centre is the mean of its points: the last ones that River saw weigh no more than the first.
-    groups = [table[nearest == c] for c in range(n)]
-    kept = [([float(x) for x in group.mean(axis=0)], len(group)) for group in groups if len(group)]
-    return sorted(kept, key=lambda one: (-one[1], one[0]))
+    nearest = _nearest(table, found)
+    means = np.array([table[nearest == c].mean(axis=0) for c in range(len(found)) if (nearest == c).any()])
+    sizes = np.bincount(_nearest(table, means), minlength=len(means)).tolist()
+    return sorted(zip(means.tolist(), sizes, strict=True), key=lambda one: (-one[1], one[0]))
+
+
+def _nearest(points: NDArray[np.float64], to: NDArray[np.float64]) -> NDArray[np.intp]:
+    return ((points[:, None, :] - to[None, :, :]) ** 2).sum(axis=2).argmin(axis=1)
 
 
 def _spread(points: NDArray[np.float64], n: int, rng: np.random.Generator) -> list[list[float]]:

@@ -148,7 +148,7 @@ class Campaign(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     when: EventMatch | None = None
     unless_before: Absence | None = None
     cancel_on: Annotated[list[str], Meta(max_length=16)] | None = None
-    key: Literal["product", "cart", "user"] | None = None
+    key: Literal["product", "variant", "cart", "user"] | None = None
     delay_s: Seconds = 3600.0
     immediate: bool = False
     min_views: Annotated[int, Meta(ge=1, le=32)] = 2
@@ -197,6 +197,8 @@ class Campaign(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             return "cancel_on: a sequence campaign needs an absence: cancel_on, unless_before, or both"
         if self.kind in _SLOW and self.delay_s < DAY_S:
             return f"delay_s: a {self.kind} campaign waits at least a day (86400), not {self.delay_s:g}"
+        if self.key == "variant" and self.kind in {"price_drop", "back_in_stock"}:
+            return f"key: a {self.kind} campaign waits for an item of the catalogue, which is a product"
         if self.immediate and self.delay_s:
             return "immediate: needs delay_s: 0; without it a message waits for events that come late"
         if self.counter == "revenue" and self.currency is None:

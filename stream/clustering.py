@@ -6,6 +6,8 @@ from itertools import islice
 from math import expm1
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from online_models.segments import centres
 from schemas.segments import Centre, Segment
 from stream.assembly import build_engine, build_models
@@ -58,6 +60,7 @@ def clusters(
     profiles = {user: engine.state.profile(user) for engine in engines for user in engine.state}
     users = [Facts(profiles[user], profiles[user].last_seen) for user in sorted(profiles)]
     points = [[scaled(read(user)) for read in reads] for user in users]
+    found = centres(points, n, np.random.default_rng(settings.seed))
     return [
         (
             Segment(
@@ -69,7 +72,7 @@ def clusters(
             ),
             size,
         )
-        for place, (centre, size) in enumerate(centres(points, n, settings.seed), 1)
+        for place, (centre, size) in enumerate(found, 1)
     ]
 
 

@@ -16,7 +16,7 @@ from schemas.commands import Switch
 from schemas.ids import bucket
 from stream.core.commands import is_stopped
 from stream.core.features import message_features
-from stream.core.matching import SEPARATOR
+from stream.core.matching import SEPARATOR, item_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,8 +68,9 @@ class Arbiter:
         """Whether a campaign's messages have an expected value; none has while models are stopped."""
         return campaign.value is not None and not is_stopped(self._state.header, Switch.MODELS)
 
-    def features(self, campaign: Campaign, item_id: str, occasion: Occasion) -> dict[str, str]:
-        """What the click model reads of a message about an item; an empty id is no item."""
+    def features(self, campaign: Campaign, key: str, occasion: Occasion) -> dict[str, str]:
+        """What the click model reads of a message about an item; an empty key is no item."""
+        item_id = item_of(key)
         category = self._reference.category_of(item_id)
         return message_features(campaign.campaign_id, occasion.user, item_id, category, occasion.profile)
 

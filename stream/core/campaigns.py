@@ -23,8 +23,15 @@ from stream.core.causes import Occasion
 from stream.core.commands import is_stopped
 from stream.core.conditions import Facts, always
 from stream.core.features import message_features
-from stream.core.matching import SEPARATOR, ended_after, happened_within, latest_occasion, note
+from stream.core.matching import (
+    SEPARATOR,
+    item_of,
+    key_of,
+    latest_occasion,
+    note,
+)
 from stream.core.milestones import crossed
+from stream.core.objections import NEVER_BEFORE, carted, spoken_against, was_before
 from stream.core.rows import Match, Timer
 from stream.core.rules import RuleBook
 from stream.core.watching import begin_watch, springs, watch_again
@@ -48,8 +55,6 @@ if TYPE_CHECKING:
 __all__ = ["Campaigns"]
 
 MAX_TEXT = 256  # characters of a name that a timer keeps: 64 timers must fit into one record of the changelog
-MAX_PRODUCTS = 32  # of a cart's timer
-NEVER_BEFORE = float("-inf")
 _NOT_NOW = SuppressionReason.INELIGIBLE
 
 
@@ -161,7 +166,7 @@ class Campaigns:
         campaign_id, _, key = due.ref.partition(SEPARATOR)
         rule = self._book().rules.get(campaign_id)
         # An event that must not have been before may have come late, after the timer was armed.
-        if rule is None or timer.watch or _was_before(rule, key, timer.event_time, profile):
+        if rule is None or timer.watch or was_before(rule, key, timer.event_time, profile):
             outputs.counts["campaign", campaign_id, "cancelled"] += 1
             return
         memory = self._state.memory(due.user)
@@ -192,6 +197,7 @@ class Campaigns:
         Only what was armed by then ends: who buys and comes back later is somebody who came back.
         """
         ids = {str(item.product_id) for item in event.items}
+        variants = {key_of(item, per_variant=True) for item in event.items}
         for ref in list(profile.timers):
             campaign_id, _, key = ref.partition(SEPARATOR)
             rule = self._rules.rules.get(campaign_id)
@@ -204,7 +210,9 @@ class Campaigns:
                         del timer.products[item_id]
                 ends = not timer.products
             else:
-                ends = timer.event_time <= event.time and (rule.key != "product" or not ids or key in ids)
+                named = variants if rule.per_variant else ids
+                meant = rule.key != "product" or not ids or key in named or item_of(key) in named
+                ends = timer.event_time <= event.time and meant
             if ends:
                 self._drop(event.user, profile, ref)
                 outputs.counts["campaign", campaign_id, "cancelled"] += 1
@@ -250,7 +258,7 @@ class Campaigns:
             )
             if self._click_probability(features) < rule.campaign.min_score:
                 return
-        self._arm(rule, item_id, match, item, scene)
+        self._arm(rule, key_of(item, per_variant=rule.per_variant), match, item, scene)
 
     def _arm(  # noqa: C901  one guard per reason
         self,
@@ -268,13 +276,13 @@ class Campaigns:
             if found is None:
                 return
             if found != match:
-                match, about = found, {"product_id": key} if rule.key == "product" else {}
-        if self._spoken_against(rule, key, match.time, scene):
+                match, about = found, {"product_id": item_of(key)} if rule.key == "product" else {}
+        if spoken_against(rule, key, match.time, profile, scene.ended):
             return
         ref = f"{campaign.campaign_id}{SEPARATOR}{key}"
         live = profile.timers.get(ref)
-        carted = self._carted(rule, products, match.time, profile, live)
-        if products and not carted:
+        left = carted(rule, products, match.time, profile, live)
+        if products and not left:
             return
         if live is not None and (live.event_time, live.message_id) >= (match.time, match.message_id):
             return
@@ -283,7 +291,9 @@ class Campaigns:
             return
         due = match.time + campaign.delay_s
         context = about if isinstance(about, dict) else _described(about)
-        timer = Timer(due, match.message_id, match.event, match.time, context, products=carted)
+        if rule.per_variant:
+            context["variant"] = key.removeprefix(item_of(key))[1:]
+        timer = Timer(due, match.message_id, match.event, match.time, context, products=left)
         scene.outputs.counts["campaign", campaign.campaign_id, "moved" if live else "armed"] += 1
         if campaign.immediate:
             self._decide(rule, key, timer, match.time, scene)
@@ -302,34 +312,6 @@ class Campaigns:
         if found is None or found.time + waits_s <= self._state.header.watermark:
             return None
         return found
-
-    def _spoken_against(self, rule: Rule, key: str, time: float, scene: _Scene) -> bool:
-        """Whether what must not have been before was, or what ends the timer was seen."""
-        profile, asked = scene.profile, key if rule.key == "product" else ""
-        if _was_before(rule, key, time, profile):
-            return True
-        if rule.key == "cart" or not rule.ending.kinds:
-            return False
-        if asked and rule.ends_by_order and profile.bought.get(key, NEVER_BEFORE) >= time:
-            return True  # the purchase was applied first, this event came late
-        question = (rule.ending.mark, asked, time)
-        if (answer := scene.ended.get(question)) is None:
-            answer = scene.ended[question] = ended_after(rule.ending, asked, time, profile)
-        return answer
-
-    def _carted(
-        self, rule: Rule, products: Sequence[Product], time: float, profile: Profile, live: Timer | None
-    ) -> dict[str, float]:
-        """Products of a cart's timer with when they were put there, those that this event adds included."""
-        carted = {} if live is None else live.products
-        for product in products:
-            item_id = str(product.product_id)
-            gone = ended_after(rule.ending, item_id, time, profile)
-            if gone or (rule.ends_by_order and profile.bought.get(item_id, NEVER_BEFORE) >= time):
-                continue
-            if item_id in carted or len(carted) < MAX_PRODUCTS:
-                carted[item_id] = max(time, carted.get(item_id, time))
-        return carted
 
     # Firing.
 
@@ -374,15 +356,6 @@ class Campaigns:
                 self._state.schedule(timer.due + self._policy.lateness_s, user, "campaign", ref)
                 outputs.counts["campaign", rule.campaign.campaign_id, "sprung"] += 1
         self._unwatch(user, profile, item_id)
-
-
-def _was_before(rule: Rule, key: str, time: float, profile: Profile) -> bool:
-    """Whether what must not have been before a time was."""
-    before = rule.before
-    if before is None:
-        return False
-    asked = key if rule.key == "product" else ""
-    return happened_within(before.events, asked, time - before.within_s, time, profile)
 
 
 def _described(item: Product) -> Context:

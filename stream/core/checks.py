@@ -16,7 +16,7 @@ from stream.core.channels import channels_of, consents
 from stream.core.commands import is_stopped
 from stream.core.conditions import Facts
 from stream.core.localtime import next_active_hour, quiet_until, zone_of
-from stream.core.matching import SEPARATOR
+from stream.core.matching import SEPARATOR, ended_after, item_of
 from stream.core.watching import holds
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Checks:
             return _R.EXPIRED
         if not self._still_true(message):
             return _R.INELIGIBLE
-        item = self._reference.items.get(message.key) if message.rule.key == "product" else None
+        item = self._reference.items.get(item_of(message.key)) if message.rule.key == "product" else None
         if not message.rule.audience(Facts(occasion.profile, occasion.now, item=item)):
             return _R.NOT_IN_AUDIENCE
         return None
@@ -141,11 +141,15 @@ class Checks:
             return not timer.products or bool(self.products(message))
         if rule.key == "user":
             return not (rule.ends_by_order and profile.last_order_at >= timer.event_time)
-        if rule.ends_by_order and profile.bought.get(message.key, NEVER_BEFORE) >= timer.event_time:
+        if rule.per_variant:  # which variant was bought is kept with what campaigns count
+            bought = ended_after(rule.ending, message.key, timer.event_time, profile)
+        else:
+            bought = profile.bought.get(message.key, NEVER_BEFORE) >= timer.event_time
+        if rule.ends_by_order and bought:
             return False
         if rule.waits_for_item and not holds(timer, rule, self._reference.items.get(message.key)):
             return False
-        return not rule.advertises or self._reference.may_show(message.key)
+        return not rule.advertises or self._reference.may_show(item_of(message.key))
 
     def products(self, message: DueMessage) -> list[str]:
         """Products of a cart that were not bought since they came into it and can be had, oldest first."""

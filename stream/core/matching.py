@@ -14,15 +14,16 @@ from stream.core.rows import Match
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from schemas.events import Event
+    from schemas.events import Event, Product
     from stream.core.conditions import Facts
     from stream.core.rows import Profile
-    from stream.core.rules import Rule, RuleBook, Watched
+    from stream.core.rules import Grain, Rule, RuleBook, Watched
 
-__all__ = ["SEPARATOR", "ended_after", "happened_within", "latest_occasion", "note"]
+__all__ = ["SEPARATOR", "ended_after", "happened_within", "item_of", "key_of", "latest_occasion", "note"]
 
 MAX_KEYS: Final = 128  # of a user, the least recently counted goes first; some 60 B each
 SEPARATOR: Final = "\x1f"
+VARIANT: Final = "\x1e"  # between a product and its variant
 
 
 def note(facts: Sequence[Facts], event: Event, profile: Profile, book: RuleBook) -> None:
@@ -30,19 +31,38 @@ def note(facts: Sequence[Facts], event: Event, profile: Profile, book: RuleBook)
 
     ``facts`` are one for each of the event's products; one without a product where it has none.
     """
-    for (_, by_product), (events, n) in book.remembered[event.kind].items():
+    for (_, grain), (events, n) in book.remembered[event.kind].items():
         if not events.means(event):
             continue
         # Of an event that ends something only the time is asked; of one that arms, which it was.
         match = Match(event.time, event.message_id, event.name) if n > 1 else Match(event.time, "", "")
         meant = facts if events.where is always else [fact for fact in facts if events.where(fact)]
-        keys = [_key(fact) for fact in meant] if by_product else [""] * bool(meant)
+        keys = [""] * bool(meant) if grain == "user" else [_key(fact, grain) for fact in meant]
         for key in keys:
             _insert(profile, f"{events.mark}{SEPARATOR}{key}", match, n)
 
 
-def _key(facts: Facts) -> str:
-    return "" if facts.product is None else str(facts.product.product_id)
+def _key(facts: Facts, grain: Grain) -> str:
+    return "" if facts.product is None else key_of(facts.product, per_variant=grain == "variant")
+
+
+def key_of(product: Product, *, per_variant: bool) -> str:
+    """What a timer is kept under: the product, with ``per_variant`` and its variant, else its SKU."""
+    item_id = str(product.product_id)
+    variant = (product.variant or product.sku) if per_variant else None
+    return item_id if variant is None else f"{item_id}{VARIANT}{variant}"
+
+
+def item_of(key: str) -> str:
+    """Return the id of the product that a key is about."""
+    return key.partition(VARIANT)[0]
+
+
+def _asked(key: str) -> tuple[str, ...]:
+    """Where to look for a key: an event without its variant, or without products, means it as well."""
+    if VARIANT in key:
+        return (key, item_of(key), "")
+    return (key, "") if key else ("",)
 
 
 def _insert(profile: Profile, name: str, match: Match, n: int) -> None:
@@ -77,7 +97,7 @@ def latest_occasion(rule: Rule, key: str, since: float, profile: Profile) -> Mat
 
 def ended_after(events: Watched, key: str, time: float, profile: Profile) -> bool:
     """Whether one of these events happened at or after a time."""
-    for name in (key, "") if key else ("",):
+    for name in _asked(key):
         matches = profile.matched.get(f"{events.mark}{SEPARATOR}{name}")
         if matches and matches[-1].time >= time:
             return True
@@ -86,7 +106,7 @@ def ended_after(events: Watched, key: str, time: float, profile: Profile) -> boo
 
 def happened_within(events: Watched, key: str, from_s: float, until_s: float, profile: Profile) -> bool:
     """Whether one of these events happened from one time on and before another."""
-    for name in (key, "") if key else ("",):
+    for name in _asked(key):
         matches = profile.matched.get(f"{events.mark}{SEPARATOR}{name}", ())
         place = bisect_left(matches, from_s, key=lambda match: match.time)
         if place < len(matches) and matches[place].time < until_s:

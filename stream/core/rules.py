@@ -6,7 +6,7 @@ event what those few cost.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from schemas.aliases import ALIASES
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from schemas.events import Event
     from stream.core.conditions import Test
 
-__all__ = ["Absent", "Rule", "RuleBook", "Watched", "rule_of"]
+__all__ = ["Absent", "Grain", "Rule", "RuleBook", "Watched", "rule_of"]
 
 _K = EventKind
 Key = Literal["product", "cart", "user"]
+Grain = Literal["product", "variant", "user"]  # of what events are counted
 
 # What arms a campaign of a kind and what ends its timers, where the campaign names no events; and its key.
 _ARMING: Final[dict[str, frozenset[EventKind]]] = {
@@ -110,6 +111,7 @@ class Rule:
     at_least: int
     within_s: float  # infinity: however long ago
     before: Absent | None
+    per_variant: bool  # of a product; the key is the variant, and "bought" means it
     waits_for_item: bool  # price drop, back in stock
     advertises: bool  # a product that cannot be bought now is not to be written about
     counts: bool  # it takes more than one event to arm
@@ -123,8 +125,8 @@ class RuleBook:
     rules: dict[str, Rule] = field(default_factory=dict)
     arming: dict[EventKind, Index[Rule]] = field(default_factory=dict)
     ending: dict[EventKind, list[Rule]] = field(default_factory=dict)
-    # Events to be remembered, by kind: (mark, whether by product) -> what is meant, and how many of them.
-    remembered: dict[EventKind, dict[tuple[str, bool], tuple[Watched, int]]] = field(default_factory=dict)
+    # Events to be remembered, by kind: (mark, of what each) -> what is meant, and how many of them.
+    remembered: dict[EventKind, dict[tuple[str, Grain], tuple[Watched, int]]] = field(default_factory=dict)
     by_segment: dict[str, list[Rule]] = field(default_factory=dict)
 
     @classmethod
@@ -147,19 +149,20 @@ class RuleBook:
     def _enable(self, rule: Rule) -> None:
         if rule.campaign.segment is not None:
             self.by_segment.setdefault(rule.campaign.segment, []).append(rule)
-        by_product = rule.key == "product"
+        product: Grain = "variant" if rule.per_variant else "product"
+        grain: Grain = product if rule.key == "product" else "user"
         if rule.counts:
-            self._remember(rule.arming, 2 * rule.at_least + 2, by_product=by_product)
+            self._remember(rule.arming, 2 * rule.at_least + 2, grain)
         if rule.before is not None:
-            self._remember(rule.before.events, 4, by_product=by_product)
-        self._remember(rule.ending, 1, by_product=rule.key != "user")
+            self._remember(rule.before.events, 4, grain)
+        self._remember(rule.ending, 1, "user" if rule.key == "user" else product)
 
-    def _remember(self, events: Watched, n: int, *, by_product: bool) -> None:
+    def _remember(self, events: Watched, n: int, grain: Grain) -> None:
         """Remember the last ``n`` events that are meant, once for all rules that mean the same."""
         for kind in events.kinds:
             wanted = self.remembered.setdefault(kind, {})
-            known = wanted.get((events.mark, by_product))
-            wanted[events.mark, by_product] = (events, max(n, known[1] if known else 0))
+            known = wanted.get((events.mark, grain))
+            wanted[events.mark, grain] = (events, max(n, known[1] if known else 0))
 
 
 def rule_of(campaign: Campaign) -> Rule:
@@ -175,7 +178,8 @@ def rule_of(campaign: Campaign) -> Rule:
     ending = _kinds(_ENDING.get(kind, frozenset()))
     if campaign.cancel_on is not None:
         ending = _named(campaign.cancel_on)
-    key = campaign.key or _KEYS.get(kind, "product")
+    per_variant = campaign.key == "variant"
+    key: Key = "product" if campaign.key == "variant" else campaign.key or _KEYS.get(kind, "product")
     if kind in _WATCHING:
         key = "product"
     if kind in {"event", "sequence"} and campaign.cancel_on is None and key != "user":
@@ -184,6 +188,10 @@ def rule_of(campaign: Campaign) -> Rule:
     at_least = 1 if when is None else when.at_least
     if kind == "browse_abandonment":
         at_least = campaign.min_views
+    absent = None if before is None else Absent(_named(before.events), before.within_s)
+    if per_variant:  # what is counted of variants has names of its own
+        arming, ending = _of_variants(arming), _of_variants(ending)
+        absent = None if absent is None else replace(absent, events=_of_variants(absent.events))
     bounds, rest = split(campaign.audience)
     return Rule(
         campaign=campaign,
@@ -195,12 +203,17 @@ def rule_of(campaign: Campaign) -> Rule:
         rest=all_of(rest),
         at_least=at_least,
         within_s=float("inf") if when is None or when.within_s is None else when.within_s,
-        before=None if before is None else Absent(_named(before.events), before.within_s),
+        before=absent,
+        per_variant=per_variant,
         waits_for_item=kind in _WATCHING,
         advertises=kind not in _ABOUT_PAST,
         counts=at_least > 1,
         ends_by_order=_K.ORDER in ending.kinds,
     )
+
+
+def _of_variants(events: Watched) -> Watched:
+    return replace(events, mark=f"{events.mark}/variant")
 
 
 def _kinds(kinds: frozenset[EventKind]) -> Watched:

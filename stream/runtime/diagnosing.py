@@ -97,7 +97,7 @@ async def _writing(kafka: KafkaSettings) -> Finding:
     try:
         await producer.start()
         await producer.begin_transaction()
-        await producer.abort_transaction()
+        await producer.commit_transaction()
     except (KafkaError, OSError) as error:
         remedy = "let this user use transactional ids, or set NUDGE_KAFKA__GUARANTEE=at_least_once"
         return Finding("fault", "transactions", repr(error), remedy)
@@ -127,7 +127,8 @@ async def _held(kafka: KafkaSettings, topic: str) -> int:
         count = (await topics.partition_counts(admin))[topic]
     partitions = [TopicPartition(topic, number) for number in range(count)]
     async with open_reader(kafka.bootstrap, partitions) as reader:
-        first, last = await reader.beginning_offsets(partitions), await reader.end_offsets(partitions)
+        first: dict[TopicPartition, int] = await reader.beginning_offsets(partitions)
+        last: dict[TopicPartition, int] = await reader.end_offsets(partitions)
     return sum(last.values()) - sum(first.values())
 
 

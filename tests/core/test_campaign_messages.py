@@ -244,6 +244,48 @@ def test_no_order_within_the_lateness_writes_to_a_buyer(
         assert not any(since <= time <= until for time in bought)
 
 
+SIZED: list[dict[str, Any]] = [
+    {"version": 1, "message_class": "marketing", "consent": {"when_unknown": "allow"}, "cooldown_s": 1800.0}
+    | fields
+    for fields in (
+        {"campaign_id": "browse", "kind": "browse_abandonment", "min_views": 2, "delay_s": 2800.0},
+        {"campaign_id": "cart", "kind": "cart_abandonment", "delay_s": 1600.0},
+        {
+            "campaign_id": "sequence",
+            "kind": "sequence",
+            "when": {"events": ["Product Viewed"], "at_least": 2},
+            "unless_before": {"events": ["Order Completed"], "within_s": 3600},
+            "delay_s": 400.0,
+        },
+    )
+]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_variants_are_as_products_of_their_own(seed: int) -> None:
+    """Shirts in two sizes under ``key: variant`` get the messages that two products get under ``product``."""
+    chance = random.Random(seed)
+    clusters, batch_size = told(steps_of(chance)), chance.choice([1, 3, 1000])
+    found = []
+    for key in ("product", "variant"):
+        stream = driver([campaign | {"key": key} for campaign in SIZED], [], batch_size)
+        for cluster in clusters:
+            for one in random.Random(seed).sample(cluster, len(cluster)):
+                line = record(one)
+                sized = line.replace(b'"product_id":', b'"product_id":"shirt","variant":')
+                stream.pipe(line if key == "product" else sized)
+        stream.advance(86_400.0)
+        found.append(
+            [
+                (t.campaign_id, t.recipient.user_id, t.cause.message_id, t.send_at, t.context.get("variant"))
+                for t in stream.take("triggers")
+            ]
+        )
+
+    assert [message[:4] for message in found[0]] == [message[:4] for message in found[1]]
+    assert {message[4] for message in found[1]} <= set(PRODUCTS)
+
+
 def seconds(text: str) -> float:
     """RFC 3339 as seconds after the epoch of these streams."""
     return datetime.fromisoformat(text).timestamp() - EPOCH
