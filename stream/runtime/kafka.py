@@ -28,7 +28,7 @@ FETCH_BYTES: Final = 1 << 20  # per partition; with the records in hand it bound
 BATCH_BYTES: Final = 512 << 10
 MAX_RECORD_BYTES: Final = 2 << 20  # a dead letter: the largest input record and its error headers
 ANSWER_MS: Final = 5000  # within which a broker that is there answers
-BEYOND_SESSION_MS: Final = 2000  # for the answer after a rebalance of that length
+BEYOND_SESSION_MS: Final = 1000  # for the answer after a rebalance of that length
 
 logger = structlog.get_logger(__name__)
 

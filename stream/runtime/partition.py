@@ -50,7 +50,7 @@ SLICE_ROWS: Final = 500
 INBOX_BATCHES: Final = 2
 IDLE_COMMIT_S: Final = 30.0  # how much idle time a crash may forget
 START_S: Final = 60.0
-CLOSE_S: Final = 2.0
+CLOSE_S: Final = 0.5
 MAX_DELTA_BYTES: Final = 64 << 20  # in memory until the commit; a thousand orders of 20 lines teach 13 MB
 
 logger = structlog.get_logger(__name__)
