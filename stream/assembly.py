@@ -16,8 +16,10 @@ from online_models.fold import ModelSet
 from online_models.hybrid import OnlineBlend
 from online_models.many_offers import ManyOffers
 from online_models.metrics import ClickMetrics, RankingMetrics
+from online_models.neighbourhood import ItemNeighbours, UserNeighbours
 from online_models.popularity import DecayedPopularity
 from online_models.proximal import FollowTheRegularizedLeader
+from online_models.segment_popularity import SegmentPopularity
 from online_models.vocabulary import Vocabulary
 from stream.core.arbitration import Arbiter
 from stream.core.attribution import Attribution
@@ -29,6 +31,7 @@ from stream.core.features import OFFER_FEATURES
 from stream.core.learning import Learner, Models
 from stream.core.measuring import Measurer
 from stream.core.messages import Messenger
+from stream.core.newcomers import Newcomers
 from stream.core.offers import OfferDesk
 from stream.core.recommending import Recommender
 from stream.core.reference import Reference
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from online_models.hashed import HashedLogistic
+    from online_models.optional_source import OptionalSource
     from stream.core.config import EngineConfig
     from stream.core.state import RowCodec
     from stream.settings import Settings
@@ -62,7 +66,8 @@ def build_models(settings: Settings) -> Models:
         popularity,
         cooccurrence,
         factors,
-        content=content_of(vocabulary),
+        content=content_of(vocabulary) if settings.recommend.content else None,
+        optional=_optional_sources(settings, vocabulary),
         candidates_per_source=settings.recommend.candidates,
     )
     baskets = baskets_of(vocabulary)
@@ -91,6 +96,19 @@ def build_models(settings: Settings) -> Models:
         offer_metrics=ClickMetrics(),
         drift={name: DriftWatch() for name in ("clicks", "offers")},
     )
+
+
+def _optional_sources(settings: Settings, vocabulary: Vocabulary) -> list[OptionalSource]:
+    """Sources that are off unless the settings ask for them."""
+    chosen = settings.recommend
+    found: list[OptionalSource] = []
+    if chosen.item_neighbours != "off":
+        found.append(ItemNeighbours(vocabulary, chosen.item_neighbours))
+    if chosen.user_neighbours != "off":
+        found.append(UserNeighbours(vocabulary, chosen.user_neighbours))
+    if chosen.segment_popularity:
+        found.append(SegmentPopularity(vocabulary))
+    return found
 
 
 def _click_model(settings: Settings) -> HashedLogistic:
@@ -126,6 +144,7 @@ def build_engine(
     desk = OfferDesk(config, models.offers, models.many_offers, reference, state, attribution)
     click_probability = models.clicks.predict_proba_one
     arbiter = Arbiter(config.campaigns, reference, state, click_probability, config.seed)
+    newcomers = Newcomers(reference) if settings.recommend.content else None
     messenger = Messenger(config.campaigns, reference, state, desk, arbiter)
     return Engine(
         state=state,
@@ -133,8 +152,10 @@ def build_engine(
         reference=reference,
         cleaner=Cleaner(config.cleaning),
         attribution=attribution,
-        learner=Learner(models, settings.clicks.negative_share, config.attribution.offer_late_share),
-        recommender=Recommender(config, models, reference, state, attribution),
+        learner=Learner(
+            models, settings.clicks.negative_share, config.attribution.offer_late_share, newcomers
+        ),
+        recommender=Recommender(config, models, reference, state, attribution, newcomers),
         desk=desk,
         campaigns=Campaigns(config.campaigns, reference, state, messenger, click_probability),
         measurer=Measurer(config.lift, config.campaigns, reference, state),
