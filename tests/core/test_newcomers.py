@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from online_models.vocabulary import Vocabulary
 from schemas.catalogue import Item
 from stream.core.newcomers import Newcomers
 from stream.core.reference import Reference
@@ -19,6 +20,15 @@ def record(item_id: str, category: str, at: float, **fields: object) -> Item:
     return Item(item_id=item_id, version=1, category=category, updated_at=when, **fields)  # type: ignore[arg-type]
 
 
+def met(*item_ids: str) -> Vocabulary:
+    """Items that somebody met."""
+    vocabulary = Vocabulary(100)
+    vocabulary.begin()
+    for item_id in item_ids:
+        vocabulary.touch(item_id, 0.0)
+    return vocabulary
+
+
 def test_the_newest_of_the_kinds_looked_at_come_first() -> None:
     """Met, hidden and future items are left out, and so are other categories."""
     items = [
@@ -32,24 +42,37 @@ def test_the_newest_of_the_kinds_looked_at_come_first() -> None:
     ]
     newcomers = Newcomers(Reference({item.item_id: item for item in items}))
 
-    assert ["shoe-2", "shoe-1"] == [one for one, _ in newcomers.of(["shoe-0"], 50.0, {"shoe-0"})]
-    both = newcomers.of(["hat-0", "shoe-0"], 50.0, {"shoe-0", "hat-0"})
+    assert ["shoe-2", "shoe-1"] == [one for one, _ in newcomers.of(["shoe-0"], 50.0, met("shoe-0"))]
+    both = newcomers.of(["hat-0", "shoe-0"], 50.0, met("shoe-0", "hat-0"))
     assert ["hat-1", "shoe-2", "shoe-1"] == [one for one, _ in both]
-    assert [] == newcomers.of(["unknown"], 50.0, set())
-    assert [] == newcomers.of([], 50.0, set())
+    assert [] == newcomers.of(["unknown"], 50.0, met())
+    assert [] == newcomers.of([], 50.0, met())
 
 
 def test_changes_of_the_catalogue_are_followed() -> None:
     """An item that moves to another category, or goes, is found where it is now."""
     reference = Reference({"a": record("a", "shoes", 0.0), "b": record("b", "shoes", 0.0)})
-    newcomers = Newcomers(reference)
-    assert ["b"] == [one for one, _ in newcomers.of(["a"], 1.0, {"a"})]
+    newcomers, known = Newcomers(reference), met("a")
+    assert ["b"] == [one for one, _ in newcomers.of(["a"], 1.0, known)]
 
     reference.items["b"] = record("b", "hats", 0.0)
     reference.items["c"] = record("c", "shoes", 0.0)
-    assert ["c"] == [one for one, _ in newcomers.of(["a"], 1.0, {"a"})]
+    assert ["c"] == [one for one, _ in newcomers.of(["a"], 1.0, known)]
     reference.items.drop("c")
-    assert [] == newcomers.of(["a"], 1.0, {"a"})
+    assert [] == newcomers.of(["a"], 1.0, known)
+
+
+def test_what_was_met_is_no_newcomer_until_that_is_undone() -> None:
+    """An item that is met between two looks goes; when the batch is rolled back it is new again."""
+    newcomers = Newcomers(Reference({name: record(name, "shoes", 0.0) for name in "abc"}))
+    known = met("a")
+    known.keep()
+    known.begin()
+    assert ["b", "c"] == [one for one, _ in newcomers.of(["a"], 1.0, known)]
+    known.touch("b", 1.0)
+    assert ["c"] == [one for one, _ in newcomers.of(["a"], 1.0, known)]
+    known.rollback()
+    assert ["b", "c"] == [one for one, _ in newcomers.of(["a"], 1.0, known)]
 
 
 def test_an_item_is_recommended_before_its_first_interaction() -> None:
