@@ -1,11 +1,12 @@
 """What a catalogue that is ahead of the events gains; JSON on stdout.
 
-    python benchmarks/recommend_newcomers.py [--lead-s 3600] [--quick]
+    python benchmarks/recommend_newcomers.py [--lead-s 86400] [--quick]
 
 The first 40,000 events of Taobao from 25 November 2017 on, as ``nudge evaluate recommend`` plays them,
 without a catalogue and with one. The data set has no dates of its items: here each one's record, with its
 category, is in force ``--lead-s`` seconds before the item's first event. Nine of ten targets are items that
-nobody has met; without a catalogue all of them are misses.
+nobody has met; without a catalogue all of them are misses. The catalogue holds no item that is never viewed,
+which flatters the gain.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def records(lines: list[bytes], lead_s: float) -> dict[str, Item]:
 def main() -> None:
     """Play the events without and with the catalogue."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--lead-s", type=float, default=3600.0, help="how long a record is ahead, s")
+    parser.add_argument("--lead-s", type=float, default=86_400.0, help="how long a record is ahead, s")
     parser.add_argument("--quick", action="store_true", help="the first 4,000 events")
     asked = parser.parse_args()
     source = "taobao/UserBehavior_first100k.csv.gz"
