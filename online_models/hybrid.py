@@ -23,6 +23,7 @@ from online_models.history import HistoryRows
 from online_models.kernels.proposing import propose
 from online_models.kernels.ranker import softmax_step
 from online_models.kernels.retrieval import CONTENT_VALUES, HIT_COLUMNS
+from online_models.optional_source import NOBODY
 from online_models.popularity import MAX_TIME_S, check_event
 from online_models.slate import CODES, Ranked, Reason, ReasonCode, Slate, Source
 
@@ -34,12 +35,14 @@ if TYPE_CHECKING:
     from online_models.base import FactorSource, ItemModel, Snapshot
     from online_models.cooccurrence import SequentialCooccurrence
     from online_models.delta import DeltaReader, DeltaWriter
+    from online_models.optional_source import Asker, OptionalSource
     from online_models.popularity import DecayedPopularity
     from online_models.vocabulary import Vocabulary
 
 __all__ = ["MAX_HISTORY", "OnlineBlend", "Ranked", "Reason", "ReasonCode", "Slate", "Source"]
 
 MAX_HISTORY = 64
+LISTED = 4  # times as many as an optional source may propose, for some are excluded
 N_CONTEXTS = 14  # one shared set of weights, six gaps, seven lengths
 GAP_LIMITS_S = (60.0, 600.0, 3600.0, 86400.0)
 LENGTH_LIMITS = (0, 1, 2, 5, 10, 30)
@@ -100,6 +103,7 @@ class OnlineBlend:
         factors: FactorSource | None = None,
         *,
         content: SequentialCooccurrence | None = None,
+        optional: Sequence[OptionalSource] = (),
         candidates_per_source: int = 50,
         eta: float = 0.15,
         start: Mapping[str, float] | None = None,
@@ -114,9 +118,10 @@ class OnlineBlend:
         self.cooccurrence = cooccurrence
         self.factors = factors
         self.content = content
+        self.optional = tuple(optional)
         self.eta = eta
         self.n_each = candidates_per_source
-        self.feature_names = _feature_names(popularity.half_lives_s)
+        self.feature_names = _feature_names(popularity.half_lives_s, [source.name for source in optional])
         start = default_start(popularity.half_lives_s) if start is None else start
         unknown = set(start) - set(self.feature_names)
         if unknown:
@@ -127,18 +132,29 @@ class OnlineBlend:
             f"eta={eta}, "
             f"start={sorted(start.items())})"
         )
-        n_features, n_sources = len(self.feature_names), 4 + len(popularity.half_lives_s)
+        n_features, n_sources = len(self.feature_names), 4 + len(popularity.half_lives_s) + len(optional)
         self.weights = np.zeros((N_CONTEXTS, n_features))
         self.weights[0] = [start.get(feature, 0.0) for feature in self.feature_names]
         self.squares = np.ones((N_CONTEXTS, n_features))
         self._old = (self.weights.copy(), self.squares.copy())
         self._learned = False
-        self.groups = np.array([CODES.index(code) for code in _codes(popularity.half_lives_s)], np.int64)
+        self.groups = np.array(
+            [
+                CODES.index(code)
+                for code in _codes(popularity.half_lives_s, [source.code for source in optional])
+            ],
+            np.int64,
+        )
         rank_values = 1.0 - np.log(1.0 + np.arange(self.n_each + 1)) / math.log(1.0 + self.n_each)
         # Work space of one call; marks of other calls are void, so nothing is cleared.
         self._call = 0
         self._history = HistoryRows(vocabulary, MAX_HISTORY)
         self._n_places = n_sources * self.n_each
+        self._not_asked = (
+            np.zeros((len(optional), 0), np.int32),
+            np.zeros((len(optional), 0)),
+            np.zeros(len(optional), np.int64),
+        )
         n_marks = cooccurrence.reach * cooccurrence.refs.shape[1] + self._n_places
         if content is not None:
             n_marks += CONTENT_VALUES * content.refs.shape[1]
@@ -172,8 +188,8 @@ class OnlineBlend:
     @property
     def models(self) -> tuple[ItemModel | OnlineBlend, ...]:
         """The sources and the ranker, for a model set."""
-        optional = (self.factors, self.content)
-        return (self.popularity, self.cooccurrence, *(one for one in optional if one is not None), self)
+        sources = (self.factors, self.content, *(source.model for source in self.optional))
+        return (self.popularity, self.cooccurrence, *(one for one in sources if one is not None), self)
 
     def propose(
         self,
@@ -184,6 +200,8 @@ class OnlineBlend:
         memory: bytes = b"",
         *,
         new_only: bool = False,
+        asker: Asker = NOBODY,
+        newcomers: Sequence[tuple[str, float]] = (),
     ) -> Slate:
         """Candidates for a user, scored. Changes nothing.
 
@@ -201,6 +219,10 @@ class OnlineBlend:
             The user's memory as :meth:`observe` returned it.
         new_only : bool
             Whether the items of the history (those that are read) must not be proposed either.
+        asker : Asker
+            Who asks; optional sources alone read it.
+        newcomers : sequence of (str, float)
+            Items that nobody has met, best first, and how well each suits, from 0 to 1.
 
         Raises
         ------
@@ -214,22 +236,47 @@ class OnlineBlend:
         vocabulary = self.vocabulary
         self._call += 1
         context = gap_class(gap_s), length_class(len(history))
-        features = np.empty((len(self.feature_names), self._n_places), np.float32)
-        numbers = np.empty((2, self._n_places))
-        names = np.empty((3, self._n_places), np.int64)
+        if newcomers:
+            hidden = {*exclude, *history} if new_only else exclude
+            newcomers = [one for one in newcomers if one[0] not in vocabulary and one[0] not in hidden]
+        n_places = self._n_places + len(newcomers)
+        features = np.empty((len(self.feature_names), n_places), np.float32)
+        numbers = np.empty((2, n_places))
+        names = np.empty((3, n_places), np.int64)
+        rows, n_rows = self._history.read(history)
+        listed = self._listed(rows[:n_rows], at, asker) if self.optional else self._not_asked
         n = propose(
-            *self._history.read(history),
+            rows,
+            n_rows,
             new_only,
             np.array(vocabulary.rows(exclude), np.int32) if exclude else NO_ROWS,
             at,
             *context,
+            listed[0],
+            listed[1],
+            listed[2],
+            np.array([suits for _, suits in newcomers]) if newcomers else NO_NEWCOMERS,
             self._call,
             features,
             numbers,
             names,
             *self._read,
         )
-        return Slate(self, history, context, n, (features, numbers, names))
+        new_ids = [item_id for item_id, _ in newcomers] if newcomers else ()
+        return Slate(self, history, context, n, (features, numbers, names), new_ids)
+
+    def _listed(
+        self, rows: NDArray[np.int32], at: float, asker: Asker
+    ) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.int64]]:
+        """What the optional sources list: rows, scores, and how many."""
+        n = LISTED * self.n_each  # some of them are excluded
+        lists, scores = np.zeros((len(self.optional), n), np.int32), np.zeros((len(self.optional), n))
+        lengths = np.zeros(len(self.optional), np.int64)
+        for k, source in enumerate(self.optional):
+            best, values = source.best(rows, at, asker)
+            lengths[k] = length = min(len(best), n)
+            lists[k, :length], scores[k, :length] = best[:length], values[:length]
+        return lists, scores, lengths
 
     def learn_one(self, slate: Slate, item_id: str) -> None:
         """Teach the ranker that a user who could have had this slate chose an item.
@@ -256,6 +303,7 @@ class OnlineBlend:
         repeat: bool,  # noqa: FBT001
         memory: bytes,
         values: Sequence[str] = (),
+        asker: Asker = NOBODY,
     ) -> bytes:
         """Teach the sources an event.
 
@@ -271,6 +319,8 @@ class OnlineBlend:
             The user's memory, ``b""`` for a new user.
         values : sequence of str
             The item's attribute values, as :func:`online_models.content.attribute_value` writes them.
+        asker : Asker
+            Whose event it is; optional sources alone read it.
 
         Returns
         -------
@@ -288,6 +338,8 @@ class OnlineBlend:
             memory = self.factors.learn_one(row, rows[:n], at, weight, memory)
         if values and self.content is not None:
             learn_attributes(self.content, row, values, at, weight)
+        for source in self.optional:
+            source.learn(row, rows[:n], at, weight, asker)
         return memory
 
     # The ranker as a model
@@ -351,6 +403,7 @@ class OnlineBlend:
 
 
 NO_ROWS: NDArray[np.int32] = np.zeros(0, np.int32)
+NO_NEWCOMERS: NDArray[np.float64] = np.zeros(0)
 NO_CONTENT: tuple[NDArray[Any], ...] = (
     np.zeros(3),
     np.zeros((0, 0), np.int32),
@@ -395,14 +448,15 @@ def default_start(half_lives_s: Sequence[float]) -> dict[str, float]:
         "factors_rank": 1.0,
         "popularity_86400s_rank": 1.0,
         "popularity_604800s_rank": 1.0,
+        "newcomer": 1.0,
     }
     names = _feature_names(half_lives_s)
     return {feature: weight for feature, weight in wanted.items() if feature in names}
 
 
-def _feature_names(half_lives_s: Sequence[float]) -> tuple[str, ...]:
+def _feature_names(half_lives_s: Sequence[float], optional: Sequence[str] = ()) -> tuple[str, ...]:
     lists = [f"popularity_{half_life:g}s" for half_life in half_lives_s]
-    sources = ["sequence", "transition", "factors", *lists, "content"]
+    sources = ["sequence", "transition", "factors", *lists, "content", *optional]
     scores = ["forward", "backward", "transition", "factors", *lists]
     return (
         *(f"{source}_rank" for source in sources),
@@ -410,16 +464,19 @@ def _feature_names(half_lives_s: Sequence[float]) -> tuple[str, ...]:
         "item_age",
         "since_last_event",
         "content_score",
+        *(f"{source}_score" for source in optional),
+        "newcomer",
     )
 
 
-def _codes(half_lives_s: Sequence[float]) -> list[ReasonCode]:
+def _codes(half_lives_s: Sequence[float], optional: Sequence[ReasonCode]) -> list[ReasonCode]:
     """Reason code of each feature."""
     lists = [_popular(half_life) for half_life in half_lives_s]
     history, last, taste = ReasonCode.FOLLOWS_HISTORY, ReasonCode.FOLLOWS_LAST_ITEM, ReasonCode.SIMILAR_TASTE
     fresh, kind = ReasonCode.RECENT_ACTIVITY, ReasonCode.SAME_KIND
-    ranks = [history, last, taste, *lists, kind]
-    return [*ranks, history, history, last, taste, *lists, fresh, fresh, kind]
+    ranks = [history, last, taste, *lists, kind, *optional]
+    scores = [history, history, last, taste, *lists, fresh, fresh, kind, *optional]
+    return [*ranks, *scores, ReasonCode.NEW_OF_THE_KIND]
 
 
 def _popular(half_life_s: float) -> ReasonCode:

@@ -30,6 +30,7 @@ class Source(StrEnum):
     POPULARITY = "popularity"
     FRESHNESS = "freshness"
     CONTENT = "content"
+    NEIGHBOURS = "neighbours"
     ORDERS = "orders"
     OWN_PAST = "own_past"
 
@@ -47,6 +48,10 @@ class ReasonCode(StrEnum):
     POPULAR_ALL_TIME = "popular_all_time"
     RECENT_ACTIVITY = "recent_activity"
     SAME_KIND = "same_kind"
+    NEW_OF_THE_KIND = "new_of_the_kind"
+    SIMILAR_ITEMS = "similar_items"
+    SIMILAR_USERS = "similar_users"
+    POPULAR_IN_SEGMENT = "popular_in_segment"
 
 
 CODES = tuple(ReasonCode)
@@ -61,6 +66,10 @@ SOURCE_OF = {
     ReasonCode.POPULAR_ALL_TIME: Source.POPULARITY,
     ReasonCode.RECENT_ACTIVITY: Source.FRESHNESS,
     ReasonCode.SAME_KIND: Source.CONTENT,
+    ReasonCode.NEW_OF_THE_KIND: Source.CONTENT,
+    ReasonCode.SIMILAR_ITEMS: Source.NEIGHBOURS,
+    ReasonCode.SIMILAR_USERS: Source.NEIGHBOURS,
+    ReasonCode.POPULAR_IN_SEGMENT: Source.POPULARITY,
 }
 SOURCES = tuple(Source)
 TEXTS = [code.value for code in CODES]
@@ -101,7 +110,7 @@ class Slate:
     A slate is a value: learning afterwards does not change its scores.
     """
 
-    __slots__ = ("_blend", "_history", "_n", "_names", "_numbers", "columns", "context")
+    __slots__ = ("_blend", "_history", "_n", "_names", "_newcomers", "_numbers", "columns", "context")
 
     def __init__(
         self,
@@ -110,11 +119,13 @@ class Slate:
         context: tuple[int, int],
         n: int,
         arrays: tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int64]],
+        newcomers: Sequence[str] = (),
     ) -> None:
         self._blend = blend
         self._history = history
         self.context = context  # rows of the ranker's weights that were selected: gap and length
         self._n = n
+        self._newcomers = newcomers  # candidates without a row of the vocabulary
         self.columns, self._numbers, self._names = arrays
 
     def __len__(self) -> int:
@@ -143,7 +154,7 @@ class Slate:
         Ties go to the more popular item, then to the lower hash of its id.
         """
         scores, lifts, reasons = self._explained(self._chosen(n, allowed))
-        ids, history = self._blend.vocabulary.ids, self._history
+        history = self._history
         last = history[0] if history else None
         ranked = []
         for score, lift, (*codes, source, row, age) in zip(
@@ -151,7 +162,7 @@ class Slate:
         ):
             named = {FOLLOWS_HISTORY: history[age] if age >= 0 else None, FOLLOWS_LAST_ITEM: last}
             why = tuple(Reason(CODES[code], lift[code], named.get(code)) for code in codes if code >= 0)
-            ranked.append(Ranked(ids[row], score, SOURCES[source], why))
+            ranked.append(Ranked(self._named_one(row), score, SOURCES[source], why))
         return ranked
 
     def rows(
@@ -163,7 +174,7 @@ class Slate:
         Lists of reasons are shared: they are for reading.
         """
         scores, _, reasons = self._explained(self._chosen(n, allowed))
-        ids, history = self._blend.vocabulary.ids, self._history
+        history = self._history
         shown = []
         for score, (a, b, c, source, row, age) in zip(scores[1].tolist(), reasons, strict=True):
             texts, at_history, at_last = SPELLED[a, b, c]
@@ -173,7 +184,7 @@ class Slate:
             if at_last >= 0 and history:
                 texts = texts.copy()
                 texts[at_last] += f":{history[0]}"
-            shown.append((ids[row], score, SOURCE_TEXTS[source], texts))
+            shown.append((self._named_one(row), score, SOURCE_TEXTS[source], texts))
         return shown
 
     def rank_of(self, item_id: str) -> int | None:
@@ -183,9 +194,12 @@ class Slate:
 
     def place_of(self, item_id: str) -> int | None:
         """Number of an item among the unordered candidates."""
-        reference = self._blend.vocabulary.reference(item_id)
-        if reference < 0:
-            return None
+        if item_id in self._newcomers:
+            reference = -1 - self._newcomers.index(item_id)
+        else:
+            reference = self._blend.vocabulary.reference(item_id)
+            if reference < 0:
+                return None
         place = find_reference(reference, self._n, self._names)
         return None if place < 0 else place
 
@@ -229,7 +243,14 @@ class Slate:
         return scores, lifts, reasons.tolist()
 
     def _named(self, places: NDArray[np.int64]) -> list[str]:
-        return self._blend.vocabulary.item_ids((self._names[0, places] & 0xFFFFFFFF).tolist())
+        references = self._names[0, places]
+        if self._newcomers:
+            return [self._named_one(one if one < 0 else one & 0xFFFFFFFF) for one in references.tolist()]
+        return self._blend.vocabulary.item_ids((references & 0xFFFFFFFF).tolist())
+
+    def _named_one(self, row: int) -> str:
+        """Id of a row, or of a newcomer by its reference, which is below 0."""
+        return self._blend.vocabulary.ids[row] if row >= 0 else self._newcomers[-row - 1]
 
 
 def _spelled(codes: tuple[int, ...]) -> tuple[list[str], int, int]:

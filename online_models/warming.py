@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from online_models.bandits import ThompsonSampling
 from online_models.click_rate import ClickRate
+from online_models.content import content_of
 from online_models.cooccurrence import SequentialCooccurrence
 from online_models.factorisation import StreamingIALS
 from online_models.fold import ModelSet
@@ -29,6 +30,7 @@ def warm_up() -> None:
             DecayedPopularity(vocabulary),
             SequentialCooccurrence(vocabulary, slots=2, pruned=1),
             StreamingIALS(vocabulary, n_factors=2) if factors else None,
+            content=content_of(vocabulary),
         )
         click_rate, offers = ClickRate(n_slots=16), ThompsonSampling(1)
         models = ModelSet([*blend.models, click_rate, offers], vocabulary)

@@ -17,9 +17,11 @@ from online_models.gate import ChallengerGate
 from online_models.hybrid import OnlineBlend
 from online_models.many_offers import ManyOffers
 from online_models.metrics import ClickMetrics, RankingMetrics
+from online_models.neighbourhood import ItemNeighbours, UserNeighbours
 from online_models.popularity import DecayedPopularity
 from online_models.proximal import FollowTheRegularizedLeader
 from online_models.recent import RecentLoss
+from online_models.segment_popularity import SegmentPopularity
 from online_models.vocabulary import Vocabulary
 from schemas.ids import id_of
 from stream.core.arbitration import Arbiter
@@ -33,6 +35,7 @@ from stream.core.features import OFFER_FEATURES
 from stream.core.learning import Learner, Models
 from stream.core.measuring import Measurer
 from stream.core.messages import Messenger
+from stream.core.newcomers import Newcomers
 from stream.core.offers import OfferDesk
 from stream.core.quality import LiveQuality
 from stream.core.recommending import Recommender
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
 
     from online_models.base import Foldable
     from online_models.hashed import HashedLogistic
+    from online_models.optional_source import OptionalSource
     from stream.core.config import EngineConfig
     from stream.core.rows import RowCodec
     from stream.settings import Settings
@@ -68,7 +72,8 @@ def build_models(settings: Settings) -> Models:
         popularity,
         cooccurrence,
         factors,
-        content=content_of(vocabulary),
+        content=content_of(vocabulary) if settings.recommend.content else None,
+        optional=_optional_sources(settings, vocabulary),
         candidates_per_source=settings.recommend.candidates,
     )
     baskets = baskets_of(vocabulary)
@@ -113,6 +118,19 @@ def build_models(settings: Settings) -> Models:
         conversions=conversions,
         click_trial=trial,
     )
+
+
+def _optional_sources(settings: Settings, vocabulary: Vocabulary) -> list[OptionalSource]:
+    """Sources that are off unless the settings ask for them."""
+    chosen = settings.recommend
+    found: list[OptionalSource] = []
+    if chosen.item_neighbours != "off":
+        found.append(ItemNeighbours(vocabulary, chosen.item_neighbours))
+    if chosen.user_neighbours != "off":
+        found.append(UserNeighbours(vocabulary, chosen.user_neighbours))
+    if chosen.segment_popularity:
+        found.append(SegmentPopularity(vocabulary))
+    return found
 
 
 def _click_model(settings: Settings) -> HashedLogistic:
@@ -178,14 +196,17 @@ def build_engine(
     desk = OfferDesk(config, models, reference, state, attribution)
     arbiter = Arbiter(config.campaigns, reference, state, models, config.seed)
     messenger = Messenger(config.campaigns, reference, state, desk, arbiter, attribution)
+    newcomers = Newcomers(reference) if settings.recommend.content else None
     return Engine(
         state=state,
         models=models,
         reference=reference,
         cleaner=Cleaner(config.cleaning),
         attribution=attribution,
-        learner=Learner(models, settings.clicks.negative_share, config.attribution.offer_late_share),
-        recommender=Recommender(config, models, reference, state, attribution),
+        learner=Learner(
+            models, settings.clicks.negative_share, config.attribution.offer_late_share, newcomers
+        ),
+        recommender=Recommender(config, models, reference, state, attribution, newcomers),
         desk=desk,
         campaigns=Campaigns(config.campaigns, reference, state, messenger, models.click_probability),
         measurer=Measurer(config.lift, config.campaigns, reference, state),

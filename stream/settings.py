@@ -98,6 +98,19 @@ class RecommendSettings(_Section):
         0.0, ge=0, le=10, description="What an item loses each time it was listed and not touched, log odds."
     )
     factors: bool = Field(default=True, description="Use streaming iALS as a source.")
+    content: bool = Field(
+        default=True,
+        description="Use categories and brands as a source, and propose what is new in the catalogue.",
+    )
+    item_neighbours: Literal["off", "cosine", "euclidean"] = Field(
+        "off", description="Add items chosen by the same users as a source, by this similarity."
+    )
+    user_neighbours: Literal["off", "cosine", "euclidean"] = Field(
+        "off", description="Add items chosen by similar users as a source, by this similarity."
+    )
+    segment_popularity: bool = Field(
+        default=False, description="Add what members of the user's segments choose as a source."
+    )
 
 
 class ClickSettings(_Section):

@@ -8,7 +8,7 @@ import numpy as np
 
 from online_models.kernels import factor_scores
 from online_models.kernels._jit import kernel
-from online_models.kernels.ranker import describe
+from online_models.kernels.ranker import SCORE_OFFSET, SCORE_SCALE, describe, describe_newcomer
 from online_models.kernels.retrieval import EXCLUDED, LOUDEST_AGE, gather, neighbours, of_a_kind
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ def propose(
     at: float,
     gap: int,
     length: int,
+    optional_rows: NDArray[np.int32],
+    optional_scores: NDArray[np.float64],
+    n_optional: NDArray[np.int64],
+    newcomers: NDArray[np.float64],
     call: int,
     features: NDArray[np.float32],
     numbers: NDArray[np.float64],
@@ -74,12 +78,17 @@ def propose(
         Rows of the user's items, newest first, −1 for unknown ones; the first ``n_history`` are in use.
     new_only : bool
         Whether the items of the history are excluded, as those of ``excluded`` are.
+    optional_rows, optional_scores, n_optional : int32[O, k], float64[O, k], int64[O]
+        What the optional sources list, best first, and how many each.
+    newcomers : float64[j]
+        How well items suit that have no row; they become the last candidates.
     features : float32[n_features, m]
         Takes the features, one candidate a column.
     numbers : float64[2, m]
         Takes scores and popularity.
     names : int64[3, m]
         Takes references, hashes of ids, and the place of the loudest history item, −1 for none.
+        The reference of the k-th newcomer is −(k + 1), and its place stands for the hash.
     orders, generation; ages, settings, refs, cells, heads
         Of the vocabulary; of co-occurrence.
     content_settings, content_refs, content_cells, content_heads
@@ -138,6 +147,8 @@ def propose(
         list_rows,
         lengths,
         depth,
+        optional_rows,
+        n_optional,
         call,
         seen,
         values,
@@ -151,6 +162,17 @@ def propose(
     factor_score = np.zeros(n)
     if known > 0:
         factor_scores.score(p, rows[:n], table, factor_score)
+    last = features.shape[0] - 1
+    features[last, :n] = 0.0
+    first = last - optional_rows.shape[0]
+    for source in range(optional_rows.shape[0]):
+        features[first + source, :n] = SCORE_SCALE * np.log(SCORE_OFFSET)
+        for k in range(n_optional[source]):
+            row = optional_rows[source, k]
+            mark = seen[row] & 0xFFFFFFFF
+            if seen[row] >> 32 == call and mark != EXCLUDED and places[mark] >= 0:
+                score = SCORE_SCALE * np.log(SCORE_OFFSET + optional_scores[source, k])
+                features[first + source, places[mark]] = score
     describe(
         n,
         at,
@@ -172,4 +194,12 @@ def propose(
         names[0, c] = generation[row] << 32 | row
         names[1, c] = orders[row]
         names[2, c] = int(hits[marks[c], LOUDEST_AGE])
+    for k in range(newcomers.shape[0]):
+        describe_newcomer(
+            k, n, gap, length, newcomers[k], rates.shape[0], rank_values, weights, features, numbers
+        )
+        names[0, n] = -k - 1
+        names[1, n] = k
+        names[2, n] = -1
+        n += 1
     return n

@@ -1,9 +1,10 @@
 """The linear ranker over the candidates of one event: features, scores, one softmax step.
 
-Features of a candidate, with S sources (sequence, transition, factors, H half-lives of popularity, content):
-S ranks, then the scores F, B, T and of the factors, then H decayed counts, then the item's age and the time
-since its last event, then the score of content. ``features`` is float32[n_features, m], one candidate a
-column, so that each step runs along the candidates; the first ``n`` columns are in use.
+Features of a candidate, with S sources (sequence, transition, factors, H half-lives of popularity, content,
+O optional ones): S ranks, then the scores F, B, T and of the factors, then H decayed counts, then the item's
+age and the time since its last event, then the scores of content and of the optional sources, and last how
+well an item suits that nobody has met yet, 0 for all others. ``features`` is float32[n_features, m], one
+candidate a column, so that each step runs along the candidates; the first ``n`` columns are in use.
 ``weights`` and ``squares`` are float64[14, n_features]: one shared set, six for the gap since the user's
 last event, seven for the length of the history.
 """
@@ -22,7 +23,7 @@ from online_models.kernels.retrieval import CONTENT
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["describe", "explain", "softmax_step"]
+__all__ = ["SCORE_OFFSET", "SCORE_SCALE", "describe", "describe_newcomer", "explain", "softmax_step"]
 
 # Offsets keep logarithms of vanished counts in range; scales bring all features to order 1.
 SCORE_SCALE, SCORE_OFFSET = 0.3, 0.003
@@ -101,7 +102,7 @@ def describe(
     scores: NDArray[np.float64],
     popularity: NDArray[np.float64],
 ) -> None:
-    """Scores and the features behind the ranks of ``n`` candidates.
+    """Scores and features of ``n`` candidates; their ranks and what optional sources say is there already.
 
     Parameters
     ----------
@@ -118,7 +119,9 @@ def describe(
     n_features = features.shape[0]
     values = np.empty(n)
     exponents = np.empty(n)
-    d = 4 + n_half_lives
+    # Twelve features beside two of each half-life and of each optional source.
+    n_optional = (n_features - 12 - 2 * n_half_lives) // 2
+    d = 4 + n_half_lives + n_optional
     for k in range(3):
         for c in range(n):
             values[c] = SCORE_OFFSET + hits[marks[c], k]
@@ -147,6 +150,39 @@ def describe(
     scores[:n] = 0.0
     for k in range(n_features):
         _add_score(n, weights[0, k] + weights[gap, k] + weights[length, k], features[k], scores)
+
+
+@part
+def describe_newcomer(
+    k: int,
+    c: int,
+    gap: int,
+    length: int,
+    suits: float,
+    n_half_lives: int,
+    rank_values: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    features: NDArray[np.float32],
+    numbers: NDArray[np.float64],
+) -> None:
+    """Features and score of candidate ``c``, the k-th item without a row: as if it had been met just now.
+
+    It has no rank or score in any source but content's, where it stands behind what was chosen once.
+    """
+    n_features = features.shape[0]
+    n_optional = (n_features - 12 - 2 * n_half_lives) // 2
+    features[:, c] = 0.0
+    d = 4 + n_half_lives + n_optional
+    features[d : d + 3, c] = SCORE_SCALE * np.log(SCORE_OFFSET)
+    d += 4
+    features[d : d + n_half_lives, c] = COUNT_SCALE * np.log(COUNT_OFFSET)
+    d += n_half_lives + 2
+    features[d : d + 1 + n_optional, c] = SCORE_SCALE * np.log(SCORE_OFFSET)
+    features[n_features - 1, c] = suits * (0.5 + 0.5 * rank_values[min(k, rank_values.shape[0] - 1)])
+    numbers[0, c] = 0.0
+    for d in range(n_features):
+        numbers[0, c] += (weights[0, d] + weights[gap, d] + weights[length, d]) * features[d, c]
+    numbers[1, c] = 0.0
 
 
 @kernel
@@ -260,5 +296,6 @@ def explain(
             if of_source[source] > of_source[best]:
                 best = source
         reasons[m, SOURCE] = best
-        reasons[m, ROW] = names[0, chosen[m]] & 0xFFFFFFFF
+        reference = names[0, chosen[m]]
+        reasons[m, ROW] = reference & 0xFFFFFFFF if reference >= 0 else reference
         reasons[m, CAUSE] = names[2, chosen[m]]

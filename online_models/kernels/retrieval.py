@@ -249,6 +249,8 @@ def gather(
     list_rows: NDArray[np.int32],
     lengths: NDArray[np.int64],
     depth: int,
+    optional_rows: NDArray[np.int32],
+    n_optional: NDArray[np.int64],
     call: int,
     seen: NDArray[np.int64],
     values: NDArray[np.float64],
@@ -261,7 +263,8 @@ def gather(
 ) -> int:
     """Union of the best rows of each source that are not excluded, as many of each as ``best`` has room for.
 
-    Sources, in this order: sequence, transition, factors, each half-life of popularity, and content.
+    Sources, in this order: sequence, transition, factors, each half-life of popularity, content, and the
+    optional ones.
 
     Parameters
     ----------
@@ -269,6 +272,8 @@ def gather(
         Of co-occurrence.
     list_rows, lengths : int32[H, capacity], int64[H, 2]
         Sorted rows of each half-life, and how many there are.
+    optional_rows, n_optional : int32[O, m], int64[O]
+        Rows of each optional source, best first, and how many.
     values, best, numbers
         Work space: one of each for each hit or candidate; ``best`` has as many as a source may propose.
     rank_values : float64[n_each + 1]
@@ -286,7 +291,7 @@ def gather(
     n_each = best.shape[0]
     numbers[:n_hits] = -1
     content = 3 + list_rows.shape[0]
-    for source in range(content + 1):
+    for source in range(content + 1 + optional_rows.shape[0]):
         features[source, :] = rank_values[n_each]
         if source == 0:
             length = _best_hits(RETRIEVAL, n_hits, hits, hit_rows, heads, orders, values, best)
@@ -296,6 +301,8 @@ def gather(
             length = n_factor_rows
         elif source == content:
             length = _best_hits(CONTENT, n_hits, hits, hit_rows, heads, orders, values, best)
+        elif source > content:
+            length = n_optional[source - content - 1]
         else:
             length = min(depth, lengths[source - 3, 0])
         rank = 0
@@ -305,7 +312,12 @@ def gather(
             if source < 2 or source == content:
                 mark = int(best[k])
             else:
-                row = factor_rows[k] if source == 2 else list_rows[source - 3, k]
+                if source == 2:
+                    row = factor_rows[k]
+                elif source > content:
+                    row = optional_rows[source - content - 1, k]
+                else:
+                    row = list_rows[source - 3, k]
                 mark = seen[row] & 0xFFFFFFFF
                 if seen[row] >> 32 != call:
                     mark = n_marks

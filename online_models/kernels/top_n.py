@@ -74,7 +74,7 @@ def best_places(
         if length == best.shape[0] and not _precedes(candidate, best[length - 1], numbers, names):
             continue
         reference = names[0, candidate]
-        if generation[reference & 0xFFFFFFFF] != reference >> 32:
+        if reference >= 0 and generation[reference & 0xFFFFFFFF] != reference >> 32:
             continue
         place = min(length, best.shape[0] - 1)
         while place > 0 and _precedes(candidate, best[place - 1], numbers, names):

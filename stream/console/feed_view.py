@@ -35,6 +35,10 @@ _WORDS = {
     "popular_all_time": "popular",
     "recent_activity": "active lately",
     "same_kind": "of the kind viewed",
+    "new_of_the_kind": "new, of the kind viewed",
+    "similar_items": "chosen by the same people",
+    "similar_users": "chosen by similar people",
+    "popular_in_segment": "popular in the segment",
 }
 _OF_HISTORY = {"follows_history", "follows_last_item"}
 _WHY = {"cart_abandonment": "left in cart", "browse_abandonment": "viewed again"}

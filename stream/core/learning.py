@@ -12,6 +12,7 @@ from online_models.baskets import learn_order
 from online_models.content import attribute_value
 from online_models.delayed import delayed_weight
 from online_models.hashing import SparseFeatures
+from online_models.optional_source import NOBODY, Asker
 from schemas.ids import bucket
 from schemas.outputs import Explanation, Term
 from schemas.reasons import EventKind
@@ -30,11 +31,12 @@ if TYPE_CHECKING:
     from schemas.events import Event
     from stream.core.attribution import Feedback
     from stream.core.challenging import ClickTrial
+    from stream.core.newcomers import Newcomers
     from stream.core.profiles import Moment
     from stream.core.quality import LiveQuality
     from stream.core.rows import ModelMemory
 
-__all__ = ["Learner", "Models"]
+__all__ = ["Learner", "Models", "asker_of", "newcomers_for"]
 
 TERMS: Final = 5  # of an explanation
 DIGITS: Final = 4
@@ -83,11 +85,32 @@ class Models:
         return Explanation(model.name, terms)
 
 
+def asker_of(moment: Moment, blend: OnlineBlend) -> Asker:
+    """Who asks, for the optional sources, where there are any."""
+    if not blend.optional:
+        return NOBODY
+    return Asker(moment.event.user, tuple(sorted(moment.profile.segments)))
+
+
+def newcomers_for(
+    history: Sequence[str], at: float, blend: OnlineBlend, newcomers: Newcomers | None
+) -> Sequence[tuple[str, float]]:
+    """Items of the catalogue that the models have not met, for somebody with a history."""
+    return newcomers.of(history, at, blend.vocabulary) if newcomers is not None else ()
+
+
 class Learner:
     """Feeds interactions and feedback to the models."""
 
-    def __init__(self, models: Models, negative_share: float = 1.0, late_share: float = 1.0) -> None:
+    def __init__(
+        self,
+        models: Models,
+        negative_share: float = 1.0,
+        late_share: float = 1.0,
+        newcomers: Newcomers | None = None,
+    ) -> None:
         self._models = models
+        self._newcomers = newcomers
         self._late_share = late_share
         self._negative_share = negative_share
 
@@ -97,16 +120,27 @@ class Learner:
             return
         blend, time = self._models.blend, moment.event.time
         history = moment.history
+        asker = asker_of(moment, blend)
         for item_id in moment.fresh:
             rank = None
-            if item_id in blend.vocabulary:  # an item nobody has met is no candidate of any source
-                slate = blend.propose(history, time, moment.gap_s, (), memory.factors, new_only=True)
+            new = newcomers_for(history, time, blend, self._newcomers)
+            # An item that nobody has met is a candidate only as a newcomer.
+            if item_id in blend.vocabulary or any(item_id == one for one, _ in new):
+                slate = blend.propose(
+                    history,
+                    time,
+                    moment.gap_s,
+                    (),
+                    memory.factors,
+                    new_only=True,
+                    asker=asker,
+                    newcomers=new,
+                )
                 rank = slate.rank_of(item_id)
                 blend.learn_one(slate, item_id)
             self._models.recommend_metrics.update(rank)
-            memory.factors = blend.observe(
-                item_id, history, time, 1.0, False, memory.factors, self._values_of(moment.event, item_id)
-            )
+            values = self._values_of(moment.event, item_id)
+            memory.factors = blend.observe(item_id, history, time, 1.0, False, memory.factors, values, asker)
             history = [item_id, *history][:64]
         for item_id in moment.repeated:
             memory.factors = blend.observe(item_id, history, time, 1.0, repeat=True, memory=memory.factors)
@@ -114,7 +148,7 @@ class Learner:
             learn_order(self._models.baskets, [*moment.fresh, *moment.repeated], time)
 
     def _values_of(self, event: Event, item_id: str) -> list[str]:
-        """Attribute values of an item, as the event gives them."""
+        """Attribute values of an item, as the event gives them, else as the catalogue does."""
         for item in event.items:
             if str(item.product_id) == item_id:
                 properties = event.properties
@@ -122,8 +156,9 @@ class Learner:
                     ("category", item.category or properties.category),
                     ("brand", item.brand or properties.brand),
                 )
-                return [attribute_value(name, value) for name, value in named if value]
-        return []
+                if values := [attribute_value(name, value) for name, value in named if value]:
+                    return values
+        return self._newcomers.values(item_id) if self._newcomers is not None else []
 
     def _click_weight(self, feedback: Feedback) -> float:
         """1 for a click; impressions without one are sampled, and one that is kept stands for all its share.

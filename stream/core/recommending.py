@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from online_models.optional_source import NOBODY
 from schemas.codec import rfc3339
 from schemas.commands import Switch
 from schemas.ids import id_of
@@ -11,6 +12,7 @@ from schemas.outputs import Decision, Recommendation, RecommendedItem
 from schemas.reasons import EventKind
 from stream.core.causes import Occasion, cause_of
 from stream.core.commands import is_stopped
+from stream.core.learning import asker_of, newcomers_for
 from stream.core.reranking import POOL, reranked, reranks
 from stream.core.rows import OpenDecision
 from stream.core.slots import Slot, listed, slot_of
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from stream.core.attribution import Attribution
     from stream.core.config import EngineConfig
     from stream.core.learning import Models
+    from stream.core.newcomers import Newcomers
     from stream.core.profiles import Moment
     from stream.core.records import Outputs
     from stream.core.reference import Reference
@@ -44,6 +47,7 @@ class Recommender:
         reference: Reference,
         state: PartitionState,
         attribution: Attribution,
+        newcomers: Newcomers | None = None,
     ) -> None:
         self._config = config.recommend
         self._window_s = config.attribution.decision_window_s
@@ -52,6 +56,7 @@ class Recommender:
         self._reference = reference
         self._state = state
         self._attribution = attribution
+        self._newcomers = newcomers
 
     def recommend(self, moment: Moment, memory: ModelMemory, model_version: str, outputs: Outputs) -> None:
         """Emit a slate for the event's user, where one is due."""
@@ -94,7 +99,17 @@ class Recommender:
             history = [page, *(item_id for item_id in history if item_id != page)]
         factors = memory.factors if personal else b""
         gap_s = 0.0 if history else None
-        slate = self._models.blend.propose(history, now, gap_s, excluded, factors, new_only=True)
+        blend = self._models.blend
+        slate = blend.propose(
+            history,
+            now,
+            gap_s,
+            excluded,
+            factors,
+            new_only=True,
+            asker=asker_of(moment, blend) if personal else NOBODY,
+            newcomers=newcomers_for(history, now, blend, self._newcomers),
+        )
         allowed = self._reference.may_show if self._reference.items else None
         reorder = reranks(config)
         shown = [

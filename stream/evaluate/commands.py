@@ -38,6 +38,9 @@ def recommend(
     warm_up: Annotated[
         float, typer.Option(min=0, max=0.9, help="Share of the positives, the first, that are not scored.")
     ] = 0.1,
+    catalogue: Annotated[
+        Path | None, typer.Option(help="Reference records: what is new in them can be proposed.")
+    ] = None,
     baselines: Baselines = "all",
     gate: Annotated[
         bool, typer.Option("--gate", help="End with 1 unless popularity and item-kNN are beaten.")
@@ -62,6 +65,7 @@ def recommend(
     from stream.evaluate.plot import plot_recommend
     from stream.evaluate.recommend import Protocol, evaluate_recommend
     from stream.evaluate.show import show_recommend
+    from stream.reading import read_items
 
     protocol = Protocol(names, depths, repeats == "allow", warm_up)
     with progress_bar(f"evaluating {path.name}") as progress:
@@ -70,6 +74,7 @@ def recommend(
             path,
             protocol,
             baselines=chosen,
+            catalogue=None if catalogue is None else read_items(_existing(str(catalogue))),
             progress=progress,
         )
     show_recommend(report)

@@ -19,7 +19,9 @@ from schemas.reasons import EventKind
 from stream.assembly import build_models
 from stream.core import profiles
 from stream.core.cleaning import Cleaner
-from stream.core.learning import Learner
+from stream.core.learning import Learner, asker_of, newcomers_for
+from stream.core.newcomers import Newcomers
+from stream.core.reference import Reference
 from stream.core.state import PartitionState
 from stream.evaluate.baselines import POPULARITY, POPULARITY_DAYS, RANKING
 from stream.evaluate.baselines.biased_mf import RiverBiasedMF
@@ -32,11 +34,12 @@ from stream.evaluate.ranks import N_SHOWN, Occasions, Shown, report_ranks
 from stream.reading import BadFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from schemas.catalogue import Item
     from schemas.events import Event
     from stream.core.profiles import Moment
     from stream.core.rows import ModelMemory
@@ -106,6 +109,7 @@ def evaluate_recommend(
     protocol: Protocol,
     *,
     baselines: Collection[str] | None = None,
+    catalogue: Mapping[str, Item] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Run a file of events through the models and the baselines; return the report.
@@ -114,6 +118,9 @@ def evaluate_recommend(
     ----------
     baselines : collection of str, optional
         Names of those to run. By default all that do not have to score too many items too often.
+    catalogue : mapping of str to Item, optional
+        Reference records by id, each in force from its ``updated_at`` on. With them our models can propose
+        what nobody has met, and such a target is no miss for them.
 
     Raises
     ------
@@ -131,7 +138,8 @@ def evaluate_recommend(
         )
         raise BadFileError(message)
     rankers, skipped = _rankers(baselines, events, len(targets), settings.seed)
-    run = _Run(settings, protocol, rankers, warm_up=int(protocol.warm_up * len(targets)))
+    warm_up = int(protocol.warm_up * len(targets))
+    run = _Run(settings, protocol, rankers, warm_up=warm_up, catalogue=catalogue)
     run.play(events, progress)
     if not run.occasions:
         message = (
@@ -206,11 +214,18 @@ class _Run:
     """One pass over the events."""
 
     def __init__(
-        self, settings: Settings, protocol: Protocol, rankers: list[Ranker], *, warm_up: int
+        self,
+        settings: Settings,
+        protocol: Protocol,
+        rankers: list[Ranker],
+        *,
+        warm_up: int,
+        catalogue: Mapping[str, Item] | None,
     ) -> None:
         config = settings.engine_config()
         self._models = build_models(settings)
-        self._learner = Learner(self._models)
+        self._newcomers = None if catalogue is None else Newcomers(Reference(catalogue))
+        self._learner = Learner(self._models, newcomers=self._newcomers)
         self._cleaner = Cleaner(config.cleaning)
         self._state = PartitionState(config.max_users, ttl_s=config.user_ttl_s)
         self._protocol = protocol
@@ -290,7 +305,16 @@ class _Run:
             return
         excluded = () if self._protocol.repeats else [item for item in taken if item != item_id]
         at, known = moment.event.time, self.catalogue.numbers
-        slate = self._models.blend.propose(history, at, moment.gap_s, excluded, memory.factors)
+        blend = self._models.blend
+        slate = blend.propose(
+            history,
+            at,
+            moment.gap_s,
+            excluded,
+            memory.factors,
+            asker=asker_of(moment, blend),
+            newcomers=newcomers_for(history, at, blend, self._newcomers),
+        )
         rank = slate.rank_of(item_id)
         counts = self.catalogue.counts
         target = known.get(item_id)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from schemas.catalogue import Item
 from stream.evaluate.recommend import Protocol, evaluate_recommend
 from stream.importing import import_events
 from stream.reading import BadFileError
@@ -125,6 +127,42 @@ def test_session_starts_follow_a_day_of_silence(tmp_path: Path) -> None:
     lines = [line("u", item, at) for item, at in [("a", 0), ("b", 1), ("c", 1441), ("d", 1500)]]
 
     assert 2 == run(write(tmp_path / "e.jsonl", lines))["slices"]["session_start"]["n"]
+
+
+def test_categories_of_events_lead_to_rare_items(tmp_path: Path) -> None:
+    """Items that never met, beside forty more popular ones: only what they are can tell which comes next."""
+    lines = [line(f"p{n}", f"popular-{n % 40}", n) for n in range(400)]
+    for n in range(40):
+        for step, at in enumerate((400 + n, 500 + n)):
+            lines.append(line(f"s{n}-{step}", f"rare-{n}-{step}", at, category=f"kind-{n}"))
+        lines += [
+            line(f"u{n}", f"rare-{n}-{step}", 600 + 2 * n + step, category=f"kind-{n}") for step in (0, 1)
+        ]
+    report = run(write(tmp_path / "e.jsonl", lines))
+    warm = report["slices"]["warm_user"]
+
+    assert 40 == warm["n"]
+    assert warm["recall_at_10"] > 0.9
+    assert all(one["slices"]["warm_user"]["recall_at_10"] < 0.1 for one in report["baselines"].values())
+
+
+def test_a_catalogue_lets_us_propose_what_nobody_met(tmp_path: Path) -> None:
+    """A second item of the first one's category, whose record was there before; without one it is a miss."""
+    lines = [line(f"u{n}", f"{n}-{step}", 2 * n + step) for n in range(40) for step in (0, 1)]
+    path = write(tmp_path / "e.jsonl", lines)
+    dated = datetime(2025, 12, 31, tzinfo=UTC)
+    catalogue = {
+        f"{n}-{step}": Item(item_id=f"{n}-{step}", version=1, category=f"kind-{n}", updated_at=dated)
+        for n in range(40)
+        for step in (0, 1)
+    }
+    protocol = Protocol(VIEW, warm_up=0.0)
+    without = evaluate_recommend(SETTINGS, path, protocol, baselines=())
+    found = evaluate_recommend(SETTINGS, path, protocol, baselines=(), catalogue=catalogue)
+
+    assert 0.0 == without["recall_at_10"]
+    assert 1.0 == found["slices"]["warm_user"]["recall_at_10"]
+    assert 80 == found["protocol"]["unknown_targets"]
 
 
 def test_bad_lines_are_counted_with_their_place(tmp_path: Path) -> None:

@@ -25,8 +25,11 @@ from online_models.fold import ModelSet
 from online_models.hashed import HashedLogistic
 from online_models.hybrid import OnlineBlend
 from online_models.many_offers import ManyOffers
+from online_models.neighbourhood import ItemNeighbours, UserNeighbours
+from online_models.optional_source import Asker
 from online_models.popularity import DecayedPopularity
 from online_models.proximal import FollowTheRegularizedLeader
+from online_models.segment_popularity import SegmentPopularity
 from online_models.vocabulary import Vocabulary
 
 HUGE = (math.nan, math.inf, -math.inf, 1e308, -1e308)
@@ -270,19 +273,28 @@ def _blend() -> Scenario[Shop, Event]:
             SequentialCooccurrence(vocabulary, slots=6, pruned=4),
             StreamingIALS(vocabulary, 4, refresh=4),
             content=content_of(vocabulary),
+            optional=[
+                ItemNeighbours(vocabulary, "cosine"),
+                UserNeighbours(vocabulary, "euclidean"),
+                SegmentPopularity(vocabulary),
+            ],
         )
 
     def learn(shop: Shop, event: Event) -> object:
         history = _history(event)
-        slate = shop.model.propose(history, event[2], 30.0, set(history))
+        asker = Asker(event[0], (event[0][-1:],))
+        slate = shop.model.propose(
+            history, event[2], 30.0, set(history), asker=asker, newcomers=[("never met", 0.5)]
+        )
         shop.model.learn_one(slate, event[1])
         values = [attribute_value("category", event[1][-1:])]
-        memory = shop.model.observe(event[1], history, event[2], event[3], False, b"", values)
+        memory = shop.model.observe(event[1], history, event[2], event[3], False, b"", values, asker)
         return shop.model.observe("i0", [event[1], *history], event[2], event[3], False, memory)
 
     def answer(shop: Shop, event: Event) -> Mapping[str, float]:
         history = _history(event)
-        ranked = shop.model.propose(history, 9_000.0, 30.0, set(history)).top(5)
+        asker = Asker(event[0], (event[0][-1:],))
+        ranked = shop.model.propose(history, 9_000.0, 30.0, set(history), asker=asker).top(5)
         return {one.item_id: one.score for one in ranked}
 
     return _items(make_model, learn, answer, lambda model: model.models)

@@ -207,7 +207,7 @@ def clear_features(blend: OnlineBlend, history: list[str], at: float, item: str)
     first, last = blend.popularity.table[row, -2:]
     times = [0.2 * math.log(1 + (at - first) / 3600.0), 0.2 * math.log(1 + (at - last) / 60.0)]
     no_content = 0.3 * math.log(0.003)
-    return [*scores, 0.0, *counts, *times, no_content]
+    return [*scores, 0.0, *counts, *times, no_content, 0.0]
 
 
 def test_features_are_those_of_the_formulas() -> None:
@@ -217,7 +217,7 @@ def test_features_are_those_of_the_formulas() -> None:
     slate = blend.propose(history, at, 600.0, {"bread", "butter"})
     names = blend.feature_names
 
-    assert 21 == len(names) == slate.features.shape[1]
+    assert 22 == len(names) == slate.features.shape[1]
     for item in slate.item_ids(60):
         place = slate.place_of(item)
         assert slate.features[place, 9:].tolist() == pytest.approx(
