@@ -26,7 +26,7 @@ LOSSES: Final = ("log_loss", "normalised_entropy", "calibration_ratio")
 POLICIES: Final = ("running", "greedy", "uniform")
 POPULAR: Final = 2  # the half-life of the popular list among those of the popularity model: a week
 POPULAR_S: Final = 60.0  # the popular list is at least so old before it is renewed
-POPULAR_SLATES: Final = 64  # and has judged so many slates, fewer of them in the beginning
+POPULAR_SLATES: Final = 1023  # and has judged so many slates, fewer of them in the beginning
 BEFORE_S: Final = 0.001  # rounding of a time that was computed back
 
 
@@ -122,7 +122,8 @@ class LiveQuality:
         """Whether an item is among the most popular ones that are new to the user, as many as a slate has."""
         self._judged += 1
         if self._judged > self._judges and at - self._popular_at >= POPULAR_S:
-            self._judged, self._judges, self._popular_at = 0, min(self._judges + 1, POPULAR_SLATES), at
+            self._judged, self._popular_at = 0, at
+            self._judges = min(2 * self._judges + 1, POPULAR_SLATES)
             top = self._popularity.top(at, POPULAR, self._popularity.depth)
             self._popular = {name: place for place, (name, _) in enumerate(top)}
         place = self._popular.get(item_id)
