@@ -129,7 +129,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--events", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="2,000 events, one round")
     asked = parser.parse_args()
+    if asked.quick:
+        asked.events, asked.rounds = 2000, 1
     where = machine()
     lines = events(asked.events)
     warm_up()

@@ -1,6 +1,7 @@
 """Progressive log loss, calibration and ranking of the click model on public data; JSON on stdout.
 
     python benchmarks/click_prequential.py [--stream ...] [--model ...] [--workers N] [--merge-every N]
+        [--quick]
     python benchmarks/click_prequential.py --examples > examples.jsonl
 
 The second form prints the stream as ``nudge evaluate click`` reads it.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import itertools
 import json
 import os
 import platform
@@ -76,15 +78,18 @@ def _rows(path: Path) -> Iterator[tuple[str, list[str]]]:
 EXAMPLES = {"ml-100k": ml100k_examples, "kdd12": kdd12_examples}
 
 
-def run(stream: str, workers: int, merge_every: int, model_name: str = "gaussian") -> dict[str, object]:
-    """Run one stream and return its numbers."""
+def run(
+    stream: str, workers: int, merge_every: int, model_name: str = "gaussian", limit: int | None = None
+) -> dict[str, object]:
+    """Run one stream, or its first events, and return its numbers."""
     models = [MODELS[model_name]() for _ in range(workers)]
     for model in models:
         model.begin()
     encoder = models[0]
     owner: dict[str, int] = {}
     whole, second_half = ClickMetrics(), ClickMetrics()
-    data = [(user, encoder.hasher.encode_texts(texts), y) for user, texts, y in EXAMPLES[stream]()]
+    examples = itertools.islice(EXAMPLES[stream](), limit)
+    data = [(user, encoder.hasher.encode_texts(texts), y) for user, texts, y in examples]
     started = time.perf_counter()
     for n, (user, features, y) in enumerate(data):
         model = models[owner.setdefault(user, len(owner) % workers)]
@@ -135,13 +140,15 @@ def main() -> None:
     parser.add_argument("--merge-every", type=int, default=1000)
     parser.add_argument("--model", choices=list(MODELS), action="append", help="may be repeated; all")
     parser.add_argument("--examples", action="store_true", help="print the stream, measure nothing")
+    parser.add_argument("--quick", action="store_true", help="the first 10,000 events")
     arguments = parser.parse_args()
     if arguments.examples:
         for _, texts, y in EXAMPLES[arguments.stream]():
             print(json.dumps({"features": dict.fromkeys(texts, True), "label": y}))
         return
+    limit = 10_000 if arguments.quick else None
     found = [
-        run(arguments.stream, arguments.workers, arguments.merge_every, model)
+        run(arguments.stream, arguments.workers, arguments.merge_every, model, limit)
         for model in arguments.model or MODELS
     ]
     print(json.dumps(found, indent=2))

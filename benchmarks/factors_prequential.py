@@ -1,6 +1,6 @@
 """Recall of the factor model alone, test-then-train over the full catalogue; JSON on stdout.
 
-    python benchmarks/factors_prequential.py [--stream ml-100k|yoochoose] [--factors K] [--limit N]
+    python benchmarks/factors_prequential.py [--stream ml-100k|yoochoose] [--factors K] [--limit N] [--quick]
 
 Protocol: the target must be new to the user, consumed items are excluded, an unknown user is ranked by
 popularity and counts, the first 10 % of the events are not scored, ties in time keep the file's order.
@@ -106,7 +106,10 @@ def main() -> None:
     parser.add_argument("--stream", choices=["ml-100k", "yoochoose"], default="ml-100k")
     parser.add_argument("--factors", type=int, default=16)
     parser.add_argument("--limit", type=int, default=None, help="first events of the stream only")
+    parser.add_argument("--quick", action="store_true", help="the first 10,000 events")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.limit = 10_000
     stream = {"ml-100k": ml100k, "yoochoose": yoochoose}[arguments.stream]()[: arguments.limit]
     settings = {"w0": 0.01, "lambda_": 0.1, "beta": 0.4} if arguments.stream == "yoochoose" else {}
     numbers = run(stream, arguments.factors, **settings)

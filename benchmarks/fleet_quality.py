@@ -5,6 +5,7 @@ the fleet each publishes what it learned, undoes it, and folds everybody's delta
 as batches with overlapping commits do. One worker is the sequential learner.
 
     python benchmarks/fleet_quality.py [--stream ml-100k|yoochoose] [--workers 1,4,16] [--every 1000,10000]
+        [--quick]
 
 Protocol as in `recommend_prequential.py`. JSON on standard output.
 """
@@ -105,10 +106,14 @@ def main() -> None:
     parser.add_argument("--workers", type=numbers, default=[1, 4, 16])
     parser.add_argument("--every", type=numbers, default=[1000, 10_000])
     parser.add_argument("--max-rows", type=int, default=20_000)
+    parser.add_argument("--quick", action="store_true", help="the first 10,000 events, one worker and two")
     asked = parser.parse_args()
+    limit = None
+    if asked.quick:
+        limit, asked.workers, asked.every = 10_000, [1, 2], [1000]
     results = {}
     for name in asked.stream or ["ml-100k"]:
-        events = STREAMS[name]()
+        events = STREAMS[name]()[:limit]
         fleets = [(w, every) for w in asked.workers for every in (asked.every if w > 1 else asked.every[:1])]
         results[name] = [run(events, n_workers, every, asked.max_rows) for n_workers, every in fleets]
     json.dump({"benchmark": "fleet_quality", "streams": results}, sys.stdout, indent=1)

@@ -8,10 +8,13 @@ overlap  learn, take the delta, roll back at once; commits overlap; a committed 
 
 Also printed: what learning, publishing, undoing and folding cost per event, and the size of a delta.
 The events are Zipf-distributed views. JSON on stdout.
+
+    python benchmarks/model_commits.py [--quick]
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import platform
@@ -27,7 +30,8 @@ from stream.settings import Settings
 COMMIT_S = 0.020
 PARTITIONS, WORKERS = 12, 4
 N_USERS, N_ITEMS = 600, 5000
-SECONDS = 4.0
+SECONDS, QUICK_SECONDS = 4.0, 0.5
+BATCHES, QUICK_BATCHES = (50, 200, 1000), (50,)
 
 
 class Stream:
@@ -90,13 +94,13 @@ def foreign_deltas(batch: int, n: int) -> list[bytes]:
     return deltas
 
 
-async def throughput(batch: int, *, overlap: bool, foreign: list[bytes]) -> float:
+async def throughput(batch: int, seconds: float, *, overlap: bool, foreign: list[bytes]) -> float:
     """Own events per second of one worker with 3 partitions, for some seconds."""
     models = build_models(Settings(max_items=8192, click_slots=2**12))
     streams = [Stream(10 + p) for p in range(PARTITIONS // WORKERS)]
     lock = asyncio.Lock()
     done, waiting = 0, list(foreign)
-    ends = time.perf_counter() + SECONDS
+    ends = time.perf_counter() + seconds
 
     def fold_others() -> None:
         for _ in range(WORKERS - 1):
@@ -126,12 +130,18 @@ async def throughput(batch: int, *, overlap: bool, foreign: list[bytes]) -> floa
 
 def main() -> None:
     """Run both designs at three batch sizes and print JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--quick", action="store_true", help="batches of 50 only, half a second of each design"
+    )
+    quick = parser.parse_args().quick
+    seconds = QUICK_SECONDS if quick else SECONDS
     costs(200)  # compiles
     results = []
-    for batch in (50, 200, 1000):
+    for batch in QUICK_BATCHES if quick else BATCHES:
         foreign = foreign_deltas(batch, 60)
-        serial = asyncio.run(throughput(batch, overlap=False, foreign=foreign))
-        overlap = asyncio.run(throughput(batch, overlap=True, foreign=foreign))
+        serial = asyncio.run(throughput(batch, seconds, overlap=False, foreign=foreign))
+        overlap = asyncio.run(throughput(batch, seconds, overlap=True, foreign=foreign))
         per_event = costs(batch)
         # A fleet that does nothing but fold everybody's deltas on each core.
         ceiling = round(1e6 / per_event["fold"])

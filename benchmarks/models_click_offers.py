@@ -1,12 +1,13 @@
 """Microseconds per call of click model, bandit, factor model and metrics; JSON on stdout.
 
-    python benchmarks/models_click_offers.py
+    python benchmarks/models_click_offers.py [--quick]
 
 Every figure is the best of several rounds of single calls from Python, one thread, kernels compiled before.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 import time
@@ -152,7 +153,12 @@ def metric_figures() -> dict[str, float]:
 
 def main() -> None:
     """Run all and print them."""
-    figures = click_figures() | offer_figures() | factor_figures(16) | factor_figures(32) | metric_figures()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="the factor model with 16 factors only")
+    quick = parser.parse_args().quick
+    figures = click_figures() | offer_figures() | factor_figures(16) | metric_figures()
+    if not quick:
+        figures |= factor_figures(32)
     print(
         json.dumps(
             {"us": figures, "machine": platform.platform(), "python": platform.python_version()}, indent=2

@@ -20,6 +20,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,9 @@ LOGS: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
 }
 
 
-def reproduce_random(campaign: str) -> dict[str, Any]:
+def reproduce_random(campaign: str, limit: int | None = None) -> dict[str, Any]:
     """Estimate the random policy from the log of the other one, and compare with its own log."""
-    rows, own = list(open_bandit(campaign, "bts")), list(open_bandit(campaign, "random"))
+    rows, own = (list(islice(open_bandit(campaign, policy), limit)) for policy in ("bts", "random"))
     rewards = np.array([float(row["reward"]) for row in rows])
     propensities = np.array([row["propensity"] for row in rows])
     weights = 1.0 / len(rows[0]["eligible"]) / propensities
@@ -99,9 +100,9 @@ def reproduce_random(campaign: str) -> dict[str, Any]:
     }
 
 
-def greedy_policy() -> dict[str, Any]:
+def greedy_policy(limit: int | None = None) -> dict[str, Any]:
     """Fit, estimate and check a greedy policy on three different thirds of the trial."""
-    rows = list(hillstrom())
+    rows = list(islice(hillstrom(), limit))
     x = ContextEncoder(row["context"] for row in rows).matrix([row["context"] for row in rows])
     actions = np.array([ARMS.index(row["action"]) for row in rows])
     rewards = np.array([float(row["reward"]) for row in rows])
@@ -149,13 +150,15 @@ def main() -> None:
     )
     parser.add_argument("--log", choices=list(LOGS), default="hillstrom")
     parser.add_argument("--decisions", action="store_true", help="print the log, estimate nothing")
+    parser.add_argument("--quick", action="store_true", help="the first 3,000 rows of each log")
     arguments = parser.parse_args()
     if arguments.decisions:
         for row in LOGS[arguments.log]():
             print(json.dumps(row))
         return
-    found = {f"obd_{campaign}": reproduce_random(campaign) for campaign in ("all", "men")}
-    print(json.dumps({"benchmark": "offers_logged", **found, "hillstrom": greedy_policy()}, indent=1))
+    limit = 3000 if arguments.quick else None
+    found = {f"obd_{campaign}": reproduce_random(campaign, limit) for campaign in ("all", "men")}
+    print(json.dumps({"benchmark": "offers_logged", **found, "hillstrom": greedy_policy(limit)}, indent=1))
 
 
 if __name__ == "__main__":

@@ -64,7 +64,10 @@ def main() -> None:
     )
     parser.add_argument("--decisions", type=int, default=450)
     parser.add_argument("--seeds", type=int, default=40)
+    parser.add_argument("--quick", action="store_true", help="100 decisions of two seeds")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.decisions, arguments.seeds = 100, 2
     found = {}
     for name, settings in POLICIES.items():
         runs = np.array([run(settings, seed, arguments.decisions) for seed in range(arguments.seeds)])

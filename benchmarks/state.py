@@ -1,6 +1,6 @@
 """User state at size: restoring, memory, cost per event, and a flood of new ids; JSON on stdout.
 
-    python benchmarks/state.py [--users 200000 1000000] [--broker kafka|none] [--events N]
+    python benchmarks/state.py [--users 200000 1000000] [--broker kafka|none] [--events N] [--quick]
 
 The rows are those that the engine leaves behind of users of the simulated shop: a day of events, and two days
 later, when no reward is waited for any more. They are cloned under as many ids as asked for.
@@ -291,6 +291,9 @@ def main() -> None:
     parser.add_argument("--users", type=int, nargs="+", default=[200_000, 1_000_000])
     parser.add_argument("--broker", choices=["kafka", "none"], default="kafka")
     parser.add_argument("--events", type=int, default=2000, help="events of a round; 0: restore only")
+    parser.add_argument(
+        "--quick", action="store_true", help="20,000 users, 200 events, a flood of 20,000 ids"
+    )
     parser.add_argument("--child", nargs="*", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
@@ -298,6 +301,10 @@ def main() -> None:
         figures = asyncio.run(restored(*rest)) if kind == "restore" else loaded_from_bytes(int(rest[0]))
         print(json.dumps(figures))
         return
+    few, many, flooding = 10_000, 1_000_000, {}
+    if given.quick:
+        given.users, given.events = [20_000], 200
+        few, many, flooding = 1000, 20_000, {"n": 20_000, "room": 5000}
     sizes = [len(row) for row in templates()]
     result: dict[str, Any] = {
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
@@ -311,8 +318,8 @@ def main() -> None:
         with open_broker("kafka") as broker, tempfile.TemporaryDirectory() as folder:
             result["restore"] = [from_kafka(broker.bootstrap, n, f"{folder}/{n}") for n in given.users]
     if given.events:
-        result["events"] = events_cost(10_000, 1_000_000, given.events)
-        result["flood"] = flood()
+        result["events"] = events_cost(few, many, given.events)
+        result["flood"] = flood(**flooding)
     print(json.dumps(result, indent=2))
 
 

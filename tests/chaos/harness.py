@@ -18,15 +18,12 @@ from aiokafka.errors import KafkaError
 from stream.runtime.consuming import open_reader
 from stream.runtime.errors import BrokerUnreachableError
 from stream.runtime.transport import LogRecord
-from stream.settings import KafkaSettings, Settings
 from tests.chaos.feed import Feed
 from tests.chaos.report import SEED
 from tests.runtime.shop_stream import campaigns, last_events, shop_stream
-from tests.runtime.topic_setup import Setup
-from tests.runtime.worker_process import READY_S, WorkerProcess
+from tests.runtime.topic_setup import Setup, create_topics
+from tests.runtime.worker_process import READY_S, SMALL, WorkerProcess
 
-SMALL: Final = {"MAX_ITEMS": "1024", "CLICK_SLOTS": "4096", "CAMPAIGNS__HOLDOUT_SHARE": "0.1"}
-SETTINGS: Final = Settings(max_items=1024, click_slots=4096, campaigns={"holdout_share": 0.1})
 POLL_S: Final = 0.05
 RATE: Final = 150.0  # events a second: far below what one worker takes, also on a busy machine
 MOST_EVENTS: Final = 2_000_000
@@ -40,11 +37,7 @@ def topics_for(bootstrap: str, name: str, **kafka: object) -> Setup:
         "session_timeout_ms": 2000,  # a killed member is forgotten quickly
         "transaction_timeout_ms": 8000,
     }
-    prefix = f"{name}-{SEED}"
-    setup = Setup(
-        KafkaSettings(bootstrap=bootstrap, topic_prefix=f"{prefix}.", group=prefix, **(defaults | kafka))
-    )
-    setup.create()
+    setup = create_topics(bootstrap, f"{name}-{SEED}", **(defaults | kafka))
     setup.produce_campaigns(campaigns())
     return setup
 

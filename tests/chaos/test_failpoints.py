@@ -7,9 +7,10 @@ from pathlib import Path
 
 from stream.runtime.broker import KafkaBroker
 from tests.chaos.failpoints import POINTS
-from tests.chaos.harness import SETTINGS, Fleet, aborted, topics_for
+from tests.chaos.harness import Fleet, aborted, topics_for
 from tests.chaos.report import report, size
 from tests.runtime.oracle import assert_as_without_faults
+from tests.runtime.worker_process import SETTINGS
 
 RUN = "import runpy; runpy.run_module('tests.chaos.failpoints', run_name='__main__')"
 NTH = {"in_revoke": 2, "in_restore": 1}  # the first revocation, of nothing, comes with joining

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stream.runtime.broker import KafkaBroker
 from tests.chaos.conftest import Line
-from tests.chaos.harness import SETTINGS, Fleet, aborted, open_transaction, topics_for
+from tests.chaos.harness import Fleet, aborted, open_transaction, topics_for
 from tests.chaos.report import SEED, report, size
 from tests.runtime.oracle import (
     assert_as_without_faults,
@@ -22,6 +22,7 @@ from tests.runtime.oracle import (
 )
 from tests.runtime.shop_stream import campaigns
 from tests.runtime.topic_setup import Setup
+from tests.runtime.worker_process import SETTINGS
 
 MIN_ABORTED = 10
 

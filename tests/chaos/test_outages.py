@@ -11,11 +11,12 @@ import pytest
 from stream.runtime.broker import BrokerUnavailable, KafkaBroker
 from stream.runtime.kafka_cluster import KafkaCluster
 from tests.chaos.conftest import Line
-from tests.chaos.harness import SETTINGS, Fleet, topics_for
+from tests.chaos.harness import Fleet, topics_for
 from tests.chaos.report import report, size
 from tests.conftest import missing
 from tests.runtime.oracle import assert_as_without_faults
 from tests.runtime.topic_setup import Setup
+from tests.runtime.worker_process import SETTINGS
 
 HEAL_S = 15.0  # within which there must be progress again
 FREEZE_S = 10.0

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from stream.runtime.broker import KafkaBroker
 from stream.runtime.statecodec import HEADER_KEY
-from tests.chaos.harness import SETTINGS, Fleet, topics_for
+from tests.chaos.harness import Fleet, topics_for
 from tests.chaos.report import SEED, report, size
 from tests.runtime.oracle import assert_as_without_faults
 from tests.runtime.shop_stream import shop_stream
 from tests.runtime.topic_setup import Setup
+from tests.runtime.worker_process import SETTINGS
 
 MIN_RATIO = 0.8
 

@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 from stream.runtime.broker import KafkaBroker
-from tests.chaos.harness import SETTINGS, Fleet, open_transaction, topics_for
+from tests.chaos.harness import Fleet, open_transaction, topics_for
 from tests.chaos.report import SEED, report, size
 from tests.runtime.oracle import assert_as_without_faults
-from tests.runtime.worker_process import WorkerProcess
+from tests.runtime.worker_process import SETTINGS, WorkerProcess
 
 STEADY_S = 5.0
 BETWEEN_S = 2.0

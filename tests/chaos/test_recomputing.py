@@ -12,10 +12,11 @@ from stream.core.reference import Reference
 from stream.runtime.broker import KafkaBroker
 from stream.runtime.producing import produce
 from stream.testing import cart_campaign
-from tests.chaos.harness import SETTINGS, Fleet, topics_for
+from tests.chaos.harness import Fleet, topics_for
 from tests.chaos.recomputing import Value, recompute
 from tests.chaos.report import report, size
 from tests.runtime.shop_stream import CONSENT, campaigns
+from tests.runtime.worker_process import SETTINGS
 
 OFFERS = [
     Offer(offer_id=f"o{n}", version=1, cost=0.5 * n, value=4.0 + n, currency="EUR") for n in range(1, 4)

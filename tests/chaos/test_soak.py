@@ -10,10 +10,11 @@ from statistics import linear_regression
 import pytest
 
 from tests.chaos.conftest import Line
-from tests.chaos.harness import SETTINGS, Fleet, topics_for
+from tests.chaos.harness import Fleet, topics_for
 from tests.chaos.processes import open_files, rss_mib
 from tests.chaos.report import LONG, report
 from tests.runtime.oracle import assert_as_without_faults
+from tests.runtime.worker_process import SETTINGS
 
 RESTORED_S = 60.0  # the changelog keeps every row for an hour, and a takeover reads all of them
 ROUND = 4  # minutes: each kind of fault once

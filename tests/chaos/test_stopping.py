@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from stream.runtime.broker import KafkaBroker
-from tests.chaos.harness import SETTINGS, Fleet, topics_for
+from tests.chaos.harness import Fleet, topics_for
 from tests.chaos.report import report, size
 from tests.runtime.oracle import assert_as_without_faults
+from tests.runtime.worker_process import SETTINGS
 
 
 @pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])

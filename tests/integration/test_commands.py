@@ -12,13 +12,11 @@ from pathlib import Path
 from aiokafka import AIOKafkaProducer
 
 from stream.runtime.broker import KafkaBroker
-from stream.settings import KafkaSettings
 from stream.testing import cart_campaign, event
 from tests.runtime.shop_stream import CONSENT
-from tests.runtime.topic_setup import Setup
-from tests.runtime.worker_process import ROOT, WorkerProcess, wait_until
+from tests.runtime.topic_setup import Setup, create_topics
+from tests.runtime.worker_process import ROOT, SMALL, WorkerProcess, wait_until
 
-SMALL = {"MAX_ITEMS": "1024", "CLICK_SLOTS": "4096", "CAMPAIGNS__HOLDOUT_SHARE": "0"}
 START = -800 * 86_400.0
 
 
@@ -62,14 +60,11 @@ def users_of_state(setup: Setup) -> set[bytes]:
 
 def test_commands_stop_resume_and_erase_over_a_restart(kafka_broker: KafkaBroker, tmp_path: Path) -> None:
     """Messages of the second part are suppressed by both partitions, before and after a restart."""
-    setup = Setup(
-        KafkaSettings(
-            bootstrap=kafka_broker.bootstrap, topic_prefix="commands.", group="commands", partitions=2
-        )
-    )
-    setup.create()
+    setup = create_topics(kafka_broker.bootstrap, "commands", partitions=2)
     setup.produce_campaigns([cart_campaign(consent=CONSENT)])
-    with WorkerProcess(setup.environment | SMALL, tmp_path / "worker.log") as worker:
+    with WorkerProcess(
+        setup.environment | SMALL | {"CAMPAIGNS__HOLDOUT_SHARE": "0"}, tmp_path / "worker.log"
+    ) as worker:
         worker.start()
         carts(setup, 0)
         wait_until("the first part applied", lambda: setup.applied() == 48)

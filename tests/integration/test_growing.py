@@ -18,14 +18,12 @@ from stream.runtime.kafka import KafkaTransport
 from stream.runtime.modellog import ModelLog
 from stream.runtime.snapshots import SnapshotLog
 from stream.runtime.turns import ModelTurns
-from stream.settings import KafkaSettings, Settings
+from stream.settings import KafkaSettings
 from stream.testing import cart_campaign, event
 from tests.runtime.shop_stream import CONSENT
 from tests.runtime.topic_setup import Setup
-from tests.runtime.worker_process import ROOT, WorkerProcess, wait_until
+from tests.runtime.worker_process import ROOT, SETTINGS, SMALL, WorkerProcess, wait_until
 
-SMALL = {"MAX_ITEMS": "1024", "CLICK_SLOTS": "4096"}
-SETTINGS = Settings(max_items=1024, click_slots=4096)
 HOUR_S = 3600.0
 START = -800 * 86_400.0 + 13 * HOUR_S
 

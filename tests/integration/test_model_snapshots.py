@@ -20,13 +20,11 @@ from stream.runtime.modellog import ModelLog
 from stream.runtime.records import as_record
 from stream.runtime.snapshots import Manifest, SnapshotLog
 from stream.runtime.turns import ModelTurns
-from stream.settings import KafkaSettings, Settings
+from stream.settings import Settings
 from tests.runtime.shop_stream import campaigns, shop_stream
-from tests.runtime.topic_setup import Setup
-from tests.runtime.worker_process import WorkerProcess, wait_until
+from tests.runtime.topic_setup import Setup, create_topics
+from tests.runtime.worker_process import SETTINGS, SMALL, WorkerProcess, wait_until
 
-SMALL = {"MAX_ITEMS": "1024", "CLICK_SLOTS": "4096"}
-SETTINGS = Settings(max_items=1024, click_slots=4096)
 MOST_EVENTS = 30_000
 _NUMBERS = itertools.count(1)
 
@@ -37,18 +35,9 @@ def started(kafka_broker: KafkaBroker, tmp_path: Path, **kafka: int) -> Setup:
     How many that takes depends on when it looks: a second snapshot waits for as many bytes as the first has.
     """
     name = f"snapshots-{next(_NUMBERS)}"
-    setup = Setup(
-        KafkaSettings(
-            bootstrap=kafka_broker.bootstrap,
-            topic_prefix=f"{name}.",
-            group=name,
-            partitions=1,
-            batch_records=100,
-            snapshot_bytes=20_000,
-            **kafka,
-        )
+    setup = create_topics(
+        kafka_broker.bootstrap, name, partitions=1, batch_records=100, snapshot_bytes=20_000, **kafka
     )
-    setup.create()
     setup.produce_campaigns(campaigns())
     lines = shop_stream(MOST_EVENTS, seed=11)
     with WorkerProcess(setup.environment | SMALL, tmp_path / "worker.log") as worker:

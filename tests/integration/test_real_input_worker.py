@@ -18,11 +18,10 @@ from schemas.codec import parse_time, rfc3339
 from stream.importing import import_events
 from stream.runtime.broker import EmbeddedBroker, KafkaBroker
 from stream.runtime.chunks import CHUNK_BYTES, PART, Joiner
-from stream.settings import KafkaSettings
 from stream.testing import cart_campaign, event
 from tests.hostile import GOOD, HOSTILE
 from tests.oracles.abandoned_carts import abandoned_carts
-from tests.runtime.topic_setup import Setup
+from tests.runtime.topic_setup import Setup, create_topics
 from tests.runtime.worker_process import WorkerProcess, wait_until
 
 N_EVENTS, N_PARTITIONS = 20_000, 2
@@ -62,11 +61,7 @@ def taobao_lines(data_dir: Path) -> list[bytes]:
 def run(broker: KafkaBroker | EmbeddedBroker, lines: list[bytes], rules: dict[str, str], log: Path) -> Setup:
     """Produce the lines, let a worker apply them all, stop it; return where its outputs are."""
     name = f"real-{log.stem}"
-    kafka = KafkaSettings(
-        bootstrap=broker.bootstrap, topic_prefix=f"{name}.", group=name, partitions=N_PARTITIONS
-    )
-    setup = Setup(kafka)
-    setup.create()
+    setup = create_topics(broker.bootstrap, name, partitions=N_PARTITIONS)
     setup.produce_campaigns([cart_campaign(delay_s=DELAY_S)])
     setup.produce_events(lines)
     with WorkerProcess(setup.environment | CONSENT | rules, log) as worker:

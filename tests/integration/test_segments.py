@@ -12,13 +12,11 @@ import orjson
 from stream.core.lifecycle import STAGES
 from stream.runtime.broker import KafkaBroker
 from stream.runtime.producing import produce
-from stream.settings import KafkaSettings
 from tests.runtime.shop_stream import shop_stream
-from tests.runtime.topic_setup import Setup
-from tests.runtime.worker_process import WorkerProcess, wait_until
+from tests.runtime.topic_setup import create_topics
+from tests.runtime.worker_process import SMALL, WorkerProcess, wait_until
 from tests.test_cli import nudge
 
-SMALL = {"MAX_ITEMS": "1024", "CLICK_SLOTS": "4096", "CAMPAIGNS__HOLDOUT_SHARE": "0.1"}
 DEFINED = [
     *({"segment_id": name, "version": 1, "when": {"fact": "user.stage", "is": name}} for name in STAGES),
     {"segment_id": "buyers", "version": 1, "when": {"fact": "user.n_orders", "at_least": 2}},
@@ -29,16 +27,7 @@ DEFINED = [
 def test_a_killed_worker_tells_each_change_once(kafka_broker: KafkaBroker, tmp_path: Path) -> None:
     """Killed half way and started again: the committed changes are those of a replay, key by key, once."""
     name = f"segments-{os.getpid()}"
-    setup = Setup(
-        KafkaSettings(
-            bootstrap=kafka_broker.bootstrap,
-            topic_prefix=f"{name}.",
-            group=name,
-            partitions=2,
-            batch_records=80,
-        )
-    )
-    setup.create()
+    setup = create_topics(kafka_broker.bootstrap, name, partitions=2, batch_records=80)
     lines = list(shop_stream(1200, seed=3))
     definitions = [orjson.dumps(defined) for defined in DEFINED]
     asyncio.run(produce(setup.kafka.bootstrap, setup.names.campaigns, definitions, key="campaign_id"))

@@ -5,29 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from stream.runtime.broker import KafkaBroker
-from stream.settings import KafkaSettings, Settings
 from tests.runtime.oracle import assert_as_without_faults
 from tests.runtime.shop_stream import campaigns, shop_stream
-from tests.runtime.topic_setup import Setup
-from tests.runtime.worker_process import WorkerProcess, wait_until
-
-SMALL = {"MAX_ITEMS": "1024", "CLICK_SLOTS": "4096", "CAMPAIGNS__HOLDOUT_SHARE": "0.1"}
-SETTINGS = Settings(max_items=1024, click_slots=4096, campaigns={"holdout_share": 0.1})
+from tests.runtime.topic_setup import create_topics
+from tests.runtime.worker_process import SETTINGS, SMALL, WorkerProcess, wait_until
 
 
 def test_a_restart_within_the_session_moves_nothing(kafka_broker: KafkaBroker, tmp_path: Path) -> None:
     """One of two is killed and started again: the other hears nothing, and nothing is lost or twice."""
-    setup = Setup(
-        KafkaSettings(
-            bootstrap=kafka_broker.bootstrap,
-            topic_prefix="static.",
-            group="static",
-            partitions=4,
-            batch_records=100,
-            session_timeout_ms=30_000,
-        )
+    setup = create_topics(
+        kafka_broker.bootstrap, "static", partitions=4, batch_records=100, session_timeout_ms=30_000
     )
-    setup.create()
     setup.produce_campaigns(campaigns())
     lines = list(shop_stream(3000, seed=13))
     setup.produce_events(lines[:1500])
@@ -54,10 +42,7 @@ def test_a_restart_within_the_session_moves_nothing(kafka_broker: KafkaBroker, t
 
 def test_two_workers_under_one_instance_id_say_so(kafka_broker: KafkaBroker, tmp_path: Path) -> None:
     """They take the partitions from each other; that ends with a name instead of going on for ever."""
-    setup = Setup(
-        KafkaSettings(bootstrap=kafka_broker.bootstrap, topic_prefix="twins.", group="twins", partitions=2)
-    )
-    setup.create()
+    setup = create_topics(kafka_broker.bootstrap, "twins", partitions=2)
     environment = setup.environment | SMALL | {"KAFKA__INSTANCE_ID": "a"}
     with (
         WorkerProcess(environment, tmp_path / "one.log") as one,

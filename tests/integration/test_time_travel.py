@@ -13,20 +13,16 @@ import pytest
 
 from schemas.codec import rfc3339
 from stream.runtime.broker import KafkaBroker
-from stream.settings import KafkaSettings
 from stream.testing import EPOCH
 from tests.runtime.oracle import RULES
 from tests.runtime.shop_stream import START, campaigns, shop_stream
-from tests.runtime.topic_setup import Setup
-from tests.runtime.worker_process import WorkerProcess, wait_until
+from tests.runtime.topic_setup import Setup, create_topics
+from tests.runtime.worker_process import SMALL, WorkerProcess, wait_until
 from tests.test_cli import nudge
-
-SMALL = {"MAX_ITEMS": "1024", "CLICK_SLOTS": "4096", "CAMPAIGNS__HOLDOUT_SHARE": "0.1"}
 
 
 def ran(setup: Setup, log: Path, lines: list[bytes]) -> None:
     """Let a live worker apply the lines, and stop it."""
-    setup.create()
     setup.produce_campaigns(campaigns())
     setup.produce_events(lines)
     with WorkerProcess(setup.environment | SMALL, log) as worker:
@@ -60,15 +56,7 @@ def test_a_replay_of_the_topic_sends_what_the_worker_sent(
     A part of the range, by offsets and by time, is that part; a go-live time after all of it sends nothing.
     """
     name = f"travel-{n_partitions}-{os.getpid()}"
-    setup = Setup(
-        KafkaSettings(
-            bootstrap=kafka_broker.bootstrap,
-            topic_prefix=f"{name}.",
-            group=name,
-            partitions=n_partitions,
-            batch_records=150,
-        )
-    )
+    setup = create_topics(kafka_broker.bootstrap, name, partitions=n_partitions, batch_records=150)
     lines = list(shop_stream(1500, seed=9))
     ran(setup, tmp_path / "worker.log", lines)
     out = replayed(setup, tmp_path / "out")

@@ -15,16 +15,13 @@ from aiokafka import AIOKafkaProducer
 from schemas.catalogue import Item
 from stream.runtime.broker import EmbeddedBroker
 from stream.runtime.producing import produce
-from stream.settings import KafkaSettings, Settings
 from stream.testing import cart_campaign, event
 from tests.runtime.oracle import assert_as_without_faults
 from tests.runtime.shop_stream import CONSENT, START, campaigns, shop_stream
-from tests.runtime.topic_setup import Setup
-from tests.runtime.worker_process import WorkerProcess, free_port, wait_until
+from tests.runtime.topic_setup import Setup, create_topics
+from tests.runtime.worker_process import SETTINGS, SMALL, WorkerProcess, free_port, wait_until
 
 N_PARTITIONS = 2
-SMALL = {"MAX_ITEMS": "1024", "CLICK_SLOTS": "4096", "CAMPAIGNS__HOLDOUT_SHARE": "0.1"}
-SETTINGS = Settings(max_items=1024, click_slots=4096, campaigns={"holdout_share": 0.1})
 _NUMBERS = itertools.count(1)
 
 
@@ -32,17 +29,7 @@ _NUMBERS = itertools.count(1)
 def setup(embedded_broker: EmbeddedBroker) -> Setup:
     """Empty topics under a prefix of their own."""
     name = f"e2e-{next(_NUMBERS)}"
-    found = Setup(
-        KafkaSettings(
-            bootstrap=embedded_broker.bootstrap,
-            topic_prefix=f"{name}.",
-            group=name,
-            partitions=N_PARTITIONS,
-            batch_records=200,
-        )
-    )
-    found.create()
-    return found
+    return create_topics(embedded_broker.bootstrap, name, partitions=N_PARTITIONS, batch_records=200)
 
 
 @pytest.fixture

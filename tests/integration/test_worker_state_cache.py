@@ -22,14 +22,11 @@ from stream.runtime.restoring import Restored, restore
 from stream.runtime.statecache import Mark, StateCache
 from stream.runtime.statecodec import ROWS, encode_header, encode_row, key_of
 from stream.runtime.topics import open_admin
-from stream.settings import KafkaSettings, Settings
 from tests.runtime.oracle import assert_as_without_faults, committed_rows, expected_effects
 from tests.runtime.shop_stream import campaigns, shop_stream
-from tests.runtime.topic_setup import Setup
-from tests.runtime.worker_process import WorkerProcess, wait_until
+from tests.runtime.topic_setup import Setup, create_topics
+from tests.runtime.worker_process import SETTINGS, SMALL, WorkerProcess, wait_until
 
-SMALL = {"MAX_ITEMS": "1024", "CLICK_SLOTS": "4096", "CAMPAIGNS__HOLDOUT_SHARE": "0.1"}
-SETTINGS = Settings(max_items=1024, click_slots=4096, campaigns={"holdout_share": 0.1})
 _NUMBERS = itertools.count(1)
 
 
@@ -37,17 +34,7 @@ _NUMBERS = itertools.count(1)
 def setup(kafka_broker: KafkaBroker) -> Setup:
     """Empty topics under a prefix of their own; each commit holds few records."""
     name = f"cache-{next(_NUMBERS)}"
-    found = Setup(
-        KafkaSettings(
-            bootstrap=kafka_broker.bootstrap,
-            topic_prefix=f"{name}.",
-            group=name,
-            partitions=2,
-            batch_records=50,
-        )
-    )
-    found.create()
-    return found
+    return create_topics(kafka_broker.bootstrap, name, partitions=2, batch_records=50)
 
 
 @pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 from aiokafka import TopicPartition
@@ -18,6 +19,13 @@ from stream.runtime.transport import LogRecord
 from stream.settings import KafkaSettings
 
 ANSWER_S = 3.0  # a frozen broker must not freeze the test
+
+
+def create_topics(bootstrap: str, name: str, **kafka: Any) -> Setup:
+    """Make all topics of a test; its name is their prefix and the group, the rest are settings."""
+    setup = Setup(KafkaSettings(bootstrap=bootstrap, topic_prefix=f"{name}.", group=name, **kafka))
+    setup.create()
+    return setup
 
 
 @dataclass(frozen=True, slots=True)

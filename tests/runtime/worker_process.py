@@ -14,9 +14,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
+
+from stream.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
+SMALL: Final = {"MAX_ITEMS": "1024", "CLICK_SLOTS": "4096", "CAMPAIGNS__HOLDOUT_SHARE": "0.1"}
+SETTINGS: Final = Settings(max_items=1024, click_slots=4096, campaigns={"holdout_share": 0.1})  # the same
 READY_S = 150.0  # 3 s with a warm numba cache; a cold one compiles for half a minute on a free machine
 _OWNED = re.compile(r'^nudge_state_users\{partition="(\d+)"\}', re.MULTILINE)
 RUN = (
