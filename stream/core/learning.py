@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from online_models.many_offers import ManyOffers
     from online_models.metrics import ClickMetrics, RankingMetrics
     from stream.core.attribution import Feedback
-    from stream.core.challenging import ClickTrial
+    from stream.core.challenging import ClickTrial, RankTrial, Trial
     from stream.core.profiles import Moment
     from stream.core.quality import LiveQuality
     from stream.core.state import ModelMemory
@@ -55,7 +55,20 @@ class Models:
     live: LiveQuality
     conversions: HashedLogistic | None = None
     click_trial: ClickTrial | None = None
-    won: list[tuple[ClickTrial, float]] = field(default_factory=list)  # and when, not announced yet
+    rank_trial: RankTrial | None = None
+    won: list[tuple[Trial, float]] = field(default_factory=list)  # and when, not announced yet
+
+    @property
+    def trials(self) -> dict[str, Trial]:
+        """Challengers, by what they challenge."""
+        found = {"clicks": self.click_trial, "recommend": self.rank_trial}
+        return {name: trial for name, trial in found.items() if trial is not None}
+
+    @property
+    def serving_blend(self) -> OnlineBlend:
+        """The blend that serves: the incumbent, or a challenger that has won."""
+        trial = self.rank_trial
+        return trial.blend if trial is not None and trial.serves else self.blend
 
     @property
     def serving_clicks(self) -> HashedLogistic:
@@ -96,11 +109,18 @@ class Learner:
         blend, time = self._models.blend, moment.event.time
         history = moment.history
         for item_id in moment.fresh:
-            rank = None
+            rank, trial = None, self._models.rank_trial
             if item_id in blend.vocabulary:  # an item nobody has met is no candidate of any source
                 slate = blend.propose(history, time, moment.gap_s, (), memory.factors, new_only=True)
                 rank = slate.rank_of(item_id)
                 blend.learn_one(slate, item_id)
+                if trial is not None:
+                    theirs = trial.blend.propose(
+                        history, time, moment.gap_s, (), memory.factors, new_only=True
+                    )
+                    if trial.compare(rank, theirs.rank_of(item_id)):
+                        self._models.won.append((trial, time))
+                    trial.blend.learn_one(theirs, item_id)
             self._models.recommend_metrics.update(rank)
             memory.factors = blend.observe(item_id, history, time, 1.0, repeat=False, memory=memory.factors)
             history = [item_id, *history][:64]
