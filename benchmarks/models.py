@@ -3,6 +3,7 @@
     python benchmarks/models.py [--items 20000] [--factors] [--quick]
 
 One thread, single calls from Python, kernels compiled before; the best of several rounds.
+River, Vowpal Wabbit and implicit run on the same events where they are installed (`jobs/peers.py`).
 The stream is synthetic: skewed items, histories of ten and more, one event every second.
 """
 
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jobs import peers
 
 from online_models.cooccurrence import SequentialCooccurrence
 from online_models.factorisation import StreamingIALS
@@ -165,6 +167,7 @@ def main() -> None:
         "items": asked.items,
         "factors": asked.factors,
         "us_per_call": Bench(asked.items, factors=asked.factors).figures(),
+        "peers_us_per_call": peers.measured(made_up_events(asked.items, N_EVENTS), asked.items),
     }
     json.dump(result, sys.stdout, indent=1)
     sys.stdout.write("\n")

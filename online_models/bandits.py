@@ -143,7 +143,7 @@ class ThompsonSampling:
         self.prior_variance = prior_variance
         self.pool_variance = pool_variance
         self.spec = (
-            f"offers(format=2, n_features={n_features}, prior_mean={prior_mean!r}, "
+            f"offers(format=3, n_features={n_features}, prior_mean={prior_mean!r}, "
             f"prior_variance={prior_variance!r}, pool_variance={pool_variance!r}, "
             f"half_life_s={half_life_s!r}, max_offers={max_offers})"
         )
@@ -153,7 +153,7 @@ class ThompsonSampling:
         self._first = {_OFFER: 0, _CATEGORY: max_offers, _ALL: max_offers + MAX_CATEGORIES}
         self._room = {_OFFER: max_offers, _CATEGORY: MAX_CATEGORIES, _ALL: 1}
         self._empty = max_offers + MAX_CATEGORIES + 1
-        self._table = np.zeros((self._empty + 1, 2 * self._width + TAIL))
+        self._table = np.zeros((self._empty + 1, 2 * self._width + TAIL), np.int64)
         self._prior = np.zeros(d)
         self._prior[0] = prior_mean
         self._rows: dict[_Key, int] = {}
@@ -316,7 +316,7 @@ class ThompsonSampling:
             z, v = float(solved.mean[place, 0]), float(solved.covariance[place, 0, 0])
             p = 1.0 / (1.0 + math.exp(-z / math.sqrt(1.0 + _PI_8 * v)))
             row = self._rows[_OFFER, offer]
-            _, pulls, rewards, _ = self._table[row, -TAIL:].tolist()
+            pulls, rewards = (self._table[row, 1 - TAIL : -1] / posteriors.GRID_TOTAL).tolist()
             found.append(OfferPosterior(offer, p, p * (1.0 - p) * math.sqrt(v), pulls, rewards))
         return found
 
@@ -409,16 +409,16 @@ class ThompsonSampling:
         names = [raw[start:end].decode() for start, end in zip([0, *ends], ends, strict=False)]
         levels = arrays["levels"].astype(np.int64).tolist()
         keys = list(zip(levels, names, strict=True))
-        rows = arrays["rows"].astype(np.float64)
+        rows = arrays["rows"]
         room = all(levels.count(level) <= self._room.get(level, 0) for level in {*levels})
         if not room or len(set(keys)) != len(keys) or rows.shape != (len(keys), self._table.shape[1]):
             raise ValueError(
                 f"a snapshot of {levels.count(_OFFER)} offers with rows of shape {rows.shape}; at most "
                 f"{self.max_offers} fit"
             )
-        if not np.isfinite(rows).all():
-            raise ValueError("a snapshot of offers holds numbers that are not finite")
-        self._table[:] = 0.0
+        if rows.dtype != np.int64:
+            raise ValueError("a snapshot of offers holds numbers that are no integers")
+        self._table[:] = 0
         self._rows.clear()
         self._keys.clear()
         for key, content in zip(keys, rows, strict=True):
@@ -447,7 +447,7 @@ class ThompsonSampling:
         self._rows[key], self._keys[row] = row, key
         self._taken.append((row, key, previous))
         self._journal.remember(row)
-        self._table[row] = 0.0
+        self._table[row] = 0
         return row
 
     def _free_row(self, level: int) -> int:

@@ -60,7 +60,7 @@ class ClickRate(HashedLogistic):
         name: str = "click_rate",
     ) -> None:
         if not MIN_PRIOR_PRECISION <= prior_precision <= MAX_PRECISION:
-            raise ValueError(f"prior_precision is {prior_precision}; it must be between .001 and 2**16")
+            raise ValueError(f"prior_precision is {prior_precision}; it must be between .001 and 2**20")
         super().__init__(
             name,
             f"prior_precision={prior_precision!r}, bias_precision={BIAS_PRECISION}",

@@ -26,7 +26,7 @@ __all__ = ["Contribution", "HashedLogistic"]
 MIN_PROBABILITY = 1e-6
 MAX_WEIGHT = 100.0  # of one example; a negative sample kept at 1 % has weight 100
 MAX_SLOTS = 1024  # of one event; a number takes two
-_MAX_INCREMENT = 2.0**32
+_MAX_INCREMENT = 2**62  # in units of the grid
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +82,10 @@ class HashedLogistic:
         self.n_slots = n_slots
         self.hasher = FeatureHasher(n_slots, crosses=crosses)
         self.clock = ForgettingClock(f"{name}.alarms", half_life_s)
-        self.spec = f"{name}(format=2, n_slots={n_slots}, {spec}, half_life_s={half_life_s!r}, hash=murmur3)"
+        self.spec = f"{name}(format=3, n_slots={n_slots}, {spec}, half_life_s={half_life_s!r}, hash=murmur3)"
         self._proximal = proximal
         self._settings = np.array(settings)
-        self._state = np.zeros((n_slots, COLUMNS))
+        self._state = np.zeros((n_slots, COLUMNS), np.int64)
         self._work = np.empty((2, MAX_SLOTS))
         self._journal = Journal(self._state)
         self._open = False
@@ -203,8 +203,8 @@ class HashedLogistic:
         slots = self._journal.book[2 : 2 + n].astype(np.int32)
         new, old = self._state[slots], self._journal.old[:n]
         steps = (new[:, ERA_COLUMN] - old[:, ERA_COLUMN])[:, None]
-        newest = new[:, :2] - np.where(steps == 0.0, old[:, :2], 0.0)
-        before = new[:, 2:4] - np.where(steps == 0.0, old[:, 2:4], np.where(steps == 1.0, old[:, :2], 0.0))
+        newest = new[:, :2] - np.where(steps == 0, old[:, :2], 0)
+        before = new[:, 2:4] - np.where(steps == 0, old[:, 2:4], np.where(steps == 1, old[:, :2], 0))
         late = before.any(axis=1)
         eras = new[:, ERA_COLUMN].astype(np.int32)
         columns = {
@@ -237,12 +237,14 @@ class HashedLogistic:
         slots, increments = columns["slot"], columns["increment"]
         eras = columns.get("era", np.zeros(len(slots), np.int32))
         shapes = (len(slots), 2), (len(slots),)
-        if (increments.shape, eras.shape) != shapes or {slots.dtype, eras.dtype} != {np.dtype(np.int32)}:
+        dtypes = slots.dtype, eras.dtype, increments.dtype
+        if (increments.shape, eras.shape) != shapes or dtypes != (np.int32, np.int32, np.int64):
             raise DeltaError("slots and increments of the click model have other shapes than (n,) and (n, 2)")
         if len(slots) and not (slots.min() >= 0 and slots.max() < self.n_slots and eras.min() >= 0):
             raise DeltaError(f"slots {slots.min()}..{slots.max()} of a table of {self.n_slots}")
-        if not (np.abs(increments) <= _MAX_INCREMENT).all() or (increments[:, 0] < 0.0).any():
-            raise DeltaError("an increment of the click model is not finite, or takes precision away")
+        sizes = np.abs(increments)  # of the least integer it is negative
+        if not ((sizes >= 0) & (sizes <= _MAX_INCREMENT)).all() or (increments[:, 0] < 0).any():
+            raise DeltaError("an increment of the click model is too large, or takes precision away")
         journal = self._journal
         # Copies, because a kernel would be compiled again for read-only arrays.
         logistic.add(
@@ -263,14 +265,14 @@ class HashedLogistic:
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Take over a snapshot."""
         slots = arrays["slot"].astype(np.int64)
-        state = arrays["state"].astype(np.float64)
+        state = arrays["state"]
         if state.shape != (len(slots), COLUMNS) or (
             len(slots) and not 0 <= slots.min() <= slots.max() < self.n_slots
         ):
             raise ValueError(f"a snapshot of shape {state.shape} with slots outside of {self.n_slots}")
-        if not np.isfinite(state).all() or (state[:, [0, 2, ERA_COLUMN]] < 0.0).any():
-            raise ValueError("a snapshot of the click model holds a precision that is negative or not finite")
-        self._state[:] = 0.0
+        if state.dtype != np.int64 or (state[:, [0, 2, ERA_COLUMN]] < 0).any():
+            raise ValueError("a snapshot of the click model holds a precision that is negative or no integer")
+        self._state[:] = 0
         self._state[slots] = state
         self.clock.take_over(arrays)
 

@@ -60,8 +60,9 @@ class OnlineBlend:
     """The learned blend of all sources of recommendations.
 
     As a :class:`~online_models.base.Foldable` it is the ranker alone; :attr:`models` lists it with its
-    sources. The ranker's weights do not add up: each worker learns its own, they travel whole with each
-    batch, and only a worker that rebuilds its state takes them.
+    sources. Its steps answer to the weights they were taken at: the sum of steps that several workers took at
+    the same time overshoots. So a batch's ranker is averaged with the one it meets, and counts the less the
+    more was taught since the batch began (Xie, Koyejo, Gupta: Asynchronous Federated Optimization, 2019).
 
     Parameters
     ----------
@@ -128,7 +129,8 @@ class OnlineBlend:
             message = f"start weights for {sorted(unknown)}; features are {list(self.feature_names)}"
             raise ValueError(message)
         self.spec = (
-            f"ranker(features={self.feature_names}, candidates_per_source={candidates_per_source}, "
+            f"ranker(format=2, features={self.feature_names}, "
+            f"candidates_per_source={candidates_per_source}, "
             f"eta={eta}, "
             f"start={sorted(start.items())})"
         )
@@ -137,7 +139,8 @@ class OnlineBlend:
         self.weights[0] = [start.get(feature, 0.0) for feature in self.feature_names]
         self.squares = np.ones((N_CONTEXTS, n_features))
         self._old = (self.weights.copy(), self.squares.copy())
-        self._learned = False
+        self._n_learned = 0  # examples of the open batch
+        self._n_taught = self._base = 0  # examples of committed batches, now and when it was opened
         self.groups = np.array(
             [
                 CODES.index(code)
@@ -290,7 +293,7 @@ class OnlineBlend:
         place = slate.place_of(item_id)
         if place is None:
             return
-        self._learned = True
+        self._n_learned += 1
         gap, length = slate.context
         softmax_step(place, len(slate), gap, length, self.eta, slate.columns, self.weights, self.squares)
 
@@ -348,46 +351,53 @@ class OnlineBlend:
         """Open a batch."""
         self._old[0][:] = self.weights
         self._old[1][:] = self.squares
-        self._learned = False
+        self._base = self._n_taught
+        self._n_learned = 0
 
     def write_delta(self, delta: DeltaWriter) -> None:
-        """Write all weights, when any was learned."""
-        if self._learned:
-            delta.add(self.name, {"weights": self.weights, "squares": self.squares})
+        """Write the ranker as the batch left it, its examples, and how many had been taught before."""
+        if self._n_learned:
+            examples = np.tile(np.array([self._n_learned, self._base], np.int64), (N_CONTEXTS, 1))
+            delta.add(self.name, {"weights": self.weights, "squares": self.squares, "examples": examples})
 
     def keep(self) -> None:
         """Close the batch."""
-        self._learned = False
+        self._n_taught += self._n_learned
+        self._n_learned = 0
 
     def rollback(self) -> None:
         """Close the batch and undo it."""
         self.weights[:], self.squares[:] = self._old
-        self._learned = False
+        self._n_taught = self._base
+        self._n_learned = 0
 
     def fold(self, delta: DeltaReader) -> None:
-        """Take over weights when this worker rebuilds its state; otherwise its own are better."""
+        """Move the ranker towards where a batch left it, the less the more was taught meanwhile."""
         columns = delta.columns(self.name)
-        if columns and delta.restoring:
-            self.weights[:], self.squares[:] = self._checked(columns)
-
-    def moves(self) -> Snapshot:
-        """How far the open batch has moved weights and squared sums: exact, for steps lie on a grid."""
-        weights, squares = self._old
-        return {"weights": self.weights - weights, "squares": self.squares - squares}
-
-    def move(self, moves: Snapshot) -> None:
-        """Add the moves of an own batch that was set aside."""
-        weights, squares = self._checked(moves)
-        self.weights += weights
-        self.squares += squares
+        if not columns:
+            return
+        examples = columns["examples"]
+        if examples.shape != (N_CONTEXTS, 2) or examples.dtype != np.int64 or (examples < (1, 0)).any():
+            raise DeltaError(f"a ranker taught by {examples[:1]} examples")
+        weights, squares = self._checked(columns)
+        n, base = examples[0].tolist()
+        share = share_of(n, self._n_taught - base)
+        if share == 1.0:
+            self.weights[:], self.squares[:] = weights, squares
+        else:
+            self.weights += share * (weights - self.weights)
+            self.squares += share * (squares - self.squares)
+        self._n_taught += n
 
     def snapshot(self) -> Snapshot:
-        """Weights and squared sums."""
-        return {"weights": self.weights.copy(), "squares": self.squares.copy()}
+        """Weights, squared sums, and how many examples taught them."""
+        taught = np.array([self._n_taught], np.int64)
+        return {"weights": self.weights.copy(), "squares": self.squares.copy(), "taught": taught}
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Take over a snapshot."""
         self.weights[:], self.squares[:] = self._checked(arrays)
+        self._n_taught = int(arrays["taught"].astype(np.int64)[0])
 
     def _checked(
         self, arrays: Mapping[str, NDArray[np.generic]]
@@ -419,6 +429,17 @@ NO_FACTORS: tuple[NDArray[Any], ...] = (
     np.zeros(1, np.int32),
     np.zeros(0, np.float32),
 )
+
+
+def share_of(n: int, meanwhile: int) -> float:
+    """How far a batch of ``n`` examples takes the ranker along that was taught so many since it began.
+
+    Batches that began together and are folded one after the other give their mean.
+
+    >>> [share_of(100, meanwhile) for meanwhile in (-5, 0, 100, 300)]
+    [1.0, 1.0, 0.5, 0.25]
+    """
+    return n / (n + max(meanwhile, 0))
 
 
 def gap_class(gap_s: float | None) -> int:

@@ -27,7 +27,7 @@ from schemas.ids import id_of
 from stream.core.arbitration import Arbiter
 from stream.core.attribution import Attribution
 from stream.core.campaigns import Campaigns
-from stream.core.challenging import ClickTrial
+from stream.core.challenging import ClickTrial, RankTrial
 from stream.core.cleaning import Cleaner
 from stream.core.config import DAY_S
 from stream.core.engine import Engine
@@ -59,6 +59,7 @@ __all__ = ["build_engine", "build_models"]
 # what the other sources propose.
 FACTOR_SCAN = 16_384
 REACH = 30  # items of a history whose neighbours are candidates
+_TEST = ("alpha", "warm_up")  # settings that every challenger's name tells, too
 
 
 def build_models(settings: Settings) -> Models:
@@ -85,7 +86,9 @@ def build_models(settings: Settings) -> Models:
     conversions = _conversion_model(settings)
     if conversions is not None:
         live.losses["conversions"] = RecentLoss()
+    rank_trial = _rank_trial(settings, blend)
     optional: list[Foldable] = [trial.model, trial.gate] if trial is not None else []
+    optional += [rank_trial.blend, rank_trial.gate] if rank_trial is not None else []
     optional += [conversions] if conversions is not None else []
     bandit = ThompsonSampling(
         len(OFFER_FEATURES),
@@ -117,6 +120,7 @@ def build_models(settings: Settings) -> Models:
         live=live,
         conversions=conversions,
         click_trial=trial,
+        rank_trial=rank_trial,
     )
 
 
@@ -145,14 +149,40 @@ def _click_trial(settings: Settings) -> ClickTrial | None:
     chosen = settings.challenger
     if chosen.clicks == "off":
         return None
-    described = settings.click_slots, chosen.model_dump_json(exclude={"promotes"})
-    name = f"clicks_challenger.{id_of('challenger', *map(str, described))}"
+    described = chosen.model_dump_json(include={"clicks", "clicks_half_life_days", "clicks_crosses", *_TEST})
+    name = f"clicks_challenger.{id_of(str(settings.click_slots), described)}"
     half_life_s = chosen.clicks_half_life_days * DAY_S or math.inf
     model = FollowTheRegularizedLeader if chosen.clicks == "ftrl" else ClickRate
     return ClickTrial(
-        model(settings.click_slots, half_life_s=half_life_s, crosses=chosen.clicks_crosses, name=name),
         ChallengerGate(f"{name}.gate", chosen.alpha, chosen.warm_up),
         chosen.promotes,
+        "log_loss_difference",
+        model(settings.click_slots, half_life_s=half_life_s, crosses=chosen.clicks_crosses, name=name),
+    )
+
+
+def _rank_trial(settings: Settings, incumbent: OnlineBlend) -> RankTrial | None:
+    """The challenger of the ranker, over the incumbent's sources."""
+    chosen = settings.challenger
+    if not chosen.recommend:
+        return None
+    blend = OnlineBlend(
+        incumbent.vocabulary,
+        incumbent.popularity,
+        incumbent.cooccurrence,
+        incumbent.factors if chosen.recommend_factors else None,
+        content=incumbent.content,
+        optional=incumbent.optional,
+        candidates_per_source=chosen.recommend_candidates,
+        eta=chosen.recommend_rate,
+    )
+    described = chosen.model_dump_json(include={"recommend_factors", *_TEST})
+    blend.name = f"ranker_challenger.{id_of(blend.spec, described)}"
+    return RankTrial(
+        ChallengerGate(f"{blend.name}.gate", chosen.alpha, chosen.warm_up),
+        chosen.promotes,
+        "reciprocal_rank_difference",
+        blend,
     )
 
 

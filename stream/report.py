@@ -133,15 +133,13 @@ def model_metrics(models: Models, n_catalogue: int) -> dict[str, Any]:
 
 def _challenger(models: Models) -> dict[str, Any]:
     """How the challengers stand, by the model that they challenge."""
-    trial = models.click_trial
-    if trial is None:
-        return {}
     return {
-        "clicks": {
+        name: {
             "examples": trial.gate.n,
-            "log_loss_difference": trial.gate.mean_difference,
+            trial.measure: trial.gate.mean_difference,
             "log_wealth": trial.gate.log_wealth(),
             "won": trial.gate.is_open,
             "serves": trial.serves,
         }
+        for name, trial in models.trials.items()
     }

@@ -143,6 +143,12 @@ class ChallengerSettings(_Section):
     clicks_crosses: tuple[tuple[str, str], ...] = Field(
         (("category", "buyer"),), max_length=64, description="Its CLICKS__CROSSES."
     )
+    recommend: bool = Field(default=False, description="A second ranker over the same sources.")
+    recommend_candidates: int = Field(50, ge=10, le=200, description="Its RECOMMEND__CANDIDATES.")
+    recommend_factors: bool = Field(
+        default=True, description="Whether it uses streaming iALS, where that is a source."
+    )
+    recommend_rate: float = Field(0.15, gt=0, le=10, description="Step of its AdaGrad; the ranker's is .15.")
     alpha: float = Field(
         0.01, gt=0, lt=0.5, description="How often a challenger that is no better may ever be promoted."
     )

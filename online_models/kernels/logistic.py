@@ -1,9 +1,10 @@
 """Logistic regression over hashed slots whose state is two fading sums for each weight.
 
-State: ``float64[n_slots, 5]``, for each weight the sums a and b of its newest era, those of the era before,
-and the era (:mod:`online_models.kernels.fading`). Every increment lies on a grid of powers of two, and sums
-stay below 2**27, so they are exact in float64: increments commute, a batch's increments may be summed before
-they are published, and taking one away restores the bits. Prior precisions are not in the state.
+State: ``int64[n_slots, 5]``, for each weight the sums a and b of its newest era, those of the era before, and
+the era (:mod:`online_models.kernels.fading`). Sums count units of 2**-30 and stay below 2**32 (HM, grown by
+2**6, in either of two eras), so they are exact: increments commute, a batch's increments may be summed before
+they are published, and taking one away restores the bits. A float64 holds ten bits less. Prior precisions
+are not in the state.
 
 **Diagonal Gaussian** (extended Kalman filter of AdPredictor's family). a is the precision that the data gave,
 b the precision times the mean; H is a and the prior; c = 1/H, m = b/H, ω the weight::
@@ -40,9 +41,10 @@ __all__ = ["COLUMNS", "ERA_COLUMN", "GRID", "MAX_PRECISION", "add", "learn", "mo
 
 COLUMNS = 5
 ERA_COLUMN = 4
-GRID = 2.0**26  # increments are multiples of 2**-26
-MAX_PRECISION = 2.0**16  # standard deviation .004: from here on the mean learns with a constant rate
-MAX_MEAN = 16.0  # of one weight: log odds no real feature has; bounds HM by 2**20, grown by 2**26
+GRID = 2.0**30  # units of 1
+_UNIT = 2.0**-30
+MAX_PRECISION = 2.0**20  # standard deviation .001: from here on the mean learns with a constant rate
+MAX_MEAN = 32.0  # of one weight: log odds no real feature has; bounds HM by 2**25
 _MAX_SQUARES = 2.0**20  # sum of squared gradients; from here on FTRL's rate is constant
 _MAX_Z = 2.0**20
 _PI_8 = 0.39269908169872414
@@ -64,7 +66,7 @@ def moments(
     age: float,
     proximal: bool,
     settings: NDArray[np.float64],
-    state: NDArray[np.float64],
+    state: NDArray[np.int64],
     out: NDArray[np.float64],
 ) -> None:
     """Mean and variance of the weights at some slots, into ``out``, shape ``(2, n)``.
@@ -76,9 +78,9 @@ def moments(
     grown = growth(age)
     for f in range(slots.shape[0]):
         i = slots[f]
-        new, old = shares(state[i, ERA_COLUMN], era, grown)
-        a = new * state[i, 0] + old * state[i, 2]
-        b = new * state[i, 1] + old * state[i, 3]
+        new, old = shares(float(state[i, ERA_COLUMN]), era, grown)
+        a = (new * state[i, 0] + old * state[i, 2]) * _UNIT
+        b = (new * state[i, 1] + old * state[i, 3]) * _UNIT
         if proximal:
             out[0, f] = _weight(b, a, settings)
             out[1, f] = settings[0] / (settings[1] + np.sqrt(a))
@@ -95,7 +97,7 @@ def predict(
     age: float,
     proximal: bool,
     settings: NDArray[np.float64],
-    state: NDArray[np.float64],
+    state: NDArray[np.int64],
     work: NDArray[np.float64],
 ) -> float:
     """Probability of a click, with the Gaussian averaged over the weights' posterior."""
@@ -118,10 +120,10 @@ def learn(
     age: float,
     proximal: bool,
     settings: NDArray[np.float64],
-    state: NDArray[np.float64],
+    state: NDArray[np.int64],
     stamps: NDArray[np.int64],
     book: NDArray[np.int64],
-    old_rows: NDArray[np.float64],
+    old_rows: NDArray[np.int64],
     work: NDArray[np.float64],
 ) -> float:
     """Learn one labelled event in place, keeping the old rows; return the probability from before.
@@ -146,9 +148,9 @@ def learn(
     for f in range(n):
         i = slots[f]
         x = values[f]
-        new, old = shares(state[i, ERA_COLUMN], era, grown)
-        a = new * state[i, 0] + old * state[i, 2]
-        b = new * state[i, 1] + old * state[i, 3]
+        new, old = shares(float(state[i, ERA_COLUMN]), era, grown)
+        a = (new * state[i, 0] + old * state[i, 2]) * _UNIT
+        b = (new * state[i, 1] + old * state[i, 3]) * _UNIT
         remember(i, state, stamps, book, old_rows)
         k = roll(i, era, 2, ERA_COLUMN, state)
         if k < 0:
@@ -158,17 +160,17 @@ def learn(
             da = min(g * g, _MAX_SQUARES - a)
             db = g - work[0, f] * (np.sqrt(a + da) - np.sqrt(a)) / settings[0]
             db = min(max(b + db, -_MAX_Z), _MAX_Z) - b
-            state[i, k] += np.rint(max(da, 0.0) * grown * GRID) / GRID
+            state[i, k] += np.int64(np.rint(max(da, 0.0) * grown * GRID))
         else:
             c = work[1, f]
             h = 1.0 / c
             dh = 0.0
             if h < MAX_PRECISION:
-                dh = np.rint(wr * x * x / (1.0 + wr * (v - c * x * x)) * grown * GRID) / GRID
-            state[i, k] += dh
+                dh = np.rint(wr * x * x / (1.0 + wr * (v - c * x * x)) * grown * GRID)
+            state[i, k] += np.int64(dh)
             mean = min(max(work[0, f] + step * c * x, -MAX_MEAN), MAX_MEAN)
-            db = (h + dh / grown) * mean - b
-        state[i, k + 1] += np.rint(db * grown * GRID) / GRID
+            db = (h + dh * _UNIT / grown) * mean - b
+        state[i, k + 1] += np.int64(np.rint(db * grown * GRID))
     return float(p)
 
 
@@ -176,11 +178,11 @@ def learn(
 def add(
     slots: NDArray[np.int32],
     eras: NDArray[np.int32],
-    increments: NDArray[np.float64],
-    state: NDArray[np.float64],
+    increments: NDArray[np.int64],
+    state: NDArray[np.int64],
     stamps: NDArray[np.int64],
     book: NDArray[np.int64],
-    old_rows: NDArray[np.float64],
+    old_rows: NDArray[np.int64],
 ) -> None:
     """Add increments of (a, b), shape ``(n, 2)``, to the slots in place, keeping the old rows."""
     for f in range(slots.shape[0]):

@@ -11,7 +11,8 @@ One labelled context x adds::
     ΔΛ = r x xᵀ                   Δη = x (ω (y - p) + r μᵀx)
 
 which is the extended Kalman step in natural parameters: by Woodbury it equals μ += Σx(y - p)/(1 + rv) and
-Σ -= Σx xᵀΣ r/(1 + rv). Increments lie on grids of powers of two, so sums are exact and commute.
+Σ -= Σx xᵀΣ r/(1 + rv). Sums are 64-bit integers that count units of a power of two each, so they are exact
+and commute.
 
 A row is [Λ | η | Λ of the era before | η of the era before | era | pulls, rewards | number of its last
 operation], each Λ as its lower triangle, row by row.
@@ -22,19 +23,34 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.kernels._jit import kernel
+from online_models.kernels._jit import kernel, part
 from online_models.kernels.choosing import MAX_LOG_ODDS
 from online_models.kernels.fading import era_of, growth, roll, shares
 
-__all__ = ["MAX_CONTEXT", "MAX_OP", "OP_HEAD", "TAIL", "absorb", "observe", "score", "solve"]
+__all__ = [
+    "GRID_ETA",
+    "GRID_PRECISION",
+    "GRID_TOTAL",
+    "MAX_CONTEXT",
+    "MAX_OP",
+    "OP_HEAD",
+    "TAIL",
+    "absorb",
+    "observe",
+    "score",
+    "solve",
+]
 
 MAX_CONTEXT = 8.0  # of one entry, which should be of order 1
 MAX_OP = 1e4  # of the scalars of one operation, before they grow with age
 OP_HEAD = 5  # age, r, c, ω, ωy; the context follows
 TAIL = 4  # era, pulls, rewards, number of the last operation
 MAX_PRECISION = 2.0**16  # of the bias: from here on the mean learns with a constant rate
-_GRID_PRECISION = 2.0**24  # |Λ| <= 2**16 · 8² · 2**6 = 2**28, so sums are exact
-_GRID_ETA = 2.0**20  # |η| <= 2**33 likewise
+GRID_PRECISION = 2.0**33  # units of 1; |Λ| <= 2**16 · 8² · 2**6 = 2**28
+GRID_ETA = 2.0**28  # |η| <= 2**33 likewise
+GRID_TOTAL = 2.0**20  # of pulls and rewards
+_UNIT_PRECISION, _UNIT_ETA = 2.0**-33, 2.0**-28
+_LARGEST = 2.0**61  # of one increment: what is more, no operation within its bounds adds
 _PI_8 = 0.39269908169872414
 
 
@@ -44,7 +60,7 @@ def solve(
     parents: NDArray[np.int64],
     spreads: NDArray[np.float64],
     age: float,
-    table: NDArray[np.float64],
+    table: NDArray[np.int64],
     mean: NDArray[np.float64],
     covariance: NDArray[np.float64],
     precision: NDArray[np.float64],
@@ -63,16 +79,17 @@ def solve(
     for n in range(rows.shape[0]):
         row = rows[n]
         parent = parents[n]
-        new, old = shares(table[row, 2 * width], era, grown)
+        new, old = shares(float(table[row, 2 * width]), era, grown)
         k = 0
         for i in range(d):
             for j in range(i + 1):
-                low[i, j] = new * table[row, k] + old * table[row, width + k]
+                low[i, j] = (new * table[row, k] + old * table[row, width + k]) * _UNIT_PRECISION
                 k += 1
         for i in range(d):
             prior = 1.0 / (spreads[n] + covariance[parent, i, i])
             low[i, i] += prior
-            eta[i] = prior * mean[parent, i] + new * table[row, k] + old * table[row, width + k]
+            data = (new * table[row, k] + old * table[row, width + k]) * _UNIT_ETA
+            eta[i] = prior * mean[parent, i] + data
             k += 1
         precision[n + 1] = low[0, 0]
         for i in range(d):
@@ -163,20 +180,26 @@ def observe(
     return float(p)
 
 
+@part
+def _units(value: float, grid: float) -> int:
+    """The nearest number of units."""
+    return int(np.rint(min(max(value * grid, -_LARGEST), _LARGEST)))
+
+
 @kernel
-def absorb(row: int, op: NDArray[np.float64], d: int, table: NDArray[np.float64]) -> None:
+def absorb(row: int, op: NDArray[np.float64], d: int, table: NDArray[np.int64]) -> None:
     """Add one operation to a row, and its weight and reward to the row's totals, in place."""
     width = d * (d + 1) // 2 + d
-    table[row, 2 * width + 1] += op[3]
-    table[row, 2 * width + 2] += op[4]
+    table[row, 2 * width + 1] += _units(op[3], GRID_TOTAL)
+    table[row, 2 * width + 2] += _units(op[4], GRID_TOTAL)
     k = roll(row, era_of(op[0]), width, 2 * width, table)
     if k < 0:
         return  # faded away
     for i in range(d):
         rx = op[1] * op[5 + i]
         for j in range(i + 1):
-            table[row, k] += np.rint(rx * op[5 + j] * _GRID_PRECISION) / _GRID_PRECISION
+            table[row, k] += _units(rx * op[5 + j], GRID_PRECISION)
             k += 1
     for i in range(d):
-        table[row, k] += np.rint(op[2] * op[5 + i] * _GRID_ETA) / _GRID_ETA
+        table[row, k] += _units(op[2] * op[5 + i], GRID_ETA)
         k += 1

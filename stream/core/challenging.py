@@ -1,9 +1,10 @@
 """Challengers: models that learn from the same events and are scored, never served until they have won.
 
-The incumbent and the challenger predict each example before either learns it. The difference of their log
-losses goes to a gate, which opens by an anytime-valid test (:mod:`online_models.gate`). Both are folds of the
-model deltas, so evidence and verdict survive restarts and are the same for every worker at the same deltas.
-From the example that opens the gate on, the challenger serves; the former incumbent learns on.
+The incumbent and the challenger predict each example before either learns it. The difference of their scores,
+log loss of clicks or reciprocal rank of the next item, goes to a gate, which opens by an anytime-valid test
+(:mod:`online_models.gate`). Challengers and gates are folds of the model deltas, so evidence and verdict
+survive restarts and are the same for every worker at the same deltas. From the example that opens the gate
+on, the challenger serves; the former incumbent learns on.
 """
 
 from __future__ import annotations
@@ -19,27 +20,37 @@ from schemas.outputs import Cause, Decision
 if TYPE_CHECKING:
     from online_models.gate import ChallengerGate
     from online_models.hashed import HashedLogistic
+    from online_models.hybrid import OnlineBlend
 
-__all__ = ["CHALLENGER", "EVERYBODY", "INCUMBENT", "ClickTrial", "promotion"]
+__all__ = ["EVERYBODY", "INCUMBENT", "ClickTrial", "RankTrial", "Trial", "promotion"]
 
 INCUMBENT: Final = "incumbent"
-CHALLENGER: Final = "challenger"
 POLICY: Final = "sequential_test"
 EVERYBODY: Final = "*"  # the user of a decision that concerns all
 
 
 @dataclass(slots=True)
-class ClickTrial:
-    """A second click model and the gate before it; ``promotes`` is whether it may serve at all."""
+class Trial:
+    """A gate before a challenger; ``promotes`` is whether that may serve at all.
 
-    model: HashedLogistic
+    ``measure`` names what the differences are of.
+    """
+
     gate: ChallengerGate
     promotes: bool
+    measure: str
 
     @property
     def serves(self) -> bool:
         """Whether the challenger has taken over."""
         return self.promotes and self.gate.is_open
+
+
+@dataclass(slots=True)
+class ClickTrial(Trial):
+    """A second click model."""
+
+    model: HashedLogistic
 
     def compare(self, y: float, weight: float, incumbent: float, challenger: float) -> bool:
         """Compare two predictions of one outcome; return whether this opened the gate."""
@@ -50,7 +61,22 @@ class ClickTrial:
         return self.gate.update(gains[y > 0.0], max(0.0, -min(gains)))
 
 
-def promotion(trial: ClickTrial, at: float, model_version: str) -> Decision:
+@dataclass(slots=True)
+class RankTrial(Trial):
+    """A second ranker over the same sources."""
+
+    blend: OnlineBlend
+
+    def compare(self, incumbent: int | None, challenger: int | None) -> bool:
+        """Compare two ranks of the item that came next; return whether this opened the gate."""
+        return self.gate.update(_reciprocal(challenger) - _reciprocal(incumbent), 1.0)
+
+
+def _reciprocal(rank: int | None) -> float:
+    return 0.0 if rank is None else 1.0 / (1.0 + rank)
+
+
+def promotion(trial: Trial, at: float, model_version: str) -> Decision:
     """Say that a challenger has won, at an event time."""
     gate, time = trial.gate, rfc3339(at)
     return Decision(
@@ -66,7 +92,7 @@ def promotion(trial: ClickTrial, at: float, model_version: str) -> Decision:
         model_version=model_version,
         features={
             "examples": float(gate.n),
-            "log_loss_difference": gate.mean_difference,
+            trial.measure: gate.mean_difference,
             "log_wealth": gate.log_wealth(),
             "alpha": gate.alpha,
         },

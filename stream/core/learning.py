@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from online_models.drift import DriftWatch
     from online_models.fold import ModelSet
     from online_models.hashed import HashedLogistic
-    from online_models.hybrid import OnlineBlend
+    from online_models.hybrid import OnlineBlend, Slate
     from online_models.many_offers import ManyOffers
     from online_models.metrics import ClickMetrics, RankingMetrics
     from schemas.events import Event
     from stream.core.attribution import Feedback
-    from stream.core.challenging import ClickTrial
+    from stream.core.challenging import ClickTrial, RankTrial, Trial
     from stream.core.newcomers import Newcomers
     from stream.core.profiles import Moment
     from stream.core.quality import LiveQuality
@@ -59,7 +59,20 @@ class Models:
     live: LiveQuality
     conversions: HashedLogistic | None = None
     click_trial: ClickTrial | None = None
-    won: list[tuple[ClickTrial, float]] = field(default_factory=list)  # and when, not announced yet
+    rank_trial: RankTrial | None = None
+    won: list[tuple[Trial, float]] = field(default_factory=list)  # and when, not announced yet
+
+    @property
+    def trials(self) -> dict[str, Trial]:
+        """Challengers, by what they challenge."""
+        found = {"clicks": self.click_trial, "recommend": self.rank_trial}
+        return {name: trial for name, trial in found.items() if trial is not None}
+
+    @property
+    def serving_blend(self) -> OnlineBlend:
+        """The blend that serves: the incumbent, or a challenger that has won."""
+        trial = self.rank_trial
+        return trial.blend if trial is not None and trial.serves else self.blend
 
     @property
     def serving_clicks(self) -> HashedLogistic:
@@ -126,18 +139,7 @@ class Learner:
             new = newcomers_for(history, time, blend, self._newcomers)
             # An item that nobody has met is a candidate only as a newcomer.
             if item_id in blend.vocabulary or any(item_id == one for one, _ in new):
-                slate = blend.propose(
-                    history,
-                    time,
-                    moment.gap_s,
-                    (),
-                    memory.factors,
-                    new_only=True,
-                    asker=asker,
-                    newcomers=new,
-                )
-                rank = slate.rank_of(item_id)
-                blend.learn_one(slate, item_id)
+                rank = self._rank(item_id, moment, history, memory, asker, new)
             self._models.recommend_metrics.update(rank)
             values = self._values_of(moment.event, item_id)
             memory.factors = blend.observe(item_id, history, time, 1.0, False, memory.factors, values, asker)
@@ -146,6 +148,40 @@ class Learner:
             memory.factors = blend.observe(item_id, history, time, 1.0, repeat=True, memory=memory.factors)
         if moment.event.kind is EventKind.ORDER:
             learn_order(self._models.baskets, [*moment.fresh, *moment.repeated], time)
+
+    def _rank(
+        self,
+        item_id: str,
+        moment: Moment,
+        history: Sequence[str],
+        memory: ModelMemory,
+        asker: Asker,
+        newcomers: Sequence[tuple[str, float]],
+    ) -> int | None:
+        """Place of an item in the slate that its user would have had; the rankers learn from it."""
+        models, time = self._models, moment.event.time
+
+        def slate_of(blend: OnlineBlend) -> Slate:
+            return blend.propose(
+                history,
+                time,
+                moment.gap_s,
+                (),
+                memory.factors,
+                new_only=True,
+                asker=asker,
+                newcomers=newcomers,
+            )
+
+        slate = slate_of(models.blend)
+        rank = slate.rank_of(item_id)
+        models.blend.learn_one(slate, item_id)
+        if (trial := models.rank_trial) is not None:
+            theirs = slate_of(trial.blend)
+            if trial.compare(rank, theirs.rank_of(item_id)):
+                models.won.append((trial, time))
+            trial.blend.learn_one(theirs, item_id)
+        return rank
 
     def _values_of(self, event: Event, item_id: str) -> list[str]:
         """Attribute values of an item, as the event gives them, else as the catalogue does."""

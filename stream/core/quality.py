@@ -11,6 +11,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Final
 
 from online_models.recent import RecentExposure, RecentLoss, RecentShares, RecentValues
+from stream.core.profiles import MAX_RING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +28,7 @@ POLICIES: Final = ("running", "greedy", "uniform")
 POPULAR: Final = 2  # the half-life of the popular list among those of the popularity model: a week
 POPULAR_S: Final = 60.0  # the popular list is at least so old before it is renewed
 POPULAR_SLATES: Final = 1023  # and has judged so many slates, fewer of them in the beginning
+EVERY: Final = 4  # of a user's events, one is judged
 BEFORE_S: Final = 0.001  # rounding of a time that was computed back
 
 
@@ -50,9 +52,9 @@ class LiveQuality:
     def judge(self, moment: Moment, memory: ModelMemory) -> None:
         """Compare the user's newest slate with the first item that this event brings, if it is the next one.
 
-        Before feedback closes the slate.
+        Before feedback closes the slate. Every fourth event of a user is judged: to look costs microseconds.
         """
-        if not moment.fresh or not memory.open:
+        if moment.profile.n_events % EVERY or not moment.fresh or not memory.open:
             return
         event, last_s = moment.event, moment.gap_s
         for decision in reversed(memory.open.values()):
@@ -124,7 +126,7 @@ class LiveQuality:
         if self._judged > self._judges and at - self._popular_at >= POPULAR_S:
             self._judged, self._popular_at = 0, at
             self._judges = min(2 * self._judges + 1, POPULAR_SLATES)
-            top = self._popularity.top(at, POPULAR, self._popularity.depth)
+            top = self._popularity.top(at, POPULAR, self._n_items + MAX_RING)
             self._popular = {name: place for place, (name, _) in enumerate(top)}
         place = self._popular.get(item_id)
         if place is None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["POLICY", "Recommender"]
 
 POLICY = "blend"
+POLICY_OF_CHALLENGER = "blend_challenger"
 MAX_NAME = 64  # characters of a slot
 _K = EventKind
 _BLENDED = frozenset({Slot.FOR_YOU, Slot.OTHERS_YOU_MAY_LIKE})
@@ -99,7 +100,7 @@ class Recommender:
             history = [page, *(item_id for item_id in history if item_id != page)]
         factors = memory.factors if personal else b""
         gap_s = 0.0 if history else None
-        blend = self._models.blend
+        blend = self._models.serving_blend
         slate = blend.propose(
             history,
             now,
@@ -147,7 +148,7 @@ class Recommender:
                 user_id=user,
                 action=",".join(item_ids),
                 propensity=1.0,
-                policy=POLICY,
+                policy=POLICY if self._models.serving_blend is self._models.blend else POLICY_OF_CHALLENGER,
                 model_version=occasion.model_version,
                 cause=occasion.cause,
                 decided_at=produced_at,

@@ -113,13 +113,13 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
     MetricSpec(
         "challenger_log_wealth",
         "gauge",
-        "Evidence that a challenger loses less than the model that serves; at -log(alpha) it has won.",
+        "Evidence that a challenger is better than the model that serves; at -log(alpha) it has won.",
         ("model",),
     ),
     MetricSpec(
-        "challenger_loss_difference",
+        "challenger_gain",
         "gauge",
-        "Mean loss of the incumbent minus that of the challenger, over all examples compared.",
+        "Mean gain of the challenger: log loss of clicks, reciprocal rank of recommendations.",
         ("model",),
     ),
     MetricSpec("challenger_examples", "gauge", "Examples that were compared.", ("model",)),
@@ -309,7 +309,7 @@ class Metrics:
     def show_trial(self, model: str, gate: ChallengerGate, *, serves: bool) -> None:
         """Show how a challenger stands."""
         self["challenger_log_wealth"].labels(model).set(gate.log_wealth())
-        self["challenger_loss_difference"].labels(model).set(gate.mean_difference)
+        self["challenger_gain"].labels(model).set(gate.mean_difference)
         self["challenger_examples"].labels(model).set(gate.n)
         self["challenger_serves"].labels(model).set(float(serves))
 

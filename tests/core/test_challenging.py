@@ -11,7 +11,7 @@ import pytest
 from schemas.outputs import Decision
 from stream.assembly import build_models
 from stream.settings import Settings
-from stream.testing import Driver, event
+from stream.testing import EPOCH, Driver, event
 
 SMALL: dict[str, Any] = {"max_items": 256, "click_slots": 2**12}
 # Clicks depend on the pair of list position and category: only a model with that cross can tell.
@@ -174,3 +174,92 @@ def test_a_challenger_can_come_and_go() -> None:
             assert same == other.clicks.snapshot()["state"].tolist()
             if other.click_trial is not None:
                 assert (ours == theirs) == (other.click_trial.model.snapshot()["slot"].size > 0)
+
+
+# Recommendations
+
+RANKER = {"recommend": True, "recommend_candidates": 20, "recommend_rate": 0.5, "warm_up": 50}
+
+
+def walks(n: int) -> list[bytes]:
+    """Views of users who follow a chain of items, with detours."""
+    rng = np.random.default_rng(8)
+    places = [0] * 40
+    found = []
+    for at in range(n):
+        user = int(rng.integers(40))
+        places[user] = places[user] + 1 if rng.random() < 0.7 else int(rng.integers(80))
+        found.append(
+            event("Product Viewed", user=f"u{user}", at=70.0 * at, product_id=f"i{places[user] % 80}")
+        )
+    return found
+
+
+def browsed(challenger: dict[str, Any], n: int = 500, batch_size: int = 50) -> Driver:
+    """A driver that has seen so many views."""
+    stream = Driver(settings=Settings(**SMALL, challenger=challenger), batch_size=batch_size)
+    stream.pipe(*walks(n))
+    stream.flush()
+    return stream
+
+
+def test_a_ranker_is_compared_by_the_reciprocal_rank_of_the_next_item() -> None:
+    """The mean gain is the difference of the mean reciprocal ranks; 0 where the item is no candidate."""
+    models = build_models(Settings(**SMALL, challenger=RANKER | {"warm_up": 0}))
+    trial = models.rank_trial
+    assert trial is not None
+    trial.gate.begin()
+    for incumbent, challenger in ((0, 1), (3, 0), (None, 4), (9, None)):
+        trial.compare(incumbent, challenger)
+
+    assert (1 / 2 - 1 + 1 - 1 / 4 + 1 / 5 - 1 / 10) / 4 == pytest.approx(trial.gate.mean_difference, abs=1e-6)
+
+
+def test_a_ranker_on_trial_changes_no_output() -> None:
+    """It learns, and what is shown is what is shown without it."""
+    stream, without = browsed(RANKER | {"promotes": False}), browsed({})
+    trial = stream.models.rank_trial
+    assert trial is not None
+
+    assert 100 < trial.gate.n
+    assert trial.blend.weights.tolist() != stream.models.blend.weights.tolist()
+    assert without.take("recommendations") == stream.take("recommendations")
+    assert without.take("decisions") == [one for one in stream.take("decisions") if one.kind != "promotion"]
+
+
+def test_a_ranker_that_has_won_serves() -> None:
+    """With the gate open, slates are its own, and their decisions say so."""
+    stream = browsed(RANKER)
+    trial = stream.models.rank_trial
+    assert trial is not None
+    stream.take("decisions")
+    stream.take("recommendations")
+    stream.models.fold.begin()
+    for _ in range(200):
+        trial.gate.update(0.9, 1.0)
+    stream.models.fold.keep()
+    stream.pipe(event("Product Viewed", user="new", at=90_000.0, product_id="i5"))
+    (slate,) = stream.take("recommendations")
+    (decision,) = stream.take("decisions")
+    at = 90_000.0 + EPOCH
+    expected = trial.blend.propose(["i5"], at, 0.0, (), b"", new_only=True).top(10)
+
+    assert trial.serves
+    assert "blend_challenger" == decision.policy
+    assert [one.item_id for one in expected] == [one.item_id for one in slate.items]
+
+
+def test_batches_and_crashes_change_no_ranker_on_trial() -> None:
+    """The same weights and evidence to the last bit."""
+    crashing = Driver(settings=Settings(**SMALL, challenger=RANKER), batch_size=10_000)
+    for n, record in enumerate(walks(500)):
+        crashing.pipe(record)
+        if n % 90 == 0:
+            crashing.crash()
+            crashing.flush()
+    crashing.flush()
+    digests = {
+        stream.models.fold.digest() for stream in (browsed(RANKER), browsed(RANKER, batch_size=1), crashing)
+    }
+
+    assert 1 == len(digests)

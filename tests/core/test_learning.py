@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from online_models.bandits import NOTHING
+from online_models.kernels.logistic import GRID
 from schemas.campaigns import CampaignConsent
 from schemas.catalogue import Item, Offer
 from schemas.codec import rfc3339
@@ -590,7 +591,7 @@ def test_a_message_says_which_features_made_a_click_likely() -> None:
     state = dict(zip(clicks.snapshot()["slot"].tolist(), clicks.snapshot()["state"].tolist(), strict=True))
     encoded = clicks.encode({"item": "good"})
     slot = dict(zip(encoded.names, encoded.slots.tolist(), strict=True))["item=good"]
-    precision, product = 4.0 + state[slot][0], state[slot][1]
+    precision, product = 4.0 + state[slot][0] / GRID, state[slot][1] / GRID
 
     assert told is not None
     assert "click_rate" == told.model

@@ -88,11 +88,11 @@ def test_one_conversion_by_hand() -> None:
     assert probability(-3.0, 0.5) == pytest.approx(p)
     r = p * (1.0 - p)
     mean, covariance = posterior(model)
-    assert 2.0 + r == pytest.approx(1.0 / covariance[0, 0], abs=1e-7)
-    assert -6.0 + (1.0 - p) - 3.0 * r == pytest.approx(mean[0] / covariance[0, 0], abs=1e-5)
+    assert 2.0 + r == pytest.approx(1.0 / covariance[0, 0], abs=1e-8)
+    assert -6.0 + (1.0 - p) - 3.0 * r == pytest.approx(mean[0] / covariance[0, 0], abs=1e-7)
     (known,) = model.describe()
     expected = (-6.0 + (1.0 - p) - 3.0 * r) / (2.0 + r)
-    assert probability(expected, 1.0 / (2.0 + r)) == pytest.approx(known.mean, abs=1e-6)
+    assert probability(expected, 1.0 / (2.0 + r)) == pytest.approx(known.mean, abs=1e-7)
     assert ("a", 1.0, 1.0) == (known.offer, known.pulls, known.rewards)
 
 
@@ -106,10 +106,10 @@ def test_equals_the_kalman_form(weight: float) -> None:
     for _ in range(500):
         x = np.r_[1.0, rng.normal(size=3)]
         y = float(rng.random() < 0.2)
-        assert oracle.learn_one(x, y, weight) == pytest.approx(model.learn_one("a", x, y, weight), abs=1e-5)
+        assert oracle.learn_one(x, y, weight) == pytest.approx(model.learn_one("a", x, y, weight), abs=1e-6)
     mean, covariance = posterior(model)
-    np.testing.assert_allclose(mean, oracle.mean, atol=2e-5)  # 500 roundings to the grid of 2**-20
-    np.testing.assert_allclose(covariance, oracle.covariance, atol=1e-6)
+    np.testing.assert_allclose(mean, oracle.mean, atol=1e-6)
+    np.testing.assert_allclose(covariance, oracle.covariance, atol=1e-7)
 
 
 def test_one_pass_comes_close_to_the_batch_solution() -> None:
@@ -255,7 +255,9 @@ def test_hostile_contexts_are_cleaned() -> None:
     model.begin()
     for _ in range(500):
         assert 0.0 <= model.learn_one("offer0", [math.inf, 1e308, -1e308], 1, weight=1e300) <= 1.0
-    assert np.isfinite(model._table).all()
+    (known,) = [one for one in model.describe() if one.offer == "offer0"]
+    assert math.isfinite(known.mean)
+    assert known.pulls > 0.0
     assert all(0.0 <= one.mean <= 1.0 and math.isfinite(one.deviation) for one in model.describe())
 
 
@@ -380,12 +382,12 @@ def test_refuses_deltas_that_no_model_wrote(column: int, value: float) -> None:
 
 
 def test_refuses_snapshots_that_do_not_fit() -> None:
-    """More offers than room, or numbers that are not finite."""
+    """More offers than room, or numbers that are no integers."""
     arrays = trained().snapshot()
     with pytest.raises(ValueError, match="snapshot of 3 offers"):
         ThompsonSampling(3, max_offers=2).restore(arrays)
-    arrays["rows"] = np.full_like(arrays["rows"], math.nan)
-    with pytest.raises(ValueError, match="not finite"):
+    arrays["rows"] = np.full(arrays["rows"].shape, math.nan)
+    with pytest.raises(ValueError, match="no integers"):
         ThompsonSampling(3).restore(arrays)
 
 
@@ -445,8 +447,8 @@ def test_the_prior_by_hand() -> None:
             one.learn_one("a", [1.0], y)
     mean, covariance = posterior(single)
     new_mean, new_covariance = posterior(model, "new")
-    assert mean[0] == pytest.approx(new_mean[0], abs=1e-5)
-    assert covariance[0, 0] + 0.5 == pytest.approx(new_covariance[0, 0], abs=1e-6)
+    assert mean[0] == pytest.approx(new_mean[0], abs=1e-7)
+    assert covariance[0, 0] + 0.5 == pytest.approx(new_covariance[0, 0], abs=1e-8)
 
 
 def test_priors_do_not_depend_on_the_order_of_folding() -> None:
@@ -528,7 +530,6 @@ def test_no_number_taints_a_posterior(events: list[tuple[str, float, bool, float
             model.learn_one(offer, [1.0, number], y, weight, category=offer, at=at)
     delta = delta_of(model)
     model.keep()
-    assert np.isfinite(model.snapshot()["rows"]).all()
     choice = pick(model, ["a", "b", NOTHING], at=DAY)
     assert 1.0 == pytest.approx(sum(choice.propensities))
     folded.begin()

@@ -23,6 +23,7 @@ from online_models.click_rate import ClickRate
 from online_models.delta import DeltaError, DeltaReader, DeltaWriter
 from online_models.hashed import HashedLogistic
 from online_models.hashing import FeatureValue, SparseFeatures
+from online_models.kernels.logistic import ERA_COLUMN, GRID
 from online_models.proximal import FollowTheRegularizedLeader
 from tests.oracles.kalman import DiagonalGaussian
 from tests.oracles.proximal import Ftrl
@@ -93,7 +94,7 @@ def learned_states(learner: Callable[..., HashedLogistic]) -> list[list[float]]:
     model.begin()
     for n, (features, y) in enumerate(random_events(300, 64, seed=2)):
         model.learn_one(features, y, at=n * DAY / 20.0)
-    found: list[list[float]] = model._state.tolist()
+    found: list[list[float]] = (model._state[:, :ERA_COLUMN] / GRID).tolist()
     return found
 
 
@@ -108,7 +109,7 @@ def test_source_and_compiled_kernel_agree() -> None:
     for learner, interpreted in zip(
         (ClickRate, FollowTheRegularizedLeader), json.loads(done.stdout), strict=True
     ):
-        np.testing.assert_allclose(learned_states(learner), interpreted, rtol=1e-6, atol=2e-6)
+        np.testing.assert_allclose(learned_states(learner), interpreted, rtol=1e-6, atol=2e-7)
 
 
 def test_increments_of_workers_commute_exactly() -> None:
@@ -185,27 +186,26 @@ def test_explanation_adds_up_to_the_log_odds() -> None:
 
 
 def test_extreme_weights_and_labels_never_leave_the_bounds() -> None:
-    """A thousand heaviest examples of huge values keep every number finite and every mean within ±16."""
+    """A thousand heaviest examples of huge values keep every number finite and every mean within ±32."""
     model = ClickRate(n_slots=16, prior_precision=0.001)
     model.begin()
     for n in range(1000):
         p = model.learn_one({"x": 1e308, "y": str(n)}, n % 2, weight=1e300)
         assert 0.0 < p < 1.0
     means, variances = model.moments(np.arange(16, dtype=np.int32), 0.0)
-    assert np.isfinite(model._state).all()
-    assert (np.abs(means) <= 16.0 + 1e-4).all()
+    assert (np.abs(means) <= 32.0 + 1e-4).all()
     assert (variances > 0.0).all()
 
 
 def test_precision_stops_growing_and_the_model_goes_on_learning() -> None:
     """A slot at the greatest precision keeps it, and its mean still follows the data."""
-    model = ClickRate(n_slots=4, prior_precision=2.0**16)
+    model = ClickRate(n_slots=4, prior_precision=2.0**20)
     model.begin()
     features = sparse([1], [1.0])
     for _ in range(200):
         model.learn_one(features, 1, weight=100.0)
     mean, variance = model.moments(np.ones(1, np.int32), 0.0)[:, 0]
-    assert 2.0**16 == 1.0 / variance
+    assert 2.0**20 == 1.0 / variance
     assert mean > 0.0
 
 
@@ -250,16 +250,17 @@ def test_batches_are_opened_once() -> None:
 @pytest.mark.parametrize(
     ("slots", "increments"),
     [
-        ([8], [[0.1, 0.0]]),
-        ([-1], [[0.1, 0.0]]),
-        ([1], [[-0.1, 0.0]]),
+        ([8], [[1, 0]]),
+        ([-1], [[1, 0]]),
+        ([1], [[-1, 0]]),
         ([1], [[0.1, math.nan]]),
-        ([1], [[0.1]]),
-        ([1], [[1e308, 0.0]]),
+        ([1], [[1]]),
+        ([1], [[2**62 + 1, 0]]),
+        ([1], [[1, -(2**63)]]),
     ],
 )
 def test_refuses_deltas_that_no_model_wrote(slots: list[int], increments: list[list[float]]) -> None:
-    """Slots outside the table, negative precision and NaN are refused, and nothing is changed."""
+    """Slots outside the table, negative precision, floats and huge numbers change nothing."""
     model = ClickRate(n_slots=8)
     writer = DeltaWriter(model.spec)
     writer.add(model.name, {"slot": np.array(slots, np.int32), "increment": np.array(increments)})
@@ -271,13 +272,14 @@ def test_refuses_deltas_that_no_model_wrote(slots: list[int], increments: list[l
 
 
 def test_snapshot_holds_only_what_was_learned_and_bad_ones_are_refused() -> None:
-    """A fresh model's snapshot is empty; a snapshot with NaN or foreign slots is refused."""
+    """A fresh model's snapshot is empty; a snapshot of floats, or with foreign slots, is refused."""
     model = ClickRate(n_slots=8)
     assert 0 == len(model.snapshot()["slot"])
-    with pytest.raises(ValueError, match="negative or not finite"):
-        model.restore({"slot": np.array([1], np.int32), "state": np.array([[math.nan, 0.0, 0.0, 0.0, 0.0]])})
+    for state in ([[math.nan, 0.0, 0.0, 0.0, 0.0]], [[-1, 0, 0, 0, 0]]):
+        with pytest.raises(ValueError, match="negative or no integer"):
+            model.restore({"slot": np.array([1], np.int32), "state": np.array(state)})
     with pytest.raises(ValueError, match="outside of 8"):
-        model.restore({"slot": np.array([8], np.int32), "state": np.array([[1.0, 0.0, 0.0, 0.0, 0.0]])})
+        model.restore({"slot": np.array([8], np.int32), "state": np.array([[1, 0, 0, 0, 0]])})
     with pytest.raises(ValueError, match="prior_precision"):
         ClickRate(prior_precision=0.0)
 
@@ -393,7 +395,8 @@ def test_no_number_taints_a_weight(
     for number, y, weight, at in events:
         with suppress(ValueError):
             model.learn_one({"x": number, "y": "z"}, y, weight, at)
-    assert np.isfinite(model._state).all()
+    assert (model._state[:, [0, 2]] >= 0).all()  # an overflow would show
+    assert (np.abs(model.moments(np.arange(16, dtype=np.int32), 0.0)) <= 33.0).all()
     assert 0.0 < model.predict_proba_one({"x": 1.0}, 5 * DAY) < 1.0
 
 

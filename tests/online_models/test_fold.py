@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from online_models.cooccurrence import SequentialCooccurrence
-from online_models.delta import DeltaError
+from online_models.delta import DeltaError, DeltaReader
 from online_models.factorisation import StreamingIALS
 from online_models.fold import ModelSet
 from online_models.hybrid import OnlineBlend
@@ -204,37 +204,43 @@ def test_digest_sees_every_model() -> None:
     assert 39 == len(digests)
 
 
-def test_live_worker_keeps_its_own_ranker() -> None:
-    """Other workers' ranker weights are taken while restoring only; their counts always."""
-    teacher, worker = Shop(), Shop()
-    teacher.models.begin()
-    teacher.learn(stream_of(5))
-    delta = teacher.models.delta()
-    before = worker.blend.weights.copy()
-    worker.models.fold(delta)
-
-    assert before.tobytes() == worker.blend.weights.tobytes()
-    assert teacher.blend.popularity.top(9e5, 3, 5) == worker.blend.popularity.top(9e5, 3, 5)
-    assert teacher.blend.weights.tobytes() != before.tobytes()
+def ranker(shop: Shop) -> bytes:
+    """The ranker's bits."""
+    return shop.blend.weights.tobytes() + shop.blend.squares.tobytes()
 
 
-def test_own_batches_set_aside_move_the_ranker_in_any_order() -> None:
-    """Batches learned one from the other's base fold back to the same weights, whichever commits first."""
-    weights = set()
-    for order in ((0, 1, 2), (2, 0, 1), (1, 2, 0)):
-        shop, waiting = Shop(), []
-        for seed in (5, 6, 7):
+def test_rankers_that_learned_at_the_same_time_are_averaged() -> None:
+    """Four learn from the same ranker, in turn first in the log: all end at the mean by examples."""
+    fleet = [Shop() for _ in range(4)]
+    stream, size = stream_of(5, n_events=1000), 200
+    for turn, start in enumerate(range(0, len(stream), size)):
+        waiting, taught = [], []
+        for place, shop in enumerate(fleet):
             shop.models.begin()
-            shop.learn(stream_of(seed))
-            waiting.append((shop.models.delta(), shop.models.set_aside()))
-        assert shop.state() == Shop().state()
-        for place in order:
-            delta, aside = waiting[place]
-            shop.models.fold(delta, aside=aside)
-        weights.add(shop.blend.weights.tobytes() + shop.blend.squares.tobytes())
+            shop.learn(stream[start + place : start + size : 4])
+            delta = shop.models.delta()
+            n, _ = DeltaReader(delta, shop.models.spec).columns("ranker")["examples"][0].tolist()
+            taught.append((n, shop.blend.weights.copy()))
+            waiting.append((delta, shop.models.set_aside()))
+        for source in sorted(range(4), key=lambda place: (place - turn) % 4):
+            for place, shop in enumerate(fleet):
+                delta, aside = waiting[source]
+                shop.models.fold(delta, aside=aside if source == place else None)
+        mean = sum(n * weights for n, weights in taught) / sum(n for n, _ in taught)
+        assert np.allclose(mean, fleet[0].blend.weights, atol=1e-12)
+        assert 1 == len({ranker(shop) for shop in fleet})
 
-    assert 1 == len(weights)
-    assert Shop().blend.weights.tobytes() not in weights.pop()
+
+def test_one_worker_moves_the_ranker_by_the_whole() -> None:
+    """With nobody to hear of, batches of any size give the same weights."""
+    stream = stream_of(5)
+    one, many = in_one_batch(stream, 12, math.inf), Shop()
+    for at in range(0, len(stream), 7):
+        many.models.begin()
+        many.learn(stream[at : at + 7])
+        many.models.keep()
+
+    assert ranker(one) == ranker(many)
 
 
 def test_one_batch_set_aside_comes_back_to_the_bit() -> None:
