@@ -18,8 +18,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jobs import peers
 
+from benchmarks.jobs import peers
 from online_models.cooccurrence import SequentialCooccurrence
 from online_models.factorisation import StreamingIALS
 from online_models.fold import ModelSet

@@ -27,6 +27,7 @@ MIN_PROBABILITY = 1e-6
 MAX_WEIGHT = 100.0  # of one example; a negative sample kept at 1 % has weight 100
 MAX_SLOTS = 1024  # of one event; a number takes two
 _MAX_INCREMENT = 2**62  # in units of the grid
+_DTYPES = [np.dtype(np.int32), np.dtype(np.int32), np.dtype(np.int64)]  # of slots, eras, increments
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,8 +238,8 @@ class HashedLogistic:
         slots, increments = columns["slot"], columns["increment"]
         eras = columns.get("era", np.zeros(len(slots), np.int32))
         shapes = (len(slots), 2), (len(slots),)
-        dtypes = slots.dtype, eras.dtype, increments.dtype
-        if (increments.shape, eras.shape) != shapes or dtypes != (np.int32, np.int32, np.int64):
+        dtypes = [column.dtype for column in (slots, eras, increments)]
+        if (increments.shape, eras.shape) != shapes or dtypes != _DTYPES:
             raise DeltaError("slots and increments of the click model have other shapes than (n,) and (n, 2)")
         if len(slots) and not (slots.min() >= 0 and slots.max() < self.n_slots and eras.min() >= 0):
             raise DeltaError(f"slots {slots.min()}..{slots.max()} of a table of {self.n_slots}")
@@ -270,7 +271,7 @@ class HashedLogistic:
             len(slots) and not 0 <= slots.min() <= slots.max() < self.n_slots
         ):
             raise ValueError(f"a snapshot of shape {state.shape} with slots outside of {self.n_slots}")
-        if state.dtype != np.int64 or (state[:, [0, 2, ERA_COLUMN]] < 0).any():
+        if state.dtype != np.int64 or (state.astype(np.int64)[:, [0, 2, ERA_COLUMN]] < 0).any():
             raise ValueError("a snapshot of the click model holds a precision that is negative or no integer")
         self._state[:] = 0
         self._state[slots] = state

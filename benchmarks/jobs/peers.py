@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 __all__ = ["PEERS", "measured"]
@@ -52,10 +52,11 @@ def _river(events: Sequence[Event], n_items: int) -> dict[str, float]:
     from river import reco
 
     model = reco.BiasedMF(n_factors=FACTORS, seed=1)
-    users, candidates = users_of(events), set(_candidates(n_items))
+    users = users_of(events)
+    candidates: set[Hashable] = {*_candidates(n_items)}
     began = time.perf_counter()
     for user, (item, _, _) in zip(users, events, strict=True):
-        model.learn_one(user, item, 1.0)
+        model.learn_one(user, item, 1.0)  # type: ignore[no-untyped-call]  # River's own
     learn = per_us(began, len(events))
     began = time.perf_counter()
     for user in users[:LISTS]:

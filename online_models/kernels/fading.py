@@ -11,6 +11,8 @@ This is forward decay (Cormode, Shkapenyuk, Srivastava, Xu, ICDE 2009) with a wi
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,7 +53,7 @@ def shares(row_era: float, era: float, grown: float) -> tuple[float, float]:
 
 
 @part
-def roll(row: int, era: float, width: int, column: int, table: NDArray[np.float64]) -> int:
+def roll(row: int, era: float, width: int, column: int, table: NDArray[Any]) -> int:
     """Bring a row to an era; return the first column of the sum that takes its increments, -1 for none.
 
     The row's sums are ``table[row, :width]`` and the next ``width``; ``column`` holds its era.
