@@ -34,6 +34,9 @@ class ModelSet:
         Each name once. Models that keep rows of items share the vocabulary.
     vocabulary : Vocabulary
         Written and folded before the models.
+    optional : sequence of Foldable
+        Models that come and go, whose names tell their spec: it is no part of the set's. A delta or snapshot
+        without them teaches them nothing, and one with others is read all the same.
 
     Examples
     --------
@@ -54,18 +57,22 @@ class ModelSet:
     1.0
     """
 
-    def __init__(self, models: Sequence[Foldable], vocabulary: Vocabulary) -> None:
-        names = [vocabulary.name, *(model.name for model in models)]
+    def __init__(
+        self, models: Sequence[Foldable], vocabulary: Vocabulary, optional: Sequence[Foldable] = ()
+    ) -> None:
+        everything = (*models, *optional)
+        names = [vocabulary.name, *(model.name for model in everything)]
         if len(set(names)) != len(names):
             message = f"model names {names}; each must be there once"
             raise ValueError(message)
-        self.models = tuple(models)
+        self.models = everything
+        self._optional = frozenset(model.name for model in optional)
         self.vocabulary = vocabulary
         self.spec = "\n".join([vocabulary.spec, *(model.spec for model in models)])
-        self._parts: tuple[Vocabulary | Foldable, ...] = (vocabulary, *models)
-        self._item_models = tuple(model for model in models if isinstance(model, ItemModel))
-        self._local_models = tuple(model for model in models if isinstance(model, Local))
-        self._other_models = tuple(model for model in models if not isinstance(model, ItemModel))
+        self._parts: tuple[Vocabulary | Foldable, ...] = (vocabulary, *everything)
+        self._item_models = tuple(model for model in everything if isinstance(model, ItemModel))
+        self._local_models = tuple(model for model in everything if isinstance(model, Local))
+        self._other_models = tuple(model for model in everything if not isinstance(model, ItemModel))
 
     def __repr__(self) -> str:
         return f"ModelSet({', '.join(model.name for model in self.models)})"
@@ -175,9 +182,9 @@ class ModelSet:
             raise ValueError(message)
         for model in self._parts:
             prefix = f"{model.name}/"
-            model.restore(
-                {key[len(prefix) :]: array for key, array in arrays.items() if key.startswith(prefix)}
-            )
+            own = {key[len(prefix) :]: array for key, array in arrays.items() if key.startswith(prefix)}
+            if own or model.name not in self._optional:
+                model.restore(own)
 
     def digest(self) -> str:
         """A hash of all state that matters, free of row numbers: equal digests answer alike."""

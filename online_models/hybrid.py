@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from online_models.content import learn_attributes
 from online_models.delta import DeltaError
 from online_models.history import HistoryRows
 from online_models.kernels.proposing import propose
 from online_models.kernels.ranker import softmax_step
-from online_models.kernels.retrieval import HIT_COLUMNS
+from online_models.kernels.retrieval import CONTENT_VALUES, HIT_COLUMNS
 from online_models.popularity import MAX_TIME_S, check_event
 from online_models.slate import CODES, Ranked, Reason, ReasonCode, Slate, Source
 
@@ -98,6 +99,7 @@ class OnlineBlend:
         cooccurrence: SequentialCooccurrence,
         factors: FactorSource | None = None,
         *,
+        content: SequentialCooccurrence | None = None,
         candidates_per_source: int = 50,
         eta: float = 0.15,
         start: Mapping[str, float] | None = None,
@@ -111,6 +113,7 @@ class OnlineBlend:
         self.popularity = popularity
         self.cooccurrence = cooccurrence
         self.factors = factors
+        self.content = content
         self.eta = eta
         self.n_each = candidates_per_source
         self.feature_names = _feature_names(popularity.half_lives_s)
@@ -124,7 +127,7 @@ class OnlineBlend:
             f"eta={eta}, "
             f"start={sorted(start.items())})"
         )
-        n_features, n_sources = len(self.feature_names), 3 + len(popularity.half_lives_s)
+        n_features, n_sources = len(self.feature_names), 4 + len(popularity.half_lives_s)
         self.weights = np.zeros((N_CONTEXTS, n_features))
         self.weights[0] = [start.get(feature, 0.0) for feature in self.feature_names]
         self.squares = np.ones((N_CONTEXTS, n_features))
@@ -136,10 +139,13 @@ class OnlineBlend:
         self._call = 0
         self._history = HistoryRows(vocabulary, MAX_HISTORY)
         self._n_places = n_sources * self.n_each
-        n_marks = cooccurrence.ring * cooccurrence.refs.shape[1] + self._n_places
+        n_marks = cooccurrence.reach * cooccurrence.refs.shape[1] + self._n_places
+        if content is not None:
+            n_marks += CONTENT_VALUES * content.refs.shape[1]
         self._read: tuple[Any, ...] = (
             vocabulary.order,
             *cooccurrence.read_arrays,
+            *(NO_CONTENT if content is None else content.read_arrays[1:2] + content.read_arrays[3:]),
             popularity.rates,
             popularity.table,
             popularity.list_rows,
@@ -166,9 +172,8 @@ class OnlineBlend:
     @property
     def models(self) -> tuple[ItemModel | OnlineBlend, ...]:
         """The sources and the ranker, for a model set."""
-        if self.factors is None:
-            return (self.popularity, self.cooccurrence, self)
-        return (self.popularity, self.cooccurrence, self.factors, self)
+        optional = (self.factors, self.content)
+        return (self.popularity, self.cooccurrence, *(one for one in optional if one is not None), self)
 
     def propose(
         self,
@@ -250,6 +255,7 @@ class OnlineBlend:
         weight: float,
         repeat: bool,  # noqa: FBT001
         memory: bytes,
+        values: Sequence[str] = (),
     ) -> bytes:
         """Teach the sources an event.
 
@@ -263,6 +269,8 @@ class OnlineBlend:
             Whether the user consumed the item before. A repeat counts for popularity alone.
         memory : bytes
             The user's memory, ``b""`` for a new user.
+        values : sequence of str
+            The item's attribute values, as :func:`online_models.content.attribute_value` writes them.
 
         Returns
         -------
@@ -276,7 +284,11 @@ class OnlineBlend:
             return memory
         rows, n = self._history.read(history)
         self.cooccurrence.learn_row(row, rows, n, at, weight)
-        return memory if self.factors is None else self.factors.learn_one(row, rows[:n], at, weight, memory)
+        if self.factors is not None:
+            memory = self.factors.learn_one(row, rows[:n], at, weight, memory)
+        if values and self.content is not None:
+            learn_attributes(self.content, row, values, at, weight)
+        return memory
 
     # The ranker as a model
 
@@ -339,6 +351,12 @@ class OnlineBlend:
 
 
 NO_ROWS: NDArray[np.int32] = np.zeros(0, np.int32)
+NO_CONTENT: tuple[NDArray[Any], ...] = (
+    np.zeros(3),
+    np.zeros((0, 0), np.int32),
+    np.zeros((0, 0, 4), np.float32),
+    np.zeros((0, 4)),
+)
 NO_FACTORS: tuple[NDArray[Any], ...] = (
     np.zeros(0),
     np.zeros(0),
@@ -384,13 +402,14 @@ def default_start(half_lives_s: Sequence[float]) -> dict[str, float]:
 
 def _feature_names(half_lives_s: Sequence[float]) -> tuple[str, ...]:
     lists = [f"popularity_{half_life:g}s" for half_life in half_lives_s]
-    sources = ["sequence", "transition", "factors", *lists]
+    sources = ["sequence", "transition", "factors", *lists, "content"]
     scores = ["forward", "backward", "transition", "factors", *lists]
     return (
         *(f"{source}_rank" for source in sources),
         *(f"{score}_score" for score in scores),
         "item_age",
         "since_last_event",
+        "content_score",
     )
 
 
@@ -398,8 +417,9 @@ def _codes(half_lives_s: Sequence[float]) -> list[ReasonCode]:
     """Reason code of each feature."""
     lists = [_popular(half_life) for half_life in half_lives_s]
     history, last, taste = ReasonCode.FOLLOWS_HISTORY, ReasonCode.FOLLOWS_LAST_ITEM, ReasonCode.SIMILAR_TASTE
-    fresh = ReasonCode.RECENT_ACTIVITY
-    return [history, last, taste, *lists, history, history, last, taste, *lists, fresh, fresh]
+    fresh, kind = ReasonCode.RECENT_ACTIVITY, ReasonCode.SAME_KIND
+    ranks = [history, last, taste, *lists, kind]
+    return [*ranks, history, history, last, taste, *lists, fresh, fresh, kind]
 
 
 def _popular(half_life_s: float) -> ReasonCode:

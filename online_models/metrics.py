@@ -74,6 +74,13 @@ class LogLoss:
         if y:
             self._positives += weight
 
+    def scale(self, factor: float) -> None:
+        """Let all outcomes so far count so much less; ratios stay as they are."""
+        self._weight *= factor
+        self._loss *= factor
+        self._positives *= factor
+        self._predicted *= factor
+
     def get(self) -> float:
         """Log loss in nats per event."""
         return self._loss / self._weight if self._weight else math.nan

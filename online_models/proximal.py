@@ -59,6 +59,7 @@ class FollowTheRegularizedLeader(HashedLogistic):
         l2: float = 1.0,
         half_life_s: float = math.inf,
         crosses: Sequence[tuple[str, str]] = (),
+        name: str = "click_ftrl",
     ) -> None:
         rates, penalties = (alpha, beta), (l1, l2)
         in_range = min(rates) > 0.0 and max(rates) <= MAX_RATE
@@ -68,7 +69,7 @@ class FollowTheRegularizedLeader(HashedLogistic):
                 "penalties from 0 to 1000"
             )
         super().__init__(
-            "click_ftrl",
+            name,
             f"alpha={alpha!r}, beta={beta!r}, l1={l1!r}, l2={l2!r}",
             n_slots,
             proximal=True,

@@ -29,6 +29,7 @@ class Source(StrEnum):
     FACTORS = "factors"
     POPULARITY = "popularity"
     FRESHNESS = "freshness"
+    CONTENT = "content"
     ORDERS = "orders"
     OWN_PAST = "own_past"
 
@@ -45,6 +46,7 @@ class ReasonCode(StrEnum):
     POPULAR_THIS_MONTH = "popular_this_month"
     POPULAR_ALL_TIME = "popular_all_time"
     RECENT_ACTIVITY = "recent_activity"
+    SAME_KIND = "same_kind"
 
 
 CODES = tuple(ReasonCode)
@@ -58,6 +60,7 @@ SOURCE_OF = {
     ReasonCode.POPULAR_THIS_MONTH: Source.POPULARITY,
     ReasonCode.POPULAR_ALL_TIME: Source.POPULARITY,
     ReasonCode.RECENT_ACTIVITY: Source.FRESHNESS,
+    ReasonCode.SAME_KIND: Source.CONTENT,
 }
 SOURCES = tuple(Source)
 TEXTS = [code.value for code in CODES]

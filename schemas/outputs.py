@@ -10,11 +10,13 @@ __all__ = [
     "Cause",
     "DeadLetter",
     "Decision",
+    "Explanation",
     "Membership",
     "Output",
     "Recipient",
     "Recommendation",
     "RecommendedItem",
+    "Term",
     "Trigger",
     "TriggerDecision",
 ]
@@ -89,11 +91,33 @@ class Trigger(Struct, frozen=True, gc=False):
     variant_id: str | None = None
 
 
+class Term(Struct, frozen=True, gc=False):
+    """What one feature added to the log odds, and how uncertain that is."""
+
+    feature: str
+    log_odds: float
+    deviation: float
+
+
+class Explanation(Struct, frozen=True, omit_defaults=True, gc=False):
+    """Why a model said what it said of the chosen action.
+
+    Of a message: the click model and its strongest terms. Of an offer: the posterior mean of its probability
+    of an answer, the deviation of its log odds, and the share of its propensity that comes from the floor.
+    """
+
+    model: str
+    terms: list[Term] = field(default_factory=list)
+    mean: float | None = None
+    deviation: float | None = None
+    floor_share: float | None = None
+
+
 class Decision(Struct, frozen=True, omit_defaults=True, gc=False):
     """One choice we made, with what is needed to judge it afterwards."""
 
     decision_id: str
-    kind: Literal["recommendation", "offer", "trigger", "suppression", "holdout"]
+    kind: Literal["recommendation", "offer", "trigger", "suppression", "holdout", "promotion"]
     user_id: str
     action: str
     propensity: float
@@ -108,6 +132,7 @@ class Decision(Struct, frozen=True, omit_defaults=True, gc=False):
     model_version: str | None = None
     features: dict[str, float] | None = None
     reason: str | None = None
+    explanation: Explanation | None = None
 
 
 class Membership(Struct, frozen=True, gc=False):

@@ -8,19 +8,24 @@ from typing import TYPE_CHECKING
 from online_models.bandits import ThompsonSampling
 from online_models.baskets import baskets_of
 from online_models.click_rate import ClickRate
+from online_models.content import content_of
 from online_models.cooccurrence import SequentialCooccurrence
 from online_models.drift import DriftWatch
 from online_models.factorisation import StreamingIALS
 from online_models.fold import ModelSet
+from online_models.gate import ChallengerGate
 from online_models.hybrid import OnlineBlend
 from online_models.many_offers import ManyOffers
 from online_models.metrics import ClickMetrics, RankingMetrics
 from online_models.popularity import DecayedPopularity
 from online_models.proximal import FollowTheRegularizedLeader
+from online_models.recent import RecentLoss
 from online_models.vocabulary import Vocabulary
+from schemas.ids import id_of
 from stream.core.arbitration import Arbiter
 from stream.core.attribution import Attribution
 from stream.core.campaigns import Campaigns
+from stream.core.challenging import ClickTrial
 from stream.core.cleaning import Cleaner
 from stream.core.config import DAY_S
 from stream.core.engine import Engine
@@ -29,6 +34,7 @@ from stream.core.learning import Learner, Models
 from stream.core.measuring import Measurer
 from stream.core.messages import Messenger
 from stream.core.offers import OfferDesk
+from stream.core.quality import LiveQuality
 from stream.core.recommending import Recommender
 from stream.core.reference import Reference
 from stream.core.segments import Segments
@@ -37,6 +43,7 @@ from stream.core.state import PartitionState
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from online_models.base import Foldable
     from online_models.hashed import HashedLogistic
     from stream.core.config import EngineConfig
     from stream.core.rows import RowCodec
@@ -47,19 +54,34 @@ __all__ = ["build_engine", "build_models"]
 # Up to so many items of several events the factor model proposes from all of them; beyond, it only scores
 # what the other sources propose.
 FACTOR_SCAN = 16_384
+REACH = 30  # items of a history whose neighbours are candidates
 
 
 def build_models(settings: Settings) -> Models:
     """Build the learners of one worker, empty."""
     vocabulary = Vocabulary(settings.max_items)
     popularity = DecayedPopularity(vocabulary)
-    cooccurrence = SequentialCooccurrence(vocabulary)
+    cooccurrence = SequentialCooccurrence(vocabulary, reach=REACH)
     factors = StreamingIALS(vocabulary, scan_limit=FACTOR_SCAN) if settings.recommend.factors else None
     blend = OnlineBlend(
-        vocabulary, popularity, cooccurrence, factors, candidates_per_source=settings.recommend.candidates
+        vocabulary,
+        popularity,
+        cooccurrence,
+        factors,
+        content=content_of(vocabulary),
+        candidates_per_source=settings.recommend.candidates,
     )
     baskets = baskets_of(vocabulary)
     clicks = _click_model(settings)
+    trial = _click_trial(settings)
+    live = LiveQuality(popularity, settings.recommend.n_items, settings.attribution.decision_window_s)
+    if trial is not None:
+        live.losses["clicks_challenger"] = RecentLoss()
+    conversions = _conversion_model(settings)
+    if conversions is not None:
+        live.losses["conversions"] = RecentLoss()
+    optional: list[Foldable] = [trial.model, trial.gate] if trial is not None else []
+    optional += [conversions] if conversions is not None else []
     bandit = ThompsonSampling(
         len(OFFER_FEATURES),
         alpha=settings.offers.alpha,
@@ -78,22 +100,53 @@ def build_models(settings: Settings) -> Models:
         clicks=clicks,
         offers=bandit,
         many_offers=many_offers,
-        fold=ModelSet([*blend.models, baskets, clicks, bandit, many_offers], vocabulary),
+        fold=ModelSet(
+            [*blend.models, baskets, clicks, bandit, many_offers],
+            vocabulary,
+            optional,
+        ),
         recommend_metrics=RankingMetrics(),
         click_metrics=ClickMetrics(),
         offer_metrics=ClickMetrics(),
         drift={name: DriftWatch() for name in ("clicks", "offers")},
+        live=live,
+        conversions=conversions,
+        click_trial=trial,
     )
 
 
 def _click_model(settings: Settings) -> HashedLogistic:
     chosen = settings.clicks
     half_life_s = chosen.half_life_days * DAY_S or math.inf
-    if chosen.model == "ftrl":
-        return FollowTheRegularizedLeader(
-            settings.click_slots, half_life_s=half_life_s, crosses=chosen.crosses
-        )
-    return ClickRate(settings.click_slots, half_life_s=half_life_s, crosses=chosen.crosses)
+    model = FollowTheRegularizedLeader if chosen.model == "ftrl" else ClickRate
+    return model(settings.click_slots, half_life_s=half_life_s, crosses=chosen.crosses)
+
+
+def _click_trial(settings: Settings) -> ClickTrial | None:
+    """The challenger of the click model; its name tells all that it is, so that trials are never mixed."""
+    chosen = settings.challenger
+    if chosen.clicks == "off":
+        return None
+    described = settings.click_slots, chosen.model_dump_json(exclude={"promotes"})
+    name = f"clicks_challenger.{id_of('challenger', *map(str, described))}"
+    half_life_s = chosen.clicks_half_life_days * DAY_S or math.inf
+    model = FollowTheRegularizedLeader if chosen.clicks == "ftrl" else ClickRate
+    return ClickTrial(
+        model(settings.click_slots, half_life_s=half_life_s, crosses=chosen.clicks_crosses, name=name),
+        ChallengerGate(f"{name}.gate", chosen.alpha, chosen.warm_up),
+        chosen.promotes,
+    )
+
+
+def _conversion_model(settings: Settings) -> ClickRate | None:
+    """The model of orders after clicks; it reads the features that the click model hashed."""
+    if not settings.conversions.window_s:
+        return None
+    crosses = settings.clicks.crosses
+    described = id_of(
+        "conversions", str(settings.click_slots), str(crosses), str(settings.conversions.window_s)
+    )
+    return ClickRate(settings.click_slots, crosses=crosses, name=f"conversions.{described}")
 
 
 def build_engine(
@@ -115,10 +168,15 @@ def build_engine(
     def slots_of(features: Mapping[str, str]) -> list[int]:
         return models.clicks.encode(features).slots.tolist()  # type: ignore[no-any-return]  # int32 to int
 
-    attribution = Attribution(config.attribution, state, slots_of)
-    desk = OfferDesk(config, models.offers, models.many_offers, reference, state, attribution)
-    click_probability = models.clicks.predict_proba_one
-    arbiter = Arbiter(config.campaigns, reference, state, click_probability, config.seed)
+    def trial_slots_of(features: Mapping[str, str]) -> list[int]:
+        trial = models.click_trial
+        return trial.model.encode(features).slots.tolist() if trial is not None else []
+
+    attribution = Attribution(
+        config.attribution, state, slots_of, trial_slots_of if models.click_trial is not None else None
+    )
+    desk = OfferDesk(config, models, reference, state, attribution)
+    arbiter = Arbiter(config.campaigns, reference, state, models, config.seed)
     messenger = Messenger(config.campaigns, reference, state, desk, arbiter, attribution)
     return Engine(
         state=state,
@@ -129,7 +187,7 @@ def build_engine(
         learner=Learner(models, settings.clicks.negative_share, config.attribution.offer_late_share),
         recommender=Recommender(config, models, reference, state, attribution),
         desk=desk,
-        campaigns=Campaigns(config.campaigns, reference, state, messenger, click_probability),
+        campaigns=Campaigns(config.campaigns, reference, state, messenger, models.click_probability),
         measurer=Measurer(config.lift, config.campaigns, reference, state),
         segments=Segments(config.campaigns, reference, state),
     )

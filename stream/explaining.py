@@ -106,6 +106,8 @@ def _entry(decision: Decision, ordered: Sequence[Decision], limits: Limits) -> d
         entry["eligible"] |= dict(zip(decision.eligible, decision.propensities or [], strict=False))
     if decision.features:
         entry["features"] = decision.features
+    if decision.explanation is not None:
+        entry["explanation"] = msgspec.to_builtins(decision.explanation)
     if decision.kind in {"suppression", "holdout"}:
         entry |= _rule(decision, ordered, limits)
     return entry

@@ -114,7 +114,7 @@ def replay(
             "recommendations": counts["recommendation", "emitted"],
             "offers": {key[1]: n for key, n in sorted(counts.items()) if key[0] == "offer"},
         },
-        "models": model_metrics(run.models),
+        "models": model_metrics(run.models, len(reference.items)),
         "campaigns": campaign_funnel(counts, _pending(engines), run.revenue),
         "lift": lift(
             merged(engine.state.header.lift for engine in engines),

@@ -110,9 +110,14 @@ def _revenue_difference(sums: Sequence[float], users: Sequence[int], alpha: floa
     return difference(treated, control)
 
 
-def model_metrics(models: Models) -> dict[str, Any]:
-    """Progressive metrics of each model: each event was scored before it was learned."""
+def model_metrics(models: Models, n_catalogue: int) -> dict[str, Any]:
+    """Progressive metrics of each model: each event was scored before it was learned.
+
+    ``recent`` holds the decayed measures of :mod:`stream.core.quality`, as of the end of the run.
+    """
     return {
+        "recent": models.live.snapshot(n_catalogue),
+        "challenger": _challenger(models),
         "recommend": models.recommend_metrics.snapshot(),
         "click": models.click_metrics.snapshot() | {"drift_alarms": models.drift["clicks"].n_alarms},
         "offers": models.offer_metrics.snapshot()
@@ -123,4 +128,20 @@ def model_metrics(models: Models) -> dict[str, Any]:
                 for offer in models.offers.describe()
             },
         },
+    }
+
+
+def _challenger(models: Models) -> dict[str, Any]:
+    """How the challengers stand, by the model that they challenge."""
+    trial = models.click_trial
+    if trial is None:
+        return {}
+    return {
+        "clicks": {
+            "examples": trial.gate.n,
+            "log_loss_difference": trial.gate.mean_difference,
+            "log_wealth": trial.gate.log_wealth(),
+            "won": trial.gate.is_open,
+            "serves": trial.serves,
+        }
     }

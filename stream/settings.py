@@ -120,6 +120,43 @@ class ClickSettings(_Section):
     )
 
 
+class ChallengerSettings(_Section):
+    """Challengers learn and are scored beside the models that serve; each costs what its model costs."""
+
+    clicks: Literal["off", "gaussian", "ftrl"] = Field(
+        "off", description="A second click model, of this kind."
+    )
+    clicks_half_life_days: float = Field(0.0, ge=0, description="Its CLICKS__HALF_LIFE_DAYS.")
+    clicks_crosses: tuple[tuple[str, str], ...] = Field(
+        (("category", "buyer"),), max_length=64, description="Its CLICKS__CROSSES."
+    )
+    alpha: float = Field(
+        0.01, gt=0, lt=0.5, description="How often a challenger that is no better may ever be promoted."
+    )
+    warm_up: int = Field(
+        1000, ge=0, description="Examples that a challenger learns before its losses are compared."
+    )
+    promotes: bool = Field(
+        default=True, description="Whether a challenger that has won serves; else the gate only tells."
+    )
+
+
+class ConversionSettings(_Section):
+    """Orders that follow clicks."""
+
+    window_s: float = Field(
+        0.0,
+        ge=0,
+        description="An order of an item that was clicked in a list counts as its conversion for so long, s; "
+        "0: no model of conversions.",
+    )
+    values_orders: bool = Field(
+        default=False,
+        description="Take a campaign's value as that of an order: its expected value is then the probability "
+        "of a click times that of an order after it, times the value, less the cost.",
+    )
+
+
 class OfferSettings(_Section):
     """Offers."""
 
@@ -287,6 +324,8 @@ class Settings(BaseSettings):
     attribution: AttributionSettings = AttributionSettings()
     recommend: RecommendSettings = RecommendSettings()
     clicks: ClickSettings = ClickSettings()
+    challenger: ChallengerSettings = ChallengerSettings()
+    conversions: ConversionSettings = ConversionSettings()
     offers: OfferSettings = OfferSettings()
     campaigns: CampaignSettings = CampaignSettings()
     lift: LiftSettings = LiftSettings()
@@ -294,7 +333,10 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
 
     @model_validator(mode="after")
-    def _production_is_explicit(self) -> Settings:
+    def _is_consistent(self) -> Settings:
+        if self.conversions.values_orders and not self.conversions.window_s:
+            message = "conversions.values_orders needs a model: set NUDGE_CONVERSIONS__WINDOW_S"
+            raise ValueError(message)
         if self.profile != "production":
             return self
         if self.consent.when_unknown is None:
@@ -328,7 +370,9 @@ class Settings(BaseSettings):
             user_ttl_s=self.user_ttl_days * DAY_S or float("inf"),
             hot_users=self.hot_users,
             cleaning=CleaningConfig(**self.cleaning.model_dump(), confirm_jumps=replay),
-            attribution=AttributionConfig(**self.attribution.model_dump()),
+            attribution=AttributionConfig(
+                **self.attribution.model_dump(), conversion_window_s=self.conversions.window_s
+            ),
             recommend=RecommendConfig(
                 n_items=self.recommend.n_items,
                 min_interval_s=self.recommend.min_interval_s,
@@ -359,6 +403,7 @@ class Settings(BaseSettings):
                 decision_window_s=campaigns.decision_window_s,
                 exploration=campaigns.exploration,
                 partitions=partitions,
+                values_orders=self.conversions.values_orders,
             ),
             lift=LiftConfig(window_s=self.lift.window_s),
         )

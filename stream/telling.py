@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from online_models.choice import NOTHING
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -45,17 +47,49 @@ def _sentences_of(entry: Mapping[str, Any]) -> Iterator[str]:
     match entry["kind"]:
         case "trigger":
             yield f"{at}  {campaign}: sent (version {entry.get('campaign_version')})"
+            yield from _click_sentences(entry)
         case "suppression" | "holdout":
             yield f"{at}  {campaign}: not sent, {entry['reason']} (version {entry.get('campaign_version')})"
             yield from (f"    {line}" for line in _rule_sentences(entry))
+            yield from _click_sentences(entry)
         case "offer":
             chance = f"{entry['propensity']:.3f}"
             yield f"{at}  offer{where}: {entry['action']}, drawn with probability {chance}, {entry['reason']}"
             others = ", ".join(f"{name} {_chance(chance)}" for name, chance in entry["eligible"].items())
             yield f"    of {others}"
+            yield from _offer_sentences(entry)
         case _:
             yield f"{at}  {entry['kind']}: {entry['action']}, probability {entry['propensity']:.3f}"
     yield f"    because of {cause['event']} at {cause['timestamp']} (messageId {cause['message_id']})"
+
+
+def _offer_sentences(entry: Mapping[str, Any]) -> Iterator[str]:
+    """What was known of the offer, and how much of its chance is exploration by rule."""
+    found = entry.get("explanation")
+    if found is None or entry["action"] == NOTHING:
+        return
+    yield (
+        f"    answered with probability {found['mean']:.3f}, log odds known to ± {found['deviation']:.2f}; "
+        f"{found['floor_share']:.0%} of its chance is the floor that every eligible offer has"
+    )
+
+
+def _click_sentences(entry: Mapping[str, Any]) -> Iterator[str]:
+    """What made a click likely or not, strongest first."""
+    found = entry.get("explanation")
+    if found is None:
+        return
+    told = entry["features"]
+    yield (
+        f"    click probability {told['click_probability']:.4f} by {found['model']}, "
+        f"expected value {told['expected_value']:.2f}"
+    )
+    for term in found.get("terms", ()):
+        way = "raises" if term["log_odds"] > 0.0 else "lowers"
+        yield (
+            f"    {term['feature']} {way} the log odds by {abs(term['log_odds']):.2f} "
+            f"± {term['deviation']:.2f}"
+        )
 
 
 def _rule_sentences(entry: Mapping[str, Any]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from schemas.outputs import Cause, Decision
+from schemas.outputs import Cause, Decision, Explanation, Term
 from schemas.reasons import SuppressionReason
 from stream.explaining import explain, read_decisions
 from stream.limits import RULES, Limits
@@ -107,6 +107,33 @@ def test_an_offer_is_told_with_the_probability_of_each() -> None:
 
     assert {"nothing": 0.1, "ten": 0.7, "two": 0.2} == told["decisions"][0]["eligible"]
     assert "nothing 0.100, ten 0.700, two 0.200" in words
+
+
+def test_models_are_said_in_words() -> None:
+    """The terms of a click model, and what was known of an offer."""
+    message = decided(
+        "trigger",
+        10,
+        features={"click_probability": 0.0312, "expected_value": 1.25},
+        explanation=Explanation("click_rate", [Term("item=p1", 0.82, 0.1), Term("buyer=no", -0.4, 0.05)]),
+    )
+    offered = decided(
+        "offer",
+        11,
+        "best",
+        action="ten",
+        eligible=["nothing", "ten"],
+        propensities=[0.2, 0.8],
+        explanation=Explanation("offers", mean=0.12, deviation=0.3, floor_share=0.25),
+    )
+    words = "\n".join(sentences(explain([message, offered], "u1", LIMITS), 20))
+
+    assert "click probability 0.0312 by click_rate, expected value 1.25" in words
+    assert "item=p1 raises the log odds by 0.82 ± 0.10" in words
+    assert "buyer=no lowers the log odds by 0.40 ± 0.05" in words
+    assert (
+        "answered with probability 0.120, log odds known to ± 0.30; 25% of its chance is the floor" in words
+    )
 
 
 @pytest.mark.parametrize(

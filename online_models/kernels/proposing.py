@@ -9,7 +9,7 @@ import numpy as np
 from online_models.kernels import factor_scores
 from online_models.kernels._jit import kernel
 from online_models.kernels.ranker import describe
-from online_models.kernels.retrieval import EXCLUDED, LOUDEST_AGE, gather, neighbours
+from online_models.kernels.retrieval import EXCLUDED, LOUDEST_AGE, gather, neighbours, of_a_kind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,6 +37,10 @@ def propose(
     refs: NDArray[np.int32],
     cells: NDArray[np.float32],
     heads: NDArray[np.float64],
+    content_settings: NDArray[np.float64],
+    content_refs: NDArray[np.int32],
+    content_cells: NDArray[np.float32],
+    content_heads: NDArray[np.float64],
     rates: NDArray[np.float64],
     counts: NDArray[np.float64],
     list_rows: NDArray[np.int32],
@@ -78,6 +82,8 @@ def propose(
         Takes references, hashes of ids, and the place of the loudest history item, −1 for none.
     orders, generation; ages, settings, refs, cells, heads
         Of the vocabulary; of co-occurrence.
+    content_settings, content_refs, content_cells, content_heads
+        Of the content model; without one they are empty.
     rates, counts, list_rows, lengths, depth
         Of popularity.
     decay, factor_settings, table, gram, columns, shown, scan
@@ -94,6 +100,22 @@ def propose(
             seen[excluded[k]] = (call << 32) | EXCLUDED
     n_hits = neighbours(
         history, n_history, at, ages, settings, generation, refs, cells, heads, call, seen, hits, hit_rows
+    )
+    n_hits = of_a_kind(
+        history,
+        n_history,
+        at,
+        ages,
+        content_settings,
+        generation,
+        content_refs,
+        content_cells,
+        content_heads,
+        call,
+        seen,
+        n_hits,
+        hits,
+        hit_rows,
     )
     p = np.empty(gram.shape[1], np.float32)
     n_found = 0

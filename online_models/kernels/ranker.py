@@ -1,9 +1,9 @@
 """The linear ranker over the candidates of one event: features, scores, one softmax step.
 
-Features of a candidate, with S sources (sequence, transition, factors, H half-lives of popularity):
+Features of a candidate, with S sources (sequence, transition, factors, H half-lives of popularity, content):
 S ranks, then the scores F, B, T and of the factors, then H decayed counts, then the item's age and the time
-since its last event. ``features`` is float32[n_features, m], one candidate a column, so that each step runs
-along the candidates; the first ``n`` columns are in use.
+since its last event, then the score of content. ``features`` is float32[n_features, m], one candidate a
+column, so that each step runs along the candidates; the first ``n`` columns are in use.
 ``weights`` and ``squares`` are float64[14, n_features]: one shared set, six for the gap since the user's
 last event, seven for the length of the history.
 """
@@ -17,6 +17,7 @@ import numpy as np
 from online_models.kernels._jit import kernel, part
 from online_models.kernels.decay import epoch_of
 from online_models.kernels.logarithm import scaled_logs
+from online_models.kernels.retrieval import CONTENT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -117,7 +118,7 @@ def describe(
     n_features = features.shape[0]
     values = np.empty(n)
     exponents = np.empty(n)
-    d = 3 + n_half_lives
+    d = 4 + n_half_lives
     for k in range(3):
         for c in range(n):
             values[c] = SCORE_OFFSET + hits[marks[c], k]
@@ -140,6 +141,9 @@ def describe(
     for c in range(n):
         values[c] = 1.0 + max(at - table[rows[c], 2 * n_half_lives + 1], 0.0) / 60.0
     scaled_logs(n, TIME_SCALE, values, exponents, features[d + 1])
+    for c in range(n):
+        values[c] = SCORE_OFFSET + hits[marks[c], CONTENT]
+    scaled_logs(n, SCORE_SCALE, values, exponents, features[d + 2])
     scores[:n] = 0.0
     for k in range(n_features):
         _add_score(n, weights[0, k] + weights[gap, k] + weights[length, k], features[k], scores)

@@ -17,13 +17,15 @@ from online_models.kernels.top_n import smallest
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["EXCLUDED", "HIT_COLUMNS", "gather", "neighbours"]
+__all__ = ["CONTENT", "EXCLUDED", "HIT_COLUMNS", "gather", "neighbours", "of_a_kind"]
 
 EXCLUDED = 0xFFFFFFFF
-F, B, T, RETRIEVAL, LOUDEST, LOUDEST_AGE = 0, 1, 2, 3, 4, 5
-HIT_COLUMNS = 6
+F, B, T, RETRIEVAL, LOUDEST, LOUDEST_AGE, CONTENT = 0, 1, 2, 3, 4, 5, 6
+HIT_COLUMNS = 7
+CONTENT_AGES, CONTENT_VALUES = 10, 6  # items of a history that are read for their values, and values of them
 DAMP = 3  # column of the heads of co-occurrence
 BACKWARD = 0.5
+SHORT = 64  # neighbours; items further back than events are learned with are asked only for so few
 
 
 @kernel
@@ -48,7 +50,9 @@ def neighbours(
     ----------
     history : int32[n]
         Rows, newest first, −1 = unknown.
-    hits : float64[ring * slots, 6]
+    ages : float64[reach]
+        Weights of the history's places.
+    hits : float64[reach * slots, 7]
         Takes F, B, T, the retrieval score (F + B / 2) / (c + 2)^.1 of each hit, and of the history item that
         adds most to F + B / 2 its part and its place.
 
@@ -61,7 +65,7 @@ def neighbours(
     n_hits = 0
     for age in range(min(n_history, ages.shape[0])):
         row = history[age]
-        if row < 0:
+        if row < 0 or (age >= settings[3] and heads[row, 0] > SHORT):
             continue
         fade = 1.0
         if rate > 0.0:
@@ -94,6 +98,78 @@ def neighbours(
                 hits[mark, LOUDEST_AGE] = age
     for mark in range(n_hits):
         hits[mark, RETRIEVAL] = (hits[mark, F] + BACKWARD * hits[mark, B]) * heads[hit_rows[mark], 3]
+    return n_hits
+
+
+@part
+def of_a_kind(
+    history: NDArray[np.int32],
+    n_history: int,
+    at: float,
+    ages: NDArray[np.float64],
+    settings: NDArray[np.float64],
+    generation: NDArray[np.int64],
+    refs: NDArray[np.int32],
+    cells: NDArray[np.float32],
+    heads: NDArray[np.float64],
+    call: int,
+    seen: NDArray[np.int64],
+    n_hits: int,
+    hits: NDArray[np.float64],
+    hit_rows: NDArray[np.int32],
+) -> int:
+    """Content scores of the items that share a value with the newest of a history; returns all hits.
+
+    Parameters
+    ----------
+    settings, refs, cells, heads
+        Of the content model: rows of items lead to their values by C, and rows of values to items by D.
+    """
+    if refs.shape[0] == 0:
+        return n_hits
+    values = np.empty(CONTENT_VALUES, np.int32)
+    shares = np.zeros(CONTENT_VALUES)
+    n_values = 0
+    for age in range(min(n_history, CONTENT_AGES, ages.shape[0])):
+        row = history[age]
+        if row < 0:
+            continue
+        for slot in range(int(heads[row, 0])):
+            value = refs[row, slot]
+            if cells[row, slot, 3] != generation[value] or not cells[row, slot, 0] > 0.0:
+                continue
+            place = 0
+            while place < n_values and values[place] != value:
+                place += 1
+            if place == CONTENT_VALUES:
+                continue
+            if place == n_values:
+                values[place] = value
+                n_values += 1
+            shares[place] += ages[age]
+    rate = settings[0]
+    for place in range(n_values):
+        row = values[place]
+        fade = 1.0
+        if rate > 0.0:
+            fade = np.exp2(min(64.0 * heads[row, 2] - at * rate, 900.0))
+        scale = shares[place] * fade / (heads[row, 1] * fade + 2.0)
+        for slot in range(int(heads[row, 0])):
+            other = refs[row, slot]
+            if cells[row, slot, 3] != generation[other] or not cells[row, slot, 1] > 0.0:
+                continue
+            mark = n_hits
+            if seen[other] >> 32 == call:
+                mark = seen[other] & 0xFFFFFFFF
+                if mark == EXCLUDED:
+                    continue
+            if mark == n_hits:
+                seen[other] = (call << 32) | n_hits
+                hit_rows[n_hits] = other
+                hits[n_hits, :] = 0.0
+                hits[n_hits, LOUDEST_AGE] = -1.0
+                n_hits += 1
+            hits[mark, CONTENT] += scale * np.float64(cells[row, slot, 1])
     return n_hits
 
 
@@ -185,7 +261,7 @@ def gather(
 ) -> int:
     """Union of the best rows of each source that are not excluded, as many of each as ``best`` has room for.
 
-    Sources, in this order: sequence, transition, factors, and each half-life of popularity.
+    Sources, in this order: sequence, transition, factors, each half-life of popularity, and content.
 
     Parameters
     ----------
@@ -209,7 +285,8 @@ def gather(
     n_marks = n_hits
     n_each = best.shape[0]
     numbers[:n_hits] = -1
-    for source in range(3 + list_rows.shape[0]):
+    content = 3 + list_rows.shape[0]
+    for source in range(content + 1):
         features[source, :] = rank_values[n_each]
         if source == 0:
             length = _best_hits(RETRIEVAL, n_hits, hits, hit_rows, heads, orders, values, best)
@@ -217,13 +294,15 @@ def gather(
             length = _best_hits(T, n_hits, hits, hit_rows, heads, orders, values, best)
         elif source == 2:
             length = n_factor_rows
+        elif source == content:
+            length = _best_hits(CONTENT, n_hits, hits, hit_rows, heads, orders, values, best)
         else:
             length = min(depth, lengths[source - 3, 0])
         rank = 0
         for k in range(length):
             if rank == n_each:
                 break
-            if source < 2:
+            if source < 2 or source == content:
                 mark = int(best[k])
             else:
                 row = factor_rows[k] if source == 2 else list_rows[source - 3, k]

@@ -34,6 +34,7 @@ _WORDS = {
     "popular_this_month": "popular this month",
     "popular_all_time": "popular",
     "recent_activity": "active lately",
+    "same_kind": "of the kind viewed",
 }
 _OF_HISTORY = {"follows_history", "follows_last_item"}
 _WHY = {"cart_abandonment": "left in cart", "browse_abandonment": "viewed again"}

@@ -2,8 +2,9 @@
 
 A message waits, at most for the decision window, while stronger ones of the same user are about to come due
 and would fill the cap. If they are ended by a purchase meanwhile, it goes after all. Stronger is a higher
-priority, then a higher expected value: probability of a click times value, less cost. To send nothing has an
-expected value of 0. Values in different currencies are not compared.
+priority, then a higher expected value: probability of a click times value, less cost; where values are those
+of orders, times the probability of an order after the click. To send nothing has an expected value of 0.
+Values in different currencies are not compared.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from stream.core.features import message_features
 from stream.core.matching import SEPARATOR, item_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from schemas.campaigns import Campaign
+    from schemas.outputs import Explanation
     from stream.core.causes import Occasion
     from stream.core.config import CampaignPolicy
+    from stream.core.learning import Models
     from stream.core.reference import Reference
     from stream.core.state import PartitionState
 
@@ -36,11 +39,11 @@ AFTER_S: Final = 1.0  # how long after the last stronger message it is one's tur
 class Worth:
     """What sending is expected to bring, and how the choice between that and nothing was made."""
 
-    click_probability: float
-    expected_value: float
+    features: dict[str, float]  # probabilities, and the expected value in the campaign's currency
     propensity: float  # of sending
     sends: bool
     explored: bool
+    explanation: Explanation
 
 
 class Arbiter:
@@ -51,13 +54,14 @@ class Arbiter:
         policy: CampaignPolicy,
         reference: Reference,
         state: PartitionState,
-        click_probability: Callable[[Mapping[str, str]], float],
+        models: Models,
         seed: int,
     ) -> None:
         self._policy = policy
         self._reference = reference
         self._state = state
-        self._click_probability = click_probability
+        self._models = models
+        self._conversions = policy.values_orders
         self._seed = seed
 
     def weighs(self, campaign: Campaign) -> bool:
@@ -98,11 +102,17 @@ class Arbiter:
 
     def worth(self, campaign: Campaign, key: str, occasion: Occasion, decision_id: str) -> Worth:
         """Choose between sending and nothing, each with at least the explored share."""
-        probability, expected = self._expected(campaign, key, occasion)
+        features = self.features(campaign, key, occasion)
+        expected = self._expected(campaign, features)
         explored_share = self._policy.exploration
         propensity = 1.0 - explored_share if expected > 0 else explored_share
         sends = bucket(f"arbitration:{self._seed}", decision_id) < propensity
-        return Worth(probability, expected, propensity, sends, sends != (expected > 0))
+        explored = sends != (expected > 0)
+        told = {"click_probability": self._models.click_probability(features)}
+        if self._conversions:
+            told["conversion_probability"] = self._models.conversion_probability(features)
+        told["expected_value"] = expected
+        return Worth(told, propensity, sends, explored, self._models.explain_click(features))
 
     def _outranks(
         self, other: Campaign, other_key: str, campaign: Campaign, key: str, occasion: Occasion
@@ -111,8 +121,11 @@ class Arbiter:
             return other.priority > campaign.priority
         if not (self.weighs(other) and self.weighs(campaign)) or other.currency != campaign.currency:
             return False
-        return self._expected(other, other_key, occasion)[1] > self._expected(campaign, key, occasion)[1]
+        theirs = self._expected(other, self.features(other, other_key, occasion))
+        return theirs > self._expected(campaign, self.features(campaign, key, occasion))
 
-    def _expected(self, campaign: Campaign, key: str, occasion: Occasion) -> tuple[float, float]:
-        probability = self._click_probability(self.features(campaign, key, occasion))
-        return probability, probability * (campaign.value or 0.0) - campaign.cost
+    def _expected(self, campaign: Campaign, features: Mapping[str, str]) -> float:
+        probability = self._models.click_probability(features)
+        if self._conversions:
+            probability *= self._models.conversion_probability(features)
+        return probability * (campaign.value or 0.0) - campaign.cost

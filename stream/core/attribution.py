@@ -6,7 +6,7 @@ reward 0 for the same context.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from schemas.ids import id_of
@@ -16,7 +16,7 @@ from stream.core.influence import Influence
 from stream.core.rows import Impression, OpenDecision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from schemas.events import Event
     from schemas.outputs import Trigger
@@ -32,6 +32,7 @@ _K = EventKind
 _ITEM_RESPONSES = frozenset({_K.CLICK, _K.VIEW, _K.CART_ADD})
 _OFFER_RESPONSES = frozenset({_K.PROMOTION_CLICK, _K.EMAIL_CLICK, _K.COUPON, _K.ORDER})
 _REVERSALS = frozenset({_K.REFUND, _K.CANCEL})
+MAX_CLICKED = 16  # of a user, still in their window; the oldest goes
 REWARDED = "offer:rewarded"
 UNANSWERED = "offer:unanswered"  # counted as a zero, but an answer may still come
 SENT = "message"  # nobody has told what became of it
@@ -45,7 +46,7 @@ class Feedback:
 
     Attributes
     ----------
-    kind : {"click", "offer", "recommendation"}
+    kind : {"click", "conversion", "offer", "recommendation"}
         Which learner it is for.
     action : str
         The item, the offer, or for a recommendation its decision id.
@@ -59,6 +60,9 @@ class Feedback:
         The offer's category when it was made.
     delayed : bool
         Whether zeros are learned before the last answer could have come, so that it needs a weight.
+    logged : sequence of float
+        What was kept beside the features: of an offer its weights for off-policy estimates, of an impression
+        its features as a challenger hashes them.
     """
 
     kind: str
@@ -68,6 +72,7 @@ class Feedback:
     at: float
     category: str = ""
     delayed: bool = False
+    logged: Sequence[float] = field(default=(), repr=False)  # not part of what samples negatives
 
 
 class Attribution:
@@ -78,10 +83,12 @@ class Attribution:
         config: AttributionConfig,
         state: PartitionState,
         slots_of: Callable[[Mapping[str, str]], list[int]],
+        trial_slots_of: Callable[[Mapping[str, str]], list[int]] | None = None,
     ) -> None:
         self._config = config
         self._state = state
         self._slots_of = slots_of
+        self._trial_slots_of = trial_slots_of
         self._influence = Influence(config, state)
 
     def close(self, moment: Moment, memory: ModelMemory) -> list[Feedback]:
@@ -89,12 +96,14 @@ class Attribution:
         event = moment.event
         feedback: list[Feedback] = []
         if event.kind in _ITEM_RESPONSES:
-            feedback += self._clicked(moment)
+            feedback += self._clicked(moment, memory)
             feedback += self._responded(event, memory, "recommendation")
         if event.kind in _OFFER_RESPONSES:
             feedback += self._responded(event, memory, "offer")
         if event.kind in _MESSAGE_REPORTS:
             feedback += self._reported(event, memory)
+        if event.kind is _K.ORDER and memory.clicked:
+            feedback += _ordered(event, memory)
         if event.kind in _REVERSALS:
             feedback += self._reversed(event.time, memory)
         if event.kind is _K.LIST_VIEW and moment.teaches:
@@ -105,9 +114,14 @@ class Attribution:
         """Remember a message that was sent: a click in it, or none, will teach the click model."""
         if not occasion.profile.lets_learn:
             return
-        slots = [float(slot) for slot in self._slots_of(features)]
-        deadline = occasion.now + self._config.decision_window_s
-        message = OpenDecision(SENT, item_id, deadline, features=slots, category=trigger.campaign_id)
+        message = OpenDecision(
+            SENT,
+            item_id,
+            occasion.now + self._config.decision_window_s,
+            features=[float(slot) for slot in self._slots_of(features)],
+            category=trigger.campaign_id,
+            logged=[float(slot) for slot in self._trial_slots(features)],
+        )
         self.open(trigger.id, message, occasion.user, occasion.memory)
 
     def open(self, decision_id: str, decision: OpenDecision, user: str, memory: ModelMemory) -> None:
@@ -132,7 +146,7 @@ class Attribution:
             late = [i for i in profile.impressions if i.deadline <= due.at]
             profile.impressions = [i for i in profile.impressions if i.deadline > due.at]
             profile.impressions_due_at = self._again(due, [i.deadline for i in profile.impressions])
-            feedback = [Feedback("click", i.item_id, i.slots, 0.0, due.at) for i in late]
+            feedback = [_looked_at(i, 0.0, due.at) for i in late]
         elif due.kind == "decisions" and due.at == memory.due_at:
             overdue = {ref: d for ref, d in memory.open.items() if d.deadline <= due.at}
             feedback = [
@@ -161,15 +175,19 @@ class Attribution:
         event, profile = moment.event, moment.profile
         deadline = event.time + self._config.click_window_s
         for place, product in enumerate(event.items[: self._config.max_impressions]):
-            slots = self._slots_of(click_features(event, product, place, profile))
+            features = click_features(event, product, place, profile)
             item_id = str(product.product_id)
-            profile.impressions.append(Impression(item_id, slots, deadline))
+            slots, trial = self._slots_of(features), self._trial_slots(features)
+            profile.impressions.append(Impression(item_id, slots, deadline, trial))
         if profile.impressions and not profile.impressions_due_at:
             profile.impressions_due_at = deadline
             self._state.schedule(deadline, event.user, "impressions", "")
         del profile.impressions[: -self._config.max_impressions]
 
-    def _clicked(self, moment: Moment) -> list[Feedback]:
+    def _trial_slots(self, features: Mapping[str, str]) -> list[int]:
+        return self._trial_slots_of(features) if self._trial_slots_of is not None else []
+
+    def _clicked(self, moment: Moment, memory: ModelMemory) -> list[Feedback]:
         profile, item_id, time = moment.profile, moment.event.item_id, moment.event.time
         if not profile.impressions:
             return []
@@ -177,7 +195,17 @@ class Attribution:
         if not hits:
             return []
         profile.impressions = [i for i in profile.impressions if i not in hits]
-        return [Feedback("click", i.item_id, i.slots, 1.0, time) for i in hits[-1:]]
+        return self._click(hits[-1], time, memory)
+
+    def _click(self, hit: Impression, time: float, memory: ModelMemory) -> list[Feedback]:
+        feedback = [_looked_at(hit, 1.0, time)]
+        if window_s := self._config.conversion_window_s:
+            # A zero at once, weighted for the order that may still come: nothing has to wait for the window.
+            feedback.append(Feedback("conversion", hit.item_id, hit.slots, 0.0, time))
+            clicked = [i for i in memory.clicked if i.deadline >= time]
+            clicked.append(Impression(hit.item_id, hit.slots, time + window_s))
+            memory.clicked = clicked[-MAX_CLICKED:]
+        return feedback
 
     def _responded(self, event: Event, memory: ModelMemory, kind: str) -> list[Feedback]:
         """By the echoed decision id, else by last touch within the window."""
@@ -228,7 +256,7 @@ class Attribution:
         if decision.kind == "offer":
             return self._offered(decision, 0.0, at)
         if decision.kind == ARRIVED:
-            return _clicked_message(decision, 0.0, at)
+            return _looked_at(_impression_of(decision), 0.0, at)
         return Feedback(decision.kind, decision_id, decision.features, 0.0, at)
 
     def _reported(self, event: Event, memory: ModelMemory) -> list[Feedback]:
@@ -245,13 +273,38 @@ class Attribution:
             return []
         del memory.open[ref]
         clicked = event.kind is _K.EMAIL_CLICK and event.time <= message.deadline
-        return [_clicked_message(message, 1.0, event.time)] if clicked else []
+        return self._click(_impression_of(message), event.time, memory) if clicked else []
 
     def _offered(self, decision: OpenDecision, reward: float, at: float) -> Feedback:
         delayed = self._config.offer_elapsed_s is not None
         return Feedback(
-            "offer", decision.action, decision.features, reward, at, decision.category, delayed=delayed
+            "offer",
+            decision.action,
+            decision.features,
+            reward,
+            at,
+            decision.category,
+            delayed=delayed,
+            logged=decision.logged,
         )
+
+
+def _ordered(event: Event, memory: ModelMemory) -> list[Feedback]:
+    """The newest click on each ordered item has led to an order."""
+    feedback = []
+    for item_id in dict.fromkeys(str(product.product_id) for product in event.items):
+        hits = [i for i in memory.clicked if i.item_id == item_id]
+        memory.clicked = [i for i in memory.clicked if i.item_id != item_id]
+        feedback += [
+            Feedback("conversion", item_id, i.slots, 1.0, event.time)
+            for i in hits[-1:]
+            if event.time <= i.deadline
+        ]
+    return feedback
+
+
+def _looked_at(impression: Impression, reward: float, at: float) -> Feedback:
+    return Feedback("click", impression.item_id, impression.slots, reward, at, logged=impression.trial)
 
 
 def _waits(decision: OpenDecision, kind: str, time: float) -> bool:
@@ -272,5 +325,7 @@ def _message_named(event: Event, memory: ModelMemory) -> str | None:
     return next((ref for ref in reversed(messages) if memory.open[ref].category == campaign_id), None)
 
 
-def _clicked_message(message: OpenDecision, reward: float, at: float) -> Feedback:
-    return Feedback("click", message.action, [int(slot) for slot in message.features], reward, at)
+def _impression_of(message: OpenDecision) -> Impression:
+    """A message is an impression of its item, in a list of one."""
+    slots, trial = ([int(slot) for slot in hashed] for hashed in (message.features, message.logged))
+    return Impression(message.action, slots, message.deadline, trial)

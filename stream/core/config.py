@@ -47,6 +47,7 @@ class AttributionConfig:
         None  # an offer not answered by then counts as a 0, weighted for late ones
     )
     offer_late_share: float = 1.0  # of answers, those that come after that
+    conversion_window_s: float = 0.0  # an order of a clicked item is its conversion for so long; 0: no model
     max_open: int = 16
     max_impressions: int = 32
     max_clicks_per_day: int = 100  # examples that a user teaches the click model
@@ -100,6 +101,7 @@ class CampaignPolicy:
     decision_window_s: float = 3600.0
     exploration: float = 0.01
     partitions: int = 1  # budgets and the send rate are shared out equally
+    values_orders: bool = False  # a campaign's value is that of an order, not of a click
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from schemas.codec import Rejected, decode
 from schemas.commands import Switch
 from schemas.reasons import EventKind
 from stream.core import profiles
+from stream.core.challenging import promotion
 from stream.core.commands import is_stopped, obey
 from stream.core.records import Outputs
 
@@ -60,9 +61,12 @@ class Engine:
     def process(self, batch: Sequence[Record]) -> Outputs:
         """Process records of one partition in order; outputs keep that order."""
         outputs = Outputs()
+        self.models.won.clear()  # of a batch that failed
         self.campaigns.look_at_items(outputs)
         for record in batch:
             self._process_one(record, outputs)
+            if self.models.won:
+                self._announce(outputs)
         return outputs
 
     def obey(self, command: Record) -> Outputs:
@@ -74,11 +78,13 @@ class Engine:
     def tick(self, elapsed_s: float) -> Outputs:
         """Let idle time pass: the watermark advances by it, and what comes due on the way fires."""
         outputs, header = Outputs(), self.state.header
+        self.models.won.clear()
         self.campaigns.look_at_items(outputs)
         until = header.watermark + elapsed_s
         while self.state.next_due() <= until:
             header.watermark = max(header.watermark, self.state.next_due())
             self._fire_due(outputs)
+        self._announce(outputs)
         header.watermark = until
         return outputs
 
@@ -109,6 +115,7 @@ class Engine:
         learns = not is_stopped(state.header, Switch.LEARNING)
         moment = profiles.update(event, profile, on_time=on_time, learns=learns)
         state.touch(user, profile, memory)
+        self.models.live.judge(moment, memory)
         for feedback in self.attribution.close(moment, memory):
             self.learner.feed(feedback)
         self.learner.learn(moment, memory)
@@ -119,6 +126,11 @@ class Engine:
         self._tell(changes if on_time else (), outputs)
         self.campaigns.advance(moment, memory, self.model_version, outputs)
         self.measurer.note(outputs, event.time)
+
+    def _announce(self, outputs: Outputs) -> None:
+        """Log that challengers have won."""
+        outputs.decisions += [promotion(trial, at, self.model_version) for trial, at in self.models.won]
+        self.models.won.clear()
 
     def _tell(self, changes: Iterable[SegmentChange], outputs: Outputs) -> None:
         """Let campaigns know who entered or left a segment."""

@@ -22,14 +22,15 @@ __all__ = ["Influence"]
 HOUR_S: Final = 3600.0
 FREE: Final = 1000  # examples of one item in one hour that are always learned: small shops have few items
 COUNTED: Final = 64  # items; an item's count is too low by at most one 64th of all, and never too high
-_PLACES: Final = {"click": 1, "offer": 2}  # in ModelMemory.taught, after the day
+_PLACES: Final = {"click": 1, "conversion": 1, "offer": 2}  # in ModelMemory.taught, after the day
 
 
 class Influence:
     """Drops feedback beyond the bounds, in the order it comes in."""
 
     def __init__(self, config: AttributionConfig, state: PartitionState) -> None:
-        self._limits = {"click": config.max_clicks_per_day, "offer": config.max_offers_per_day}
+        clicks, offers = config.max_clicks_per_day, config.max_offers_per_day
+        self._limits = {"click": clicks, "conversion": clicks, "offer": offers}
         self._item_share = config.item_share
         self._state = state
 

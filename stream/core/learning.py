@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from online_models.bandits import NOTHING
 from online_models.baskets import learn_order
+from online_models.content import attribute_value
 from online_models.delayed import delayed_weight
 from online_models.hashing import SparseFeatures
 from schemas.ids import bucket
+from schemas.outputs import Explanation, Term
 from schemas.reasons import EventKind
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from online_models.bandits import ThompsonSampling
     from online_models.cooccurrence import SequentialCooccurrence
     from online_models.drift import DriftWatch
@@ -23,11 +27,17 @@ if TYPE_CHECKING:
     from online_models.hybrid import OnlineBlend
     from online_models.many_offers import ManyOffers
     from online_models.metrics import ClickMetrics, RankingMetrics
+    from schemas.events import Event
     from stream.core.attribution import Feedback
+    from stream.core.challenging import ClickTrial
     from stream.core.profiles import Moment
+    from stream.core.quality import LiveQuality
     from stream.core.rows import ModelMemory
 
 __all__ = ["Learner", "Models"]
+
+TERMS: Final = 5  # of an explanation
+DIGITS: Final = 4
 
 
 @dataclass(slots=True)
@@ -44,6 +54,33 @@ class Models:
     click_metrics: ClickMetrics
     offer_metrics: ClickMetrics
     drift: dict[str, DriftWatch]
+    live: LiveQuality
+    conversions: HashedLogistic | None = None
+    click_trial: ClickTrial | None = None
+    won: list[tuple[ClickTrial, float]] = field(default_factory=list)  # and when, not announced yet
+
+    @property
+    def serving_clicks(self) -> HashedLogistic:
+        """The click model that serves: the incumbent, or a challenger that has won."""
+        trial = self.click_trial
+        return trial.model if trial is not None and trial.serves else self.clicks
+
+    def click_probability(self, features: Mapping[str, str]) -> float:
+        """Probability of a click."""
+        return self.serving_clicks.predict_proba_one(features)
+
+    def conversion_probability(self, features: Mapping[str, str]) -> float:
+        """Probability that a click on an item leads to an order of it; 1 without a model of that."""
+        return 1.0 if self.conversions is None else self.conversions.predict_proba_one(features)
+
+    def explain_click(self, features: Mapping[str, str]) -> Explanation:
+        """The strongest terms of the click model, by readable names."""
+        model = self.serving_clicks
+        terms = [
+            Term(one.name, round(one.log_odds, DIGITS), round(one.deviation, DIGITS))
+            for one in model.explain(features, TERMS)
+        ]
+        return Explanation(model.name, terms)
 
 
 class Learner:
@@ -67,12 +104,26 @@ class Learner:
                 rank = slate.rank_of(item_id)
                 blend.learn_one(slate, item_id)
             self._models.recommend_metrics.update(rank)
-            memory.factors = blend.observe(item_id, history, time, 1.0, repeat=False, memory=memory.factors)
+            memory.factors = blend.observe(
+                item_id, history, time, 1.0, False, memory.factors, self._values_of(moment.event, item_id)
+            )
             history = [item_id, *history][:64]
         for item_id in moment.repeated:
             memory.factors = blend.observe(item_id, history, time, 1.0, repeat=True, memory=memory.factors)
         if moment.event.kind is EventKind.ORDER:
             learn_order(self._models.baskets, [*moment.fresh, *moment.repeated], time)
+
+    def _values_of(self, event: Event, item_id: str) -> list[str]:
+        """Attribute values of an item, as the event gives them."""
+        for item in event.items:
+            if str(item.product_id) == item_id:
+                properties = event.properties
+                named = (
+                    ("category", item.category or properties.category),
+                    ("brand", item.brand or properties.brand),
+                )
+                return [attribute_value(name, value) for name, value in named if value]
+        return []
 
     def _click_weight(self, feedback: Feedback) -> float:
         """1 for a click; impressions without one are sampled, and one that is kept stands for all its share.
@@ -88,14 +139,21 @@ class Learner:
         """Learn one closed decision or impression from the features logged when it was made."""
         models, reward = self._models, feedback.reward
         if feedback.kind == "click":
-            slots = np.array(feedback.features, dtype=np.int32)
-            shown = SparseFeatures(slots, np.ones(len(slots)), ())
             weight = self._click_weight(feedback)
             if weight:
-                p = models.clicks.learn_one(shown, reward, weight, feedback.at)
+                p = models.clicks.learn_one(_hashed(feedback.features), reward, weight, feedback.at)
                 models.click_metrics.update(reward, p, weight)
+                models.live.losses["clicks"].update(reward, p, weight, feedback.at)
                 if models.drift["clicks"].update((reward - p) ** 2):
                     models.clicks.alarm(feedback.at)
+                if models.click_trial is not None and feedback.logged:
+                    self._challenge(models.click_trial, feedback, weight, p)
+        elif feedback.kind == "conversion" and models.conversions is not None:
+            shown = _hashed(feedback.features)
+            p = models.conversions.predict_proba_one(shown, feedback.at)
+            weight = delayed_weight(reward, p)
+            models.conversions.learn_one(shown, reward, weight, feedback.at)
+            models.live.losses["conversions"].update(reward, p, weight, feedback.at)
         elif feedback.kind == "offer" and feedback.action != NOTHING:
             offer, x, category, at = feedback.action, feedback.features, feedback.category, feedback.at
             weight = 1.0
@@ -105,6 +163,22 @@ class Learner:
             p = models.offers.learn_one(offer, x, reward, weight, category=category, at=at)
             models.many_offers.learn_offer(offer, x, reward, weight, category=category, at=at)
             models.offer_metrics.update(reward, p, weight)
+            models.live.losses["offers"].update(reward, p, weight, at)
+            if reward:
+                models.live.answered(feedback.logged)
             if models.drift["offers"].update((reward - p) ** 2):
                 models.offers.alarm(feedback.at)
                 models.many_offers.alarm(feedback.at)
+
+    def _challenge(self, trial: ClickTrial, feedback: Feedback, weight: float, incumbent: float) -> None:
+        """Let the challenger predict and learn what the incumbent has just learned, and compare."""
+        y, at = feedback.reward, feedback.at
+        p = trial.model.learn_one(_hashed(feedback.logged), y, weight, at)
+        self._models.live.losses["clicks_challenger"].update(y, p, weight, at)
+        if trial.compare(y, weight, incumbent, p):
+            self._models.won.append((trial, at))
+
+
+def _hashed(slots: Sequence[float]) -> SparseFeatures:
+    """Features as they were logged."""
+    return SparseFeatures(np.array(slots, dtype=np.int32), np.ones(len(slots)), ())

@@ -168,9 +168,6 @@ def _logged(
     worth: Worth | None,
 ) -> Decision:
     campaign, occasion = message.campaign, message.occasion
-    features = None
-    if worth is not None:
-        features = {"click_probability": worth.click_probability, "expected_value": worth.expected_value}
     return Decision(
         decision_id=decision_id,
         kind="trigger" if reason is None else "holdout" if reason is _R.HOLDOUT else "suppression",
@@ -183,8 +180,9 @@ def _logged(
         propensities=None if worth is None else [worth.propensity, 1.0 - worth.propensity],
         policy=decision.policy,
         model_version=decision.model_version,
-        features=features,
+        features=None if worth is None else worth.features,
         reason=None if reason is None else reason.value,
+        explanation=None if worth is None else worth.explanation,
         cause=occasion.cause,
         decided_at=rfc3339(occasion.now),
     )

@@ -8,7 +8,7 @@ from online_models.bandits import NOTHING
 from schemas.codec import rfc3339
 from schemas.commands import Switch
 from schemas.ids import id_of
-from schemas.outputs import Decision
+from schemas.outputs import Decision, Explanation
 from schemas.reasons import EventKind
 from stream.core.causes import Occasion, cause_of
 from stream.core.commands import is_stopped
@@ -17,11 +17,13 @@ from stream.core.pacing import Budgets
 from stream.core.rows import OpenDecision
 
 if TYPE_CHECKING:
-    from online_models.bandits import Choice, ThompsonSampling
-    from online_models.many_offers import ManyOffers
+    from collections.abc import Sequence
+
+    from online_models.bandits import Choice
     from schemas.catalogue import Offer
     from stream.core.attribution import Attribution
     from stream.core.config import EngineConfig
+    from stream.core.learning import Models
     from stream.core.profiles import Moment
     from stream.core.records import Outputs
     from stream.core.reference import Reference
@@ -33,6 +35,7 @@ __all__ = ["POLICY", "OfferDesk"]
 POLICY = "thompson"
 POLICY_OF_MANY = "thompson_hashed"
 ON_SITE = "on_site"
+DIGITS = 4  # of an explanation
 _K = EventKind
 _OCCASIONS = frozenset({_K.CART_ADD, _K.CART_VIEW, _K.CHECKOUT})
 
@@ -43,8 +46,7 @@ class OfferDesk:
     def __init__(
         self,
         config: EngineConfig,
-        bandit: ThompsonSampling,
-        many: ManyOffers,
+        models: Models,
         reference: Reference,
         state: PartitionState,
         attribution: Attribution,
@@ -52,8 +54,9 @@ class OfferDesk:
         self._config = config.offers
         self._seed = config.seed
         self._window_s = config.attribution.decision_window_s
-        self._bandit = bandit
-        self._many = many
+        self._bandit = models.offers
+        self._many = models.many_offers
+        self._live = models.live
         self._reference = reference
         self._state = state
         self._budgets = Budgets(config.offers, state)
@@ -107,16 +110,23 @@ class OfferDesk:
                 model_version=occasion.model_version,
                 features=dict(zip(OFFER_FEATURES, context, strict=True)),
                 reason="explored" if choice.explored else "best",
+                explanation=_explained(choice, eligible, self._bandit.name if few else self._many.name),
                 cause=occasion.cause,
                 decided_at=rfc3339(now),
             )
         )
         outputs.counts["offer", choice.offer] += 1
+        logged = self._live.offered(choice, now)
         if choice.offer != NOTHING:
             chosen = self._reference.offers[choice.offer]
             self._budgets.spend(chosen)
             opened = OpenDecision(
-                "offer", choice.offer, now + self._window_s, features=context, category=chosen.category or ""
+                "offer",
+                choice.offer,
+                now + self._window_s,
+                features=context,
+                category=chosen.category or "",
+                logged=logged,
             )
             self._attribution.open(decision_id, opened, occasion.user, occasion.memory)
         return choice
@@ -127,3 +137,14 @@ class OfferDesk:
         if not float(rules.get("min_orders", 0)) <= profile.n_orders <= float(rules.get("max_orders", 1e9)):
             return False
         return self._budgets.affords(offer)
+
+
+def _explained(choice: Choice, eligible: Sequence[str], model: str) -> Explanation:
+    """What the model knew of the offer it chose."""
+    place = eligible.index(choice.offer)
+    return Explanation(
+        model,
+        mean=round(choice.means[place], DIGITS),
+        deviation=round(choice.deviations[place], DIGITS),
+        floor_share=round(choice.floor_share, DIGITS),
+    )

@@ -140,5 +140,6 @@ class Recommender:
             )
         )
         outputs.counts["recommendation", "emitted"] += 1
+        self._models.live.shown(item_ids, now)
         opened = OpenDecision("recommendation", "\n".join(["", *item_ids, ""]), now + self._window_s)
         self._attribution.open(decision_id, opened, user, occasion.memory)

@@ -72,6 +72,7 @@ class Impression(Struct, array_like=True):
     item_id: str
     slots: list[int]
     deadline: float
+    trial: list[int] = field(default_factory=list)  # the features as a challenger hashes them
 
 
 class OpenDecision(Struct, array_like=True):
@@ -88,6 +89,8 @@ class OpenDecision(Struct, array_like=True):
     features: list[float] = field(default_factory=list)
     category: str = ""  # of the offer
     until: float = 0.0  # the end of its window, where the deadline is that of an early zero; 0: it is not
+    # Of an offer: when it was decided, and its importance under the policies that are judged from the log.
+    logged: list[float] = field(default_factory=list)
 
     @property
     def item_ids(self) -> list[str]:
@@ -134,6 +137,7 @@ class ModelMemory(Struct, array_like=True):
     open: dict[str, OpenDecision] = field(default_factory=dict)
     due_at: float = 0.0  # when open decisions are looked at next; 0: nothing is scheduled
     taught: list[int] = field(default_factory=list)  # day, and feedback of each kind that was learned in it
+    clicked: list[Impression] = field(default_factory=list)  # items that may still be ordered, oldest first
 
 
 class Profile(Struct, array_like=True):

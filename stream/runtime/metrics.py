@@ -10,13 +10,16 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from schemas.reasons import RejectCode
+
+if TYPE_CHECKING:
+    from online_models.gate import ChallengerGate
 
 __all__ = ["CONTENT_TYPE", "METRICS", "MetricSpec", "Metrics", "markdown_table"]
 
@@ -106,6 +109,63 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
         "gauge",
         "Progressive measures of a model (`log_loss`, `recall_at_10`, ...): scored before learned.",
         ("model", "measure"),
+    ),
+    MetricSpec(
+        "challenger_log_wealth",
+        "gauge",
+        "Evidence that a challenger loses less than the model that serves; at -log(alpha) it has won.",
+        ("model",),
+    ),
+    MetricSpec(
+        "challenger_loss_difference",
+        "gauge",
+        "Mean loss of the incumbent minus that of the challenger, over all examples compared.",
+        ("model",),
+    ),
+    MetricSpec("challenger_examples", "gauge", "Examples that were compared.", ("model",)),
+    MetricSpec("challenger_serves", "gauge", "1 when the challenger has won and serves, else 0.", ("model",)),
+    MetricSpec(
+        "recent_log_loss",
+        "gauge",
+        "Log loss of the last day of event time or so (half-life 1 d), scored before learned, nats.",
+        ("model",),
+    ),
+    MetricSpec(
+        "recent_normalised_entropy",
+        "gauge",
+        "The same over the entropy of the base rate; below 1 the features tell something.",
+        ("model",),
+    ),
+    MetricSpec(
+        "recent_calibration_ratio",
+        "gauge",
+        "Predicted over observed positives of the last day or so; 1 is right.",
+        ("model",),
+    ),
+    MetricSpec(
+        "recent_slate_hit_rate",
+        "gauge",
+        "How often the next item of a user was in the slate shown, and among as many of the most popular.",
+        ("list",),
+    ),
+    MetricSpec(
+        "recent_catalogue_coverage", "gauge", "Share of the catalogue that stood in a slate lately.", ()
+    ),
+    MetricSpec(
+        "recent_exposure_gini",
+        "gauge",
+        "Gini coefficient of the catalogue's places in slates; 0 is equal.",
+        (),
+    ),
+    MetricSpec(
+        "recent_offer_entropy", "gauge", "Entropy of the offers chosen lately, nothing included, nats.", ()
+    ),
+    MetricSpec(
+        "recent_offer_policy_value",
+        "gauge",
+        "Answers per decision of the offers' policy as it ran, and by IPS of the greedy and the uniform one; "
+        "95 % bounds.",
+        ("policy", "bound"),
     ),
     MetricSpec(
         "model_drift_alarms",
@@ -238,6 +298,20 @@ class Metrics:
             for bound, value in told["conversion"].items():
                 self["lift_conversion_rate"].labels(campaign, bound).set(value)
             self["lift_sample_ratio_p_value"].labels(campaign).set(told["sample_ratio"]["p_value"])
+
+    def show_quality(self, found: Mapping[str, Mapping[str, float]]) -> None:
+        """Show what :meth:`stream.core.quality.LiveQuality.snapshot` tells."""
+        for measure, numbers in found.items():
+            gauge = self[f"recent_{measure}"]
+            for name, number in numbers.items():
+                (gauge.labels(*name.split(".")) if name else gauge).set(number)
+
+    def show_trial(self, model: str, gate: ChallengerGate, *, serves: bool) -> None:
+        """Show how a challenger stands."""
+        self["challenger_log_wealth"].labels(model).set(gate.log_wealth())
+        self["challenger_loss_difference"].labels(model).set(gate.mean_difference)
+        self["challenger_examples"].labels(model).set(gate.n)
+        self["challenger_serves"].labels(model).set(float(serves))
 
 
 def markdown_table() -> str:

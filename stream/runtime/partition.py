@@ -20,11 +20,12 @@ from schemas.outputs import DeadLetter
 from schemas.reasons import RejectCode
 from stream.assembly import build_engine
 from stream.core.records import Outputs
-from stream.runtime.errors import OffsetGapError, WorkerError
+from stream.runtime.errors import WorkerError
 from stream.runtime.foldpath import FOLD_PATH, Reading
 from stream.runtime.inbox import Inbox
 from stream.runtime.modellog import delta_records
 from stream.runtime.outbox import Outbox
+from stream.runtime.position import find_position, require_same_log
 from stream.runtime.records import add_outputs, as_record
 from stream.runtime.restoring import LAST_INGEST, OF_BATCH, paused_collection, restore
 from stream.runtime.saving import StateSaver
@@ -49,7 +50,6 @@ SLICE_ROWS: Final = 500
 INBOX_BATCHES: Final = 2
 IDLE_COMMIT_S: Final = 30.0  # how much idle time a crash may forget
 START_S: Final = 60.0
-LOOK_MS: Final = 2000
 CLOSE_S: Final = 2.0
 MAX_DELTA_BYTES: Final = 64 << 20  # in memory until the commit; a thousand orders of 20 lines teach 13 MB
 
@@ -165,10 +165,13 @@ class PartitionTask:
         await self._shared.model_log.catch_up()
         self._shared.model_log.acquire(self._partition, self)
         if restored is not None and restored.last_ingest is not None:
-            await self._require_same_log(restored.next_offset - 1, restored.last_ingest)
+            last = restored.next_offset - 1
+            await require_same_log(self._shared.transport, self.source, last, restored.last_ingest)
             self._last_ingest = restored.last_ingest
         state_offset = restored.next_offset if restored is not None else None
-        self.position = self.inbox.next_offset = await self._find_position(committed, state_offset)
+        self.position = self.inbox.next_offset = await find_position(
+            self._consumer, self.source, self._shared.settings.kafka, committed, state_offset
+        )
         self._owes_offset = state_offset is not None and state_offset > (committed or 0)
         await self._shared.commands.follow(self._partition, self._engine.state.header.next_command)
         self.committed_at = self._ticked_at = self._clock()
@@ -420,49 +423,6 @@ class PartitionTask:
         group = self._shared.settings.kafka.group
         fence = f"{group}.{self.source.topic}.{self._partition}" if self._exactly_once else None
         return self._shared.transport.producer(f"{group}-{self._partition}", fence)
-
-    async def _require_same_log(self, offset: int, ingest: int) -> None:
-        """A topic that was deleted and created anew has another record where we stopped, or none."""
-        async with self._shared.transport.reader([self.source]) as reader:
-            ends = await reader.end_offsets([self.source])
-            first = (await reader.beginning_offsets([self.source]))[self.source]
-            if not first <= offset < ends[self.source]:
-                return  # what that means, _find_position says
-            reader.seek(self.source, offset)
-            fetched = await reader.getmany(timeout_ms=LOOK_MS, max_records=1)
-        for record in fetched.get(self.source, []):
-            if record.offset == offset and record.timestamp != ingest:
-                raise OffsetGapError(
-                    f"{self.source.topic} partition {self._partition} offset {offset} was appended at "
-                    f"{ingest}, says the user state, but the log holds a record of {record.timestamp} there: "
-                    "the topic was deleted and created anew; use a new NUDGE_KAFKA__TOPIC_PREFIX for it"
-                )
-
-    async def _find_position(self, committed: int | None, state_offset: int | None) -> int:
-        first = (await self._consumer.beginning_offsets([self.source]))[self.source]
-        end = (await self._consumer.end_offsets([self.source]))[self.source]
-        if state_offset is None and committed is None:
-            # Nobody has read this partition for our group: begin with what there is.
-            logger.info("partition_begins", partition=self._partition, offset=first)
-            return first
-        if state_offset is None or (committed is not None and committed > state_offset):
-            raise OffsetGapError(
-                f"group {self._shared.settings.kafka.group} has committed {self.source.topic} partition "
-                f"{self._partition} up to {committed}, but the user state ends at {state_offset or 0}: "
-                "the changelog was lost, or somebody moved the offsets; restore the changelog, or start over "
-                "under a new NUDGE_KAFKA__GROUP and NUDGE_KAFKA__TOPIC_PREFIX"
-            )
-        if first <= state_offset <= end:
-            return state_offset
-        if not self._shared.settings.kafka.accept_gap:
-            raise OffsetGapError(
-                f"the next record of {self.source.topic} partition {self._partition} is {state_offset}, "
-                f"but the log holds {first} to {end}: retention overran the worker, or the broker lost its "
-                "tail; nothing is skipped silently (NUDGE_KAFKA__ACCEPT_GAP=true goes on with what there is)"
-            )
-        position = min(max(state_offset, first), end)
-        logger.error("gap_accepted", partition=self._partition, expected=state_offset, position=position)
-        return position
 
 
 async def _stop(producer: Producer) -> None:

@@ -132,6 +132,9 @@ class DataPlane(mode.Service):
         ):
             for measure, value in snapshot.items():
                 quality.labels(model, measure).set(value)
+        if models.click_trial is not None:
+            metrics.show_trial("clicks", models.click_trial.gate, serves=models.click_trial.serves)
+        metrics.show_quality(models.live.snapshot(len(self._shared.reference.items)))
 
     async def _main(self) -> None:
         """Connect, restore what the worker shares, join the group, watch."""

@@ -5,19 +5,27 @@ from __future__ import annotations
 import asyncio
 import inspect
 import pkgutil
+import ssl
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import faust
+import mode
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.cluster import ClusterMetadata
+from aiokafka.conn import ScramAuthenticator
 from aiokafka.coordinator import assignors
 from aiokafka.errors import NotLeaderForPartitionError
+from aiokafka.helpers import create_ssl_context
 from aiokafka.producer.message_accumulator import MessageAccumulator
 from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.protocol import transaction
+from faust.assignor.client_assignment import ClientAssignment
+from faust.assignor.partition_assignor import PartitionAssignor
 from faust.stores.memory import Store
+from faust.stores.rocksdb import RocksDBOptions
 from faust.transport.consumer import Consumer
 from faust.transport.drivers.aiokafka import Producer
 from faust.types.tuples import TP, FutureMessage
@@ -87,6 +95,43 @@ async def test_b11_a_zero_after_a_tombstone_is_lost(app: Any) -> None:
     assert "u1" not in store.data
 
 
+async def _itself(service: mode.Service, _index: int) -> mode.Service:
+    return service
+
+
+async def test_b10_a_hundred_failures_a_second_end_an_application(app: Any) -> None:
+    """So no poison record reaches an agent."""
+    agent = app.agent(app.topic("events"))(lambda stream: stream)
+    agent._replace_actor = _itself
+    supervisor = agent._new_supervisor()
+    failing = mode.Service()
+    supervisor.add(failing)
+    started = time.monotonic()
+    with pytest.raises(SystemExit):
+        await supervisor.restart_services([failing] * 1000)
+    assert time.monotonic() - started < 10.0  # at that rate it would have been allowed a thousand
+
+
+async def test_b13_a_store_takes_gigabytes_unless_told_otherwise() -> None:
+    """Of each partition. So user state stays in memory, and its cache on disk is our own."""
+    assert (2 << 30, 500 << 20) == (
+        RocksDBOptions.block_cache_size,
+        RocksDBOptions.block_cache_compressed_size,
+    )
+
+
+async def test_b14_workers_of_one_address_hide_each_other(app: Any) -> None:
+    """What one of them owns is not known to the group. So the plane uses Kafka's assignor."""
+    assignor = PartitionAssignor(app)
+    members: Any = {name: SimpleNamespace(url="http://localhost:6066") for name in ("w0", "w1")}
+    assignor._update_member_urls(members)
+    owned = {
+        name: ClientAssignment(actives={"events": [n]}, standbys={}) for n, name in enumerate(("w0", "w1"))
+    }
+    distribution = assignor._get_external_topic_distribution(owned)
+    assert {"http://localhost:6066": {"events": [1]}} == distribution
+
+
 async def test_b17_b18_what_an_application_is_unless_told_otherwise(app: Any) -> None:
     """State served to everybody, one replica, commits each 2.8 s: so the plane uses none of it."""
     conf = app.conf
@@ -131,6 +176,21 @@ def test_c7_rebalances_stop_everybody() -> None:
     found = {module.name for module in pkgutil.iter_modules(assignors.__path__)}
     assert {"abstract", "range", "roundrobin", "sticky"} == found
     assert "group_protocol" not in inspect.signature(AIOKafkaConsumer).parameters
+
+
+def test_c12_names_of_scram_users_are_quoted() -> None:
+    """A comma or an equals sign in a name breaks nothing (RFC 5802, 5.1): mended in 0.12."""
+    authenticator = ScramAuthenticator(
+        loop=None, sasl_plain_username="a,b=c", sasl_plain_password="p", sasl_mechanism="SCRAM-SHA-512"
+    )
+    assert authenticator.first_message().startswith("n,,n=a=2Cb=3Dc,r=")
+
+
+def test_c12_tls_looks_at_the_brokers_name() -> None:
+    """A context that aiokafka makes checks it, unless somebody turns that off."""
+    context = create_ssl_context()
+    assert context.check_hostname
+    assert ssl.CERT_REQUIRED == context.verify_mode
 
 
 def test_c8_a_consumer_skips_and_commits_unless_told_otherwise() -> None:

@@ -567,3 +567,53 @@ def test_a_risen_error_makes_the_click_model_forget_faster() -> None:
         found.add((models.drift["clicks"].n_alarms, models.clicks.clock.n_alarms, models.fold.digest()))
     ((n_alarms, days, _),) = found
     assert n_alarms >= days == 1
+
+
+# Explanations
+
+
+def test_a_message_says_which_features_made_a_click_likely() -> None:
+    """Terms are mean and deviation of the weights, from the sums that lie in the model's snapshot."""
+    campaign = cart_campaign(
+        value=9.0, cost=0.0, currency="EUR", consent=CampaignConsent(when_unknown="allow")
+    )
+    settings = Settings(**SMALL, campaigns={"holdout_share": 0.0, "exploration": 0.0})
+    stream = Driver(settings=settings, campaigns=[campaign])
+    for n in range(200):
+        stream.pipe(shown(f"v{n}", 10.0 * n, "good", "bad"))
+        stream.pipe(event("Product Clicked", user=f"v{n}", at=10.0 * n + 5, product_id="good"))
+    stream.pipe(event("Product Added", user="u1", at=5000.0, product_id="good"))
+    stream.advance(2 * 3600.0)
+    (decision,) = [one for one in stream.take("decisions") if one.kind == "trigger"]
+    told = decision.explanation
+    clicks = stream.models.clicks
+    state = dict(zip(clicks.snapshot()["slot"].tolist(), clicks.snapshot()["state"].tolist(), strict=True))
+    encoded = clicks.encode({"item": "good"})
+    slot = dict(zip(encoded.names, encoded.slots.tolist(), strict=True))["item=good"]
+    precision, product = 4.0 + state[slot][0], state[slot][1]
+
+    assert told is not None
+    assert "click_rate" == told.model
+    assert 5 == len(told.terms)
+    sizes = [abs(term.log_odds) for term in told.terms]
+    assert sorted(sizes, reverse=True) == sizes
+    good = {term.feature: term for term in told.terms}["item=good"]
+    assert product / precision == pytest.approx(good.log_odds, abs=1e-4)
+    assert precision**-0.5 == pytest.approx(good.deviation, abs=1e-4)
+
+
+def test_an_offer_says_what_was_known_of_it() -> None:
+    """The mean is what the bandit predicts in the logged context; a hopeless one has the floor alone."""
+    made = [offer("ten"), offer("hopeless", value=1.0, cost=500.0)]
+    stream = Driver(settings=Settings(**SMALL, offers={"floor": 0.02}), offers=made)
+    for n in range(300):
+        stream.pipe(event("Product Added", user=f"u{n}", at=60.0 * n, product_id="p"))
+    made_of = [decision for decision in stream.take("decisions") if decision.kind == "offer"]
+    assert {"ten", "hopeless", NOTHING} == {decision.action for decision in made_of}
+    for decision in made_of:
+        told, context = decision.explanation, list(decision.features.values())
+        assert told.model == "offers"
+        expected = stream.models.offers.predict_one(decision.action, context, at=EPOCH)
+        assert expected == pytest.approx(told.mean, abs=1e-4)
+        assert (0.9 < told.floor_share <= 1.0) == (decision.action == "hopeless")
+        assert (told.deviation > 0.0) == (decision.action != NOTHING)

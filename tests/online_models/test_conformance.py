@@ -18,6 +18,7 @@ from online_models.bandits import NOTHING, ThompsonSampling
 from online_models.base import Foldable
 from online_models.checks import CHECKS, Scenario
 from online_models.click_rate import ClickRate
+from online_models.content import attribute_value, content_of
 from online_models.cooccurrence import SequentialCooccurrence
 from online_models.factorisation import StreamingIALS
 from online_models.fold import ModelSet
@@ -268,13 +269,15 @@ def _blend() -> Scenario[Shop, Event]:
             DecayedPopularity(vocabulary),
             SequentialCooccurrence(vocabulary, slots=6, pruned=4),
             StreamingIALS(vocabulary, 4, refresh=4),
+            content=content_of(vocabulary),
         )
 
     def learn(shop: Shop, event: Event) -> object:
         history = _history(event)
         slate = shop.model.propose(history, event[2], 30.0, set(history))
         shop.model.learn_one(slate, event[1])
-        memory = shop.model.observe(event[1], history, event[2], event[3], False, b"")
+        values = [attribute_value("category", event[1][-1:])]
+        memory = shop.model.observe(event[1], history, event[2], event[3], False, b"", values)
         return shop.model.observe("i0", [event[1], *history], event[2], event[3], False, memory)
 
     def answer(shop: Shop, event: Event) -> Mapping[str, float]:

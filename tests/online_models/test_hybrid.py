@@ -206,7 +206,8 @@ def clear_features(blend: OnlineBlend, history: list[str], at: float, item: str)
     counts = [0.3 * math.log(blend.popularity.count(item, at, h) + 0.02) for h in range(5)]
     first, last = blend.popularity.table[row, -2:]
     times = [0.2 * math.log(1 + (at - first) / 3600.0), 0.2 * math.log(1 + (at - last) / 60.0)]
-    return [*scores, 0.0, *counts, *times]
+    no_content = 0.3 * math.log(0.003)
+    return [*scores, 0.0, *counts, *times, no_content]
 
 
 def test_features_are_those_of_the_formulas() -> None:
@@ -216,10 +217,10 @@ def test_features_are_those_of_the_formulas() -> None:
     slate = blend.propose(history, at, 600.0, {"bread", "butter"})
     names = blend.feature_names
 
-    assert 19 == len(names) == slate.features.shape[1]
+    assert 21 == len(names) == slate.features.shape[1]
     for item in slate.item_ids(60):
         place = slate.place_of(item)
-        assert slate.features[place, 8:].tolist() == pytest.approx(
+        assert slate.features[place, 9:].tolist() == pytest.approx(
             clear_features(blend, history, at, item), rel=1e-5, abs=1e-6
         )
     by_count = [item for item, _ in blend.popularity.top(at, 4, 60) if item not in history]

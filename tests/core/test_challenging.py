@@ -1,0 +1,176 @@
+"""A challenger learns and is scored in silence, and serves only after the gate has opened."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from schemas.outputs import Decision
+from stream.assembly import build_models
+from stream.settings import Settings
+from stream.testing import Driver, event
+
+SMALL: dict[str, Any] = {"max_items": 256, "click_slots": 2**12}
+# Clicks depend on the pair of list position and category: only a model with that cross can tell.
+BETTER = {"clicks": "gaussian", "clicks_crosses": [("position", "category")], "warm_up": 100}
+PLAIN = {"clicks": "gaussian", "clicks_crosses": [("category", "buyer")], "warm_up": 100}
+
+
+def pages(n: int) -> list[bytes]:
+    """Lists of two items whose clicks are an exclusive or of place and category."""
+    rng = np.random.default_rng(5)
+    found = []
+    for at in range(n):
+        user = f"u{at}"
+        categories = rng.choice(["shoes", "hats"], 2).tolist()
+        products = [
+            {"product_id": f"{category}-{place}", "category": category, "position": place + 1}
+            for place, category in enumerate(categories)
+        ]
+        found.append(event("Product List Viewed", user=user, at=60.0 * at, list_id="home", products=products))
+        for place, product in enumerate(products):
+            likely = (place == 0) == (product["category"] == "shoes")
+            if rng.random() < (0.6 if likely else 0.1):
+                found.append(
+                    event(
+                        "Product Clicked",
+                        user=user,
+                        at=60.0 * at + 1 + place,
+                        product_id=product["product_id"],
+                    )
+                )
+    return found
+
+
+def shop(challenger: dict[str, Any], n: int = 700, batch_size: int = 50) -> Driver:
+    """A driver that has seen so many pages."""
+    stream = Driver(settings=Settings(**SMALL, challenger=challenger), batch_size=batch_size)
+    stream.pipe(*pages(n))
+    stream.flush()
+    return stream
+
+
+def promotions(stream: Driver) -> list[Decision]:
+    """Promotions in the decision log."""
+    return [decision for decision in stream.take("decisions") if decision.kind == "promotion"]
+
+
+def test_a_better_challenger_is_promoted_once_and_then_serves() -> None:
+    """The decision says on what evidence; before it the incumbent's probability is the one that counts."""
+    stream = shop(BETTER)
+    trial = stream.models.click_trial
+    assert trial is not None
+    (decision,) = promotions(stream)
+    asked = {"position": "1", "category": "shoes"}
+
+    assert trial.serves
+    assert trial.gate.name == decision.action
+    assert decision.features is not None
+    assert decision.features["log_wealth"] >= -math.log(0.01)
+    assert 0 < decision.features["examples"] < trial.gate.n
+    assert trial.model.predict_proba_one(asked) == stream.models.click_probability(asked)
+    assert trial.model.predict_proba_one(asked) != stream.models.clicks.predict_proba_one(asked)
+
+
+def test_a_challenger_that_is_the_same_is_never_promoted() -> None:
+    """It loses as much as the incumbent, example by example."""
+    stream = shop(PLAIN)
+    trial = stream.models.click_trial
+    assert trial is not None
+
+    assert [] == promotions(stream)
+    assert not trial.serves
+    assert 0.0 == trial.gate.mean_difference
+    assert 300 < trial.gate.n
+
+
+def test_a_gate_that_only_tells_changes_nothing() -> None:
+    """Outputs but the promotion are those without a challenger, and the incumbent goes on serving."""
+    stream, without = shop(BETTER | {"promotes": False}), shop({})
+    trial = stream.models.click_trial
+    assert trial is not None
+    asked = {"position": "1", "category": "shoes"}
+    logged = stream.take("decisions")
+
+    assert without.take("decisions") == [one for one in logged if one.kind != "promotion"]
+    assert without.take("recommendations") == stream.take("recommendations")
+    assert trial.gate.is_open
+    assert without.models.click_probability(asked) == stream.models.click_probability(asked)
+    assert (
+        without.models.clicks.snapshot()["state"].tolist()
+        == stream.models.clicks.snapshot()["state"].tolist()
+    )
+
+
+def test_its_loss_is_that_of_predictions_before_learning() -> None:
+    """The difference of the two progressive losses, by the live measures of both, without decay."""
+    stream = shop(BETTER | {"warm_up": 0, "promotes": False}, n=200)
+    trial = stream.models.click_trial
+    assert trial is not None
+    losses = stream.models.live.losses
+    difference = losses["clicks"].snapshot()["log_loss"] - losses["clicks_challenger"].snapshot()["log_loss"]
+
+    # 200 minutes of a half-life of a day: weights differ by 10 %.
+    assert difference == pytest.approx(trial.gate.mean_difference, rel=0.1)
+
+
+def test_batches_and_crashes_change_nothing() -> None:
+    """The same decision at the same example, whatever the batches, and though some are read twice."""
+    whole, single = shop(BETTER), shop(BETTER, batch_size=1)
+    crashing = Driver(settings=Settings(**SMALL, challenger=BETTER), batch_size=10_000)
+    for n, record in enumerate(pages(700)):
+        crashing.pipe(record)
+        if n % 100 == 99:
+            crashing.crash()
+            crashing.flush()
+    crashing.flush()
+    logged = promotions(whole)
+
+    assert logged == promotions(single) == promotions(crashing)
+    assert whole.models.fold.digest() == single.models.fold.digest() == crashing.models.fold.digest()
+
+
+def test_the_verdict_lies_in_the_log_of_deltas() -> None:
+    """A worker that folds the deltas, or restores a snapshot, has the same gate and challenger."""
+    settings = Settings(**SMALL, challenger=BETTER)
+    stream = Driver(settings=settings, batch_size=10_000)
+    follower = build_models(settings)
+    records = pages(700)
+    for start in range(0, len(records), 200):
+        stream.models.fold.begin()
+        for record in records[start : start + 200]:
+            stream.pipe(record)
+        waiting = stream._waiting
+        stream._waiting = []
+        stream.engine.process(waiting)
+        follower.fold.fold(stream.models.fold.delta())
+        stream.models.fold.keep()
+    restored = build_models(settings)
+    restored.fold.restore(stream.models.fold.snapshot())
+
+    for models in (follower, restored):
+        assert models.click_trial is not None
+        assert models.click_trial.serves
+        assert stream.models.fold.digest() == models.fold.digest()
+
+
+def test_a_challenger_can_come_and_go() -> None:
+    """Deltas and snapshots with a challenger, without one, or with another are all read."""
+    records = pages(50)
+    for ours in ({}, BETTER, PLAIN):
+        stream = Driver(settings=Settings(**SMALL, challenger=ours), batch_size=10_000)
+        stream.models.fold.begin()
+        stream.engine.process([])
+        stream.models.fold.keep()
+        stream.pipe(*records)
+        stream.flush()
+        for theirs in ({}, BETTER, PLAIN):
+            other = build_models(Settings(**SMALL, challenger=theirs))
+            other.fold.restore(stream.models.fold.snapshot())
+            same = stream.models.clicks.snapshot()["state"].tolist()
+            assert same == other.clicks.snapshot()["state"].tolist()
+            if other.click_trial is not None:
+                assert (ours == theirs) == (other.click_trial.model.snapshot()["slot"].size > 0)
