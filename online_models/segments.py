@@ -54,7 +54,8 @@ def centres(
 
 
 def _nearest(points: NDArray[np.float64], to: NDArray[np.float64]) -> NDArray[np.intp]:
-    return ((points[:, None, :] - to[None, :, :]) ** 2).sum(axis=2).argmin(axis=1)
+    nearest: NDArray[np.intp] = ((points[:, None, :] - to[None, :, :]) ** 2).sum(axis=2).argmin(axis=1)
+    return nearest
 
 
 def _spread(points: NDArray[np.float64], n: int, rng: np.random.Generator) -> list[list[float]]:

@@ -48,7 +48,8 @@ def list_(code: Code = None, bootstrap: Bootstrap = None, as_json: AsJson = Fals
         print_json(rows)
         return
     for row in rows:
-        sys.stdout.write("{n:>8}  {code:20} {path:32} newest {newest} at {at}\n".format(**row))
+        where = f"{row['code']:20} {row['path']:32}"
+        sys.stdout.write(f"{row['n']:>8}  {where} newest {row['newest']} at {row['at']}\n")
     say(f"{len(letters)} dead letters; `nudge dlq show PARTITION:OFFSET` prints one")
 
 

@@ -114,9 +114,14 @@ class Attribution:
         """Remember a message that was sent: a click in it, or none, will teach the click model."""
         if not occasion.profile.lets_learn:
             return
-        slots = [float(slot) for slot in self._slots_of(features)]
-        deadline = occasion.now + self._config.decision_window_s
-        message = OpenDecision(SENT, item_id, deadline, features=slots, category=trigger.campaign_id)
+        message = OpenDecision(
+            SENT,
+            item_id,
+            occasion.now + self._config.decision_window_s,
+            features=[float(slot) for slot in self._slots_of(features)],
+            category=trigger.campaign_id,
+            logged=[float(slot) for slot in self._trial_slots(features)],
+        )
         self.open(trigger.id, message, occasion.user, occasion.memory)
 
     def open(self, decision_id: str, decision: OpenDecision, user: str, memory: ModelMemory) -> None:
@@ -171,13 +176,16 @@ class Attribution:
         deadline = event.time + self._config.click_window_s
         for place, product in enumerate(event.items[: self._config.max_impressions]):
             features = click_features(event, product, place, profile)
-            trial = self._trial_slots_of(features) if self._trial_slots_of is not None else []
-            shown = Impression(str(product.product_id), self._slots_of(features), deadline, trial)
-            profile.impressions.append(shown)
+            item_id = str(product.product_id)
+            slots, trial = self._slots_of(features), self._trial_slots(features)
+            profile.impressions.append(Impression(item_id, slots, deadline, trial))
         if profile.impressions and not profile.impressions_due_at:
             profile.impressions_due_at = deadline
             self._state.schedule(deadline, event.user, "impressions", "")
         del profile.impressions[: -self._config.max_impressions]
+
+    def _trial_slots(self, features: Mapping[str, str]) -> list[int]:
+        return self._trial_slots_of(features) if self._trial_slots_of is not None else []
 
     def _clicked(self, moment: Moment, memory: ModelMemory) -> list[Feedback]:
         profile, item_id, time = moment.profile, moment.event.item_id, moment.event.time
@@ -187,12 +195,15 @@ class Attribution:
         if not hits:
             return []
         profile.impressions = [i for i in profile.impressions if i not in hits]
-        feedback = [_looked_at(i, 1.0, time) for i in hits[-1:]]
+        return self._click(hits[-1], time, memory)
+
+    def _click(self, hit: Impression, time: float, memory: ModelMemory) -> list[Feedback]:
+        feedback = [_looked_at(hit, 1.0, time)]
         if window_s := self._config.conversion_window_s:
             # A zero at once, weighted for the order that may still come: nothing has to wait for the window.
-            feedback += [Feedback("conversion", i.item_id, i.slots, 0.0, time) for i in hits[-1:]]
+            feedback.append(Feedback("conversion", hit.item_id, hit.slots, 0.0, time))
             clicked = [i for i in memory.clicked if i.deadline >= time]
-            clicked += [Impression(i.item_id, i.slots, time + window_s) for i in hits[-1:]]
+            clicked.append(Impression(hit.item_id, hit.slots, time + window_s))
             memory.clicked = clicked[-MAX_CLICKED:]
         return feedback
 
@@ -245,7 +256,7 @@ class Attribution:
         if decision.kind == "offer":
             return self._offered(decision, 0.0, at)
         if decision.kind == ARRIVED:
-            return _clicked_message(decision, 0.0, at)
+            return _looked_at(_impression_of(decision), 0.0, at)
         return Feedback(decision.kind, decision_id, decision.features, 0.0, at)
 
     def _reported(self, event: Event, memory: ModelMemory) -> list[Feedback]:
@@ -262,7 +273,7 @@ class Attribution:
             return []
         del memory.open[ref]
         clicked = event.kind is _K.EMAIL_CLICK and event.time <= message.deadline
-        return [_clicked_message(message, 1.0, event.time)] if clicked else []
+        return self._click(_impression_of(message), event.time, memory) if clicked else []
 
     def _offered(self, decision: OpenDecision, reward: float, at: float) -> Feedback:
         delayed = self._config.offer_elapsed_s is not None
@@ -314,5 +325,7 @@ def _message_named(event: Event, memory: ModelMemory) -> str | None:
     return next((ref for ref in reversed(messages) if memory.open[ref].category == campaign_id), None)
 
 
-def _clicked_message(message: OpenDecision, reward: float, at: float) -> Feedback:
-    return Feedback("click", message.action, [int(slot) for slot in message.features], reward, at)
+def _impression_of(message: OpenDecision) -> Impression:
+    """A message is an impression of its item, in a list of one."""
+    slots, trial = ([int(slot) for slot in hashed] for hashed in (message.features, message.logged))
+    return Impression(message.action, slots, message.deadline, trial)
