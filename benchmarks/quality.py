@@ -155,6 +155,9 @@ def markdown(result: Result) -> str:
     if result["quick"]:
         lines += [f"**The quick form: at most {QUICK} lines of each data set.**", ""]
     tasks = result["tasks"]
+    missing = [f"{name} ({task})" for task in TASKS for name in TASKS[task][0] if name not in tasks[task]]
+    if missing:
+        lines += [f"**Not run yet: {', '.join(missing)}.**", ""]
     for metric, title in (
         ("recall_at_10", "Recommendations: recall@10"),
         ("ndcg_at_10", "Recommendations: NDCG@10"),

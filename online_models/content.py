@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["attribute_value", "content_of", "learn_attributes"]
 
-SLOTS, PRUNED = 96, 64  # items of a value: the list of a source is 50 long, and some are consumed already
+SLOTS, PRUNED = 64, 48  # items of a value: the list of a source is 50 long, and some are consumed already
 HALF_LIFE_S = 30 * 86_400.0
 MAX_VALUES = 4  # of one item
 MARK = "\x1f"  # no producer's id begins with a control character

@@ -45,14 +45,11 @@ class SequentialCooccurrence:
     slots, pruned : int
         Neighbours a row can hold; a full row is pruned to the strongest ``pruned`` at once.
     ring : int
-        History items that an event is learned with.
+        History items that take part.
     beta : float
         Decay of the weight with the place in the history.
     half_life_s : float
         Forgetting by event time; ``inf`` for none.
-    reach : int
-        History items that are asked, if more than ``ring``; the further ones only while their rows are
-        short, which they are where items are rare and every hint counts.
     name : str
         Of its section in a delta, where a model set has more than one of this kind.
 
@@ -76,31 +73,27 @@ class SequentialCooccurrence:
         vocabulary: Vocabulary,
         slots: int = 200,
         pruned: int = 100,
-        ring: int = 15,
+        ring: int = 10,
         beta: float = 0.3,
         *,
         half_life_s: float = math.inf,
-        reach: int = 0,
         name: str = "cooccurrence",
     ) -> None:
-        reach = max(ring, reach)
-        if not (0 < pruned < slots and 0 < ring <= reach <= 64 and beta >= 0 and half_life_s > 0):
+        if not (0 < pruned < slots and 0 < ring <= 64 and beta >= 0 and half_life_s > 0):
             message = (
-                f"slots {slots}, pruned {pruned}, ring {ring}, reach {reach}, beta {beta}, "
-                f"half_life_s {half_life_s}; "
-                "0 < pruned < slots, 0 < ring, reach <= 64, beta >= 0 and half_life_s > 0 are needed"
+                f"slots {slots}, pruned {pruned}, ring {ring}, beta {beta}, half_life_s {half_life_s}; "
+                "0 < pruned < slots, 0 < ring <= 64, beta >= 0 and half_life_s > 0 are needed"
             )
             raise ValueError(message)
         self.name = name
         self.vocabulary = vocabulary
-        self.ring, self.reach = ring, reach
+        self.ring = ring
         self.spec = (
             f"{name}(slots={slots}, pruned={pruned}, ring={ring}, beta={beta}, half_life_s={half_life_s})"
         )
         n = vocabulary.max_rows
         self.ages = np.exp(-beta * np.arange(ring))
-        self._asked_ages = np.exp(-beta * np.arange(reach))
-        self.settings = np.array([1.0 / half_life_s, DAMPING, pruned, ring])
+        self.settings = np.array([1.0 / half_life_s, DAMPING, pruned])
         self.refs = np.zeros((n, slots), np.int32)
         self.cells = np.zeros((n, slots, 4), np.float32)
         self.heads = np.zeros((n, 4))
@@ -121,7 +114,7 @@ class SequentialCooccurrence:
             self._journal.old,
         )
         self.read_arrays = (
-            self._asked_ages,
+            self.ages,
             self.settings,
             vocabulary.generation,
             self.refs,
@@ -177,8 +170,8 @@ class SequentialCooccurrence:
 
     def top(self, history: Sequence[str], at: float, n: int) -> list[tuple[str, float]]:
         """The at most *n* items that go best with a history, and their retrieval scores, best first."""
-        rows = np.array(self.vocabulary.rows(history[: self.reach]), np.int32)
-        hits = np.zeros((self.reach * self.refs.shape[1], HIT_COLUMNS))
+        rows = np.array(self.vocabulary.rows(history[: self.ring]), np.int32)
+        hits = np.zeros((self.ring * self.refs.shape[1], HIT_COLUMNS))
         hit_rows = np.zeros(len(hits), np.int32)
         seen = np.zeros(self.vocabulary.max_rows, np.int64)
         found = neighbours(rows, len(rows), at, *self.read_arrays, 1, seen, hits, hit_rows)

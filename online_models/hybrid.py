@@ -158,7 +158,7 @@ class OnlineBlend:
             np.zeros((len(optional), 0)),
             np.zeros(len(optional), np.int64),
         )
-        n_marks = cooccurrence.reach * cooccurrence.refs.shape[1] + self._n_places
+        n_marks = cooccurrence.ring * cooccurrence.refs.shape[1] + self._n_places
         if content is not None:
             n_marks += CONTENT_VALUES * content.refs.shape[1]
         self._read: tuple[Any, ...] = (

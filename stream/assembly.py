@@ -58,7 +58,6 @@ __all__ = ["build_engine", "build_models"]
 # Up to so many items of several events the factor model proposes from all of them; beyond, it only scores
 # what the other sources propose.
 FACTOR_SCAN = 16_384
-REACH = 30  # items of a history whose neighbours are candidates
 _TEST = ("alpha", "warm_up")  # settings that every challenger's name tells, too
 
 
@@ -66,7 +65,7 @@ def build_models(settings: Settings) -> Models:
     """Build the learners of one worker, empty."""
     vocabulary = Vocabulary(settings.max_items)
     popularity = DecayedPopularity(vocabulary)
-    cooccurrence = SequentialCooccurrence(vocabulary, reach=REACH)
+    cooccurrence = SequentialCooccurrence(vocabulary)
     factors = StreamingIALS(vocabulary, scan_limit=FACTOR_SCAN) if settings.recommend.factors else None
     blend = OnlineBlend(
         vocabulary,

@@ -255,8 +255,8 @@ def learn(
     ----------
     ages : float64[ring]
         e^(-beta a).
-    settings : float64[4]
-        1 / half-life, damping exponent, neighbours left after a prune, history items that are learned with.
+    settings : float64[3]
+        1 / half-life, damping exponent, neighbours left after a prune.
 
     Returns
     -------

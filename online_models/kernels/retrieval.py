@@ -22,10 +22,9 @@ __all__ = ["CONTENT", "EXCLUDED", "HIT_COLUMNS", "gather", "neighbours", "of_a_k
 EXCLUDED = 0xFFFFFFFF
 F, B, T, RETRIEVAL, LOUDEST, LOUDEST_AGE, CONTENT = 0, 1, 2, 3, 4, 5, 6
 HIT_COLUMNS = 7
-CONTENT_AGES, CONTENT_VALUES = 10, 6  # items of a history that are read for their values, and values of them
+CONTENT_AGES, CONTENT_VALUES = 5, 3  # items of a history that are read for their values, and values of them
 DAMP = 3  # column of the heads of co-occurrence
 BACKWARD = 0.5
-SHORT = 64  # neighbours; items further back than events are learned with are asked only for so few
 
 
 @kernel
@@ -50,9 +49,7 @@ def neighbours(
     ----------
     history : int32[n]
         Rows, newest first, −1 = unknown.
-    ages : float64[reach]
-        Weights of the history's places.
-    hits : float64[reach * slots, 7]
+    hits : float64[ring * slots, 7]
         Takes F, B, T, the retrieval score (F + B / 2) / (c + 2)^.1 of each hit, and of the history item that
         adds most to F + B / 2 its part and its place.
 
@@ -65,7 +62,7 @@ def neighbours(
     n_hits = 0
     for age in range(min(n_history, ages.shape[0])):
         row = history[age]
-        if row < 0 or (age >= settings[3] and heads[row, 0] > SHORT):
+        if row < 0:
             continue
         fade = 1.0
         if rate > 0.0:

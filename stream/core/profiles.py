@@ -138,7 +138,7 @@ def shows_interest(event: Event) -> bool:
 
 
 def _interact(event: Event, moment: Moment) -> None:
-    """Push items that are new to the user on the ring; a repeat leaves the ring as it is."""
+    """Put the event's items in front of the ring, the last one first; what was there before moves up."""
     profile = moment.profile
     for item in event.items:
         item_id = str(item.product_id)
@@ -146,7 +146,11 @@ def _interact(event: Event, moment: Moment) -> None:
             moment.repeated.append(item_id)
         else:
             moment.fresh.append(item_id)
-    if moment.fresh:
+    if moment.repeated:
+        touched = dict.fromkeys(str(item.product_id) for item in reversed(event.items))
+        if [*touched] != profile.ring[: len(touched)]:
+            profile.ring = [*touched, *(one for one in moment.history if one not in touched)][:MAX_RING]
+    elif moment.fresh:
         profile.ring = (moment.fresh[::-1] + moment.history)[:MAX_RING]
 
 

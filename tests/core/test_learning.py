@@ -39,6 +39,16 @@ def shown(user: str, at: float, *product_ids: str) -> bytes:
     return event("Product List Viewed", user=user, at=at, list_id="home", products=products)
 
 
+def test_what_was_met_last_is_in_front_of_the_history() -> None:
+    """Also when it was met before: a second look says what somebody is after now."""
+    stream = Driver(settings=Settings(**SMALL))
+    for at, product_id in enumerate("abca"):
+        stream.pipe(viewed("u1", 60.0 * at, product_id))
+    stream.pipe(event("Order Completed", user="u1", at=300.0, products=[{"product_id": p} for p in "db"]))
+
+    assert ["b", "d", "a", "c"] == stream.engine.state.profile("u1").ring
+
+
 # Clicks
 
 
