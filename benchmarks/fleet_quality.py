@@ -73,15 +73,15 @@ class Worker:
         self.models.begin()
 
     def publish(self) -> bytes:
-        """Return what the open batch taught, and set it aside."""
-        self.delta = self.models.delta()
-        self.aside = self.models.set_aside()
-        return self.delta
+        """Return what the open batch taught, and undo it."""
+        delta = self.models.delta()
+        self.models.rollback()
+        return delta
 
     def follow(self, deltas: list[bytes]) -> None:
         """Fold everybody's deltas and open the next batch."""
         for delta in deltas:
-            self.models.fold(delta, aside=self.aside if delta is self.delta else None)
+            self.models.fold(delta)
         self.models.begin()
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from online_models.delta import DeltaReader, DeltaWriter
 
-__all__ = ["FactorSource", "Foldable", "ItemModel", "Local", "Snapshot"]
+__all__ = ["FactorSource", "Foldable", "ItemModel", "Snapshot"]
 
 Snapshot = dict[str, NDArray[np.generic]]
 
@@ -83,17 +83,6 @@ class Foldable(Protocol):
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Take over the state of a snapshot written under the same spec."""
-
-
-@runtime_checkable
-class Local(Foldable, Protocol):
-    """A model that each worker learns for itself; others' deltas teach it in a restart only."""
-
-    def moves(self) -> Snapshot:
-        """How far the open batch has moved it."""
-
-    def move(self, moves: Snapshot) -> None:
-        """Move it so far; moves of several batches may come in any order."""
 
 
 @runtime_checkable

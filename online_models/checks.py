@@ -152,7 +152,7 @@ def check_hostile_input(scenario: Scenario[M, E]) -> None:
     for example in scenario.examples:
         _require_finite(scenario.answer(model, example), "the answer after hostile input")
     follower, _ = _taught(scenario)
-    follower.fold(delta, restoring=True)
+    follower.fold(delta)
     _require(follower.digest() == models.digest(), "hostile input was published other than it was learned")
 
 
@@ -207,7 +207,7 @@ def check_folding_equals_learning(scenario: Scenario[M, E]) -> None:
     delta = models.delta()
     models.keep()
     others, other = scenario.make()
-    others.fold(delta, restoring=True)
+    others.fold(delta)
     _require(others.digest() == models.digest(), "folding left another state than learning")
     _require(
         _answers(scenario, other) == _answers(scenario, model), "folding answers otherwise than learning"

@@ -148,8 +148,6 @@ class DeltaReader:
     rows : int32[n_strings]
         Row of each string in the vocabulary of the folding worker, −1 where it has none.
         The model set fills it in.
-    restoring : bool
-        Whether a worker rebuilds its state from the log, and not follows other workers.
 
     Raises
     ------
@@ -157,8 +155,7 @@ class DeltaReader:
         When the bytes are damaged or were written under another spec.
     """
 
-    def __init__(self, data: bytes, spec: str, *, restoring: bool = False) -> None:
-        self.restoring = restoring
+    def __init__(self, data: bytes, spec: str) -> None:
         self._data = memoryview(data)
         if len(data) < HEADER.size:
             message = f"a delta of {len(data)} bytes; the header alone has {HEADER.size}"

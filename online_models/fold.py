@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from online_models.base import Foldable, ItemModel, Local
+from online_models.base import Foldable, ItemModel
 from online_models.delta import DeltaError, DeltaReader, DeltaWriter
 
 if TYPE_CHECKING:
@@ -18,11 +18,7 @@ if TYPE_CHECKING:
     from online_models.base import Snapshot
     from online_models.vocabulary import Vocabulary
 
-__all__ = ["Aside", "ModelSet"]
-
-
-Aside: TypeAlias = "dict[str, Snapshot]"
-"""What a batch taught that only its own worker keeps, by the model's name."""
+__all__ = ["ModelSet"]
 
 
 class ModelSet:
@@ -71,7 +67,6 @@ class ModelSet:
         self.spec = "\n".join([vocabulary.spec, *(model.spec for model in models)])
         self._parts: tuple[Vocabulary | Foldable, ...] = (vocabulary, *everything)
         self._item_models = tuple(model for model in everything if isinstance(model, ItemModel))
-        self._local_models = tuple(model for model in everything if isinstance(model, Local))
         self._other_models = tuple(model for model in everything if not isinstance(model, ItemModel))
 
     def __repr__(self) -> str:
@@ -109,23 +104,13 @@ class ModelSet:
             model.rollback()
         self.vocabulary.rollback()
 
-    def set_aside(self) -> Aside:
-        """Close the batch like :meth:`rollback`, but keep what its delta would not bring back here."""
-        aside = {model.name: model.moves() for model in self._local_models}
-        self.rollback()
-        return aside
-
-    def fold(self, delta: bytes, *, restoring: bool = False, aside: Aside | None = None) -> None:
+    def fold(self, delta: bytes) -> None:
         """Learn what a committed batch taught, here or elsewhere. No batch may be open.
 
         Parameters
         ----------
         delta : bytes
             As :meth:`delta` gave it; ``b""`` does nothing.
-        restoring : bool
-            Whether this worker rebuilds its state: then it takes over what does not add up, too.
-        aside : Aside, optional
-            What :meth:`set_aside` gave for this delta, if it is this worker's own.
 
         Raises
         ------
@@ -134,7 +119,7 @@ class ModelSet:
         """
         if not delta:
             return
-        reader = DeltaReader(delta, self.spec, restoring=restoring)
+        reader = DeltaReader(delta, self.spec)
         self.begin()
         try:
             self._apply(reader)
@@ -145,9 +130,6 @@ class ModelSet:
             self.rollback()
             message = f"a section does not have the columns its model writes: {error!r}"
             raise DeltaError(message) from error
-        if aside is not None:
-            for model in self._local_models:
-                model.move(aside[model.name])
         self.keep()
 
     def _apply(self, reader: DeltaReader) -> None:

@@ -41,7 +41,7 @@ def warm_up() -> None:
         _play(blend, click_rate, offers)
         delta = models.delta()
         models.rollback()
-        models.fold(delta, restoring=True)
+        models.fold(delta)
         models.restore(models.snapshot())
         models.digest()
 

@@ -250,7 +250,7 @@ class ModelLog:
             if delta is None or int(headers[_FIRST]) < self._covered[partition]:
                 continue
             try:
-                models.fold(delta, restoring=restoring)
+                models.fold(delta)
             except DeltaError as error:
                 raise ModelLogError(
                     f"{self._topic} partition {partition} offset {record.offset} cannot be folded: {error}; "

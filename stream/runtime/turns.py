@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from online_models.fold import Aside, ModelSet
+    from online_models.fold import ModelSet
 
 __all__ = ["NOTHING", "Lesson", "ModelTurns"]
 
@@ -17,11 +17,10 @@ __all__ = ["NOTHING", "Lesson", "ModelTurns"]
 class Lesson:
     """What a batch taught, from its last record to the end of its commit."""
 
-    __slots__ = ("aside", "delta")
+    __slots__ = ("delta",)
 
     def __init__(self, delta: bytes) -> None:
         self.delta = delta
-        self.aside: Aside | None = None
 
 
 NOTHING = Lesson(b"")
@@ -44,7 +43,7 @@ class ModelTurns:
         """Lend the models: they hold committed deltas only, and are nobody else's inside the block."""
         async with self._lock:
             if self._waiting is not None:
-                self._waiting.aside = self._models.set_aside()
+                self._models.rollback()
                 self._waiting = None
             yield self._models
 
@@ -66,4 +65,4 @@ class ModelTurns:
             self._waiting = None
         elif lesson.delta:
             async with self.turn() as models:
-                models.fold(lesson.delta, aside=lesson.aside)
+                models.fold(lesson.delta)

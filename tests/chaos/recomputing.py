@@ -23,7 +23,6 @@ from stream.runtime.records import add_outputs, as_record
 from stream.runtime.statecodec import HEADER_KEY, ROWS, decode_header, encode_header, user_of
 
 if TYPE_CHECKING:
-    from online_models.fold import Aside
     from stream.core.engine import Engine
     from stream.core.learning import Models
     from stream.core.reference import Reference
@@ -70,11 +69,10 @@ class Life:
 
 @dataclass(slots=True)
 class Delta:
-    """A committed delta, and once its batch was recomputed, what only its own worker keeps of it."""
+    """A committed delta."""
 
     end: int
     value: bytes
-    aside: Aside | None = None
 
 
 @dataclass(slots=True)
@@ -167,16 +165,8 @@ class _Recomputation:
             waiting = later
 
     def _is_ready(self, batch: CommittedBatch) -> bool:
-        """Whether its models need not be those of an earlier batch first, and all own moves are known."""
-        life = batch.life
-        return batch.n_steps == min(+life.waiting) and all(
-            self._own(step).aside is not None
-            for step in life.steps[life.n_taken : batch.n_steps]
-            if step[0] == "o"
-        )
-
-    def _own(self, step: Step) -> Delta:
-        return next(delta for delta in self._deltas[step[1]] if delta.end == step[2])
+        """Whether its models need not be those of an earlier batch first."""
+        return batch.n_steps == min(+batch.life.waiting)
 
     def _recompute(self, batch: CommittedBatch) -> None:
         life, partition, names = batch.life, batch.partition, self._setup.names
@@ -194,7 +184,7 @@ class _Recomputation:
         else:
             outputs = engine.tick(committed.watermark - engine.state.header.watermark)
         delta = models.delta()
-        aside = models.set_aside()
+        models.rollback()
         source = TopicPartition(names.events, partition)
         add_outputs(
             cast("Outbox", _Collected(self._result.outputs, partition)), names, outputs, source, records
@@ -203,7 +193,6 @@ class _Recomputation:
             learned = self._deltas[partition][self._learned[partition]]
             self._learned[partition] += 1
             self._compare("delta", batch, delta, learned.value)
-            learned.aside = aside
             self._began[partition, learned.end] = batch.n_steps
         state = engine.state
         rows: dict[str, bytes | None] = dict(state.encode())
@@ -226,8 +215,7 @@ class _Recomputation:
             assert due[-1].end == end, f"no delta of partition {partition} ends at {end}"
             assert how != "o" or len(due) == 1, "an own delta beside another's"
             for delta in due:
-                aside = delta.aside if how == "o" else None
-                life.models.fold.fold(delta.value, restoring=how == "r", aside=aside)
+                life.models.fold.fold(delta.value)
             life.folded[partition] = end
             self._result.folded[how] += 1
             self._result.folded["late"] += how == "o" and self._began[partition, end] < number

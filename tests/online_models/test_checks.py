@@ -15,7 +15,7 @@ from online_models import checks
 from online_models.base import Snapshot
 from online_models.checks import CHECKS, ConformanceError, Scenario, check_model
 from online_models.delta import DeltaReader, DeltaWriter
-from online_models.fold import Aside, ModelSet
+from online_models.fold import ModelSet
 from online_models.vocabulary import Vocabulary
 
 Example = tuple[str, float]
@@ -291,7 +291,7 @@ def test_a_delta_without_protection_is_found() -> None:
     """A model set that folds damaged bytes fails the check."""
 
     class Trusting(ModelSet):
-        def fold(self, delta: bytes, *, restoring: bool = False, aside: Aside | None = None) -> None:
+        def fold(self, delta: bytes) -> None:
             """Accept anything."""
 
     def make() -> tuple[ModelSet, Counter]:

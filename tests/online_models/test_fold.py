@@ -152,7 +152,7 @@ def test_folding_the_own_delta(seed: int, max_rows: int, half_life_s: float, fac
     shop.learn(stream[cut:])
     delta = shop.models.delta()
     shop.models.rollback()
-    shop.models.fold(delta, restoring=True)
+    shop.models.fold(delta)
 
     assert in_one_batch(stream, max_rows, half_life_s, factors=factors).state() == shop.state()
 
@@ -177,7 +177,7 @@ def test_another_worker_rebuilds_from_deltas(
     other.models.restore(snapshot)
     other.memories = shop.memories
     for delta in deltas:
-        other.models.fold(delta, restoring=True)
+        other.models.fold(delta)
 
     assert shop.state() == other.state()
 
@@ -221,11 +221,11 @@ def test_rankers_that_learned_at_the_same_time_are_averaged() -> None:
             delta = shop.models.delta()
             n, _ = DeltaReader(delta, shop.models.spec).columns("ranker")["examples"][0].tolist()
             taught.append((n, shop.blend.weights.copy()))
-            waiting.append((delta, shop.models.set_aside()))
+            shop.models.rollback()
+            waiting.append(delta)
         for source in sorted(range(4), key=lambda place: (place - turn) % 4):
-            for place, shop in enumerate(fleet):
-                delta, aside = waiting[source]
-                shop.models.fold(delta, aside=aside if source == place else None)
+            for shop in fleet:
+                shop.models.fold(waiting[source])
         mean = sum(n * weights for n, weights in taught) / sum(n for n, _ in taught)
         assert np.allclose(mean, fleet[0].blend.weights, atol=1e-12)
         assert 1 == len({ranker(shop) for shop in fleet})
@@ -251,7 +251,8 @@ def test_one_batch_set_aside_comes_back_to_the_bit() -> None:
         shop.learn(stream_of(4))
     kept.models.keep()
     delta = folded.models.delta()
-    folded.models.fold(delta, aside=folded.models.set_aside())
+    folded.models.rollback()
+    folded.models.fold(delta)
 
     assert kept.models.digest() == folded.models.digest()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from unittest import mock
 
 import numpy as np
@@ -14,19 +13,10 @@ from numpy.typing import NDArray
 import stream.runtime.shared
 import stream.runtime.snapshots
 from online_models.base import Snapshot
-from online_models.fold import Aside, ModelSet
+from online_models.fold import ModelSet
 from stream.assembly import build_models
 from stream.core.learning import Models
 from stream.settings import Settings
-
-
-@dataclass(frozen=True, slots=True)
-class Lesson:
-    """A delta, and how the models took it in."""
-
-    delta: bytes
-    restoring: bool
-    aside: Aside | None = None
 
 
 class RecordedModels(ModelSet):
@@ -34,13 +24,13 @@ class RecordedModels(ModelSet):
 
     Attributes
     ----------
-    taught : list of Lesson
-        What came in, in its order.
+    taught : list of bytes
+        Deltas that came in, in their order.
     base : Snapshot or None
         What it began with.
     """
 
-    taught: list[Lesson]
+    taught: list[bytes]
     base: Snapshot | None
     base_lessons: Counter[bytes]
     saved: dict[str, Counter[bytes]]
@@ -50,7 +40,7 @@ class RecordedModels(ModelSet):
     @property
     def lessons(self) -> Counter[bytes]:
         """All deltas that are in the models, with those of the snapshot they began with."""
-        return self.base_lessons + Counter(lesson.delta for lesson in self.taught)
+        return self.base_lessons + Counter(self.taught)
 
     def begin(self) -> None:
         """Open a batch."""
@@ -66,17 +56,17 @@ class RecordedModels(ModelSet):
         """Close the batch: what it taught stays."""
         super().keep()
         if not self._folding and self._open:
-            self.taught.append(Lesson(self._open, restoring=True))  # its own, the ranker's weights included
+            self.taught.append(self._open)
 
-    def fold(self, delta: bytes, *, restoring: bool = False, aside: Aside | None = None) -> None:
+    def fold(self, delta: bytes) -> None:
         """Learn a delta."""
         self._folding = True
         try:
-            super().fold(delta, restoring=restoring, aside=aside)
+            super().fold(delta)
         finally:
             self._folding = False
         if delta:
-            self.taught.append(Lesson(delta, restoring, aside))
+            self.taught.append(delta)
 
     def snapshot(self) -> Snapshot:
         """Arrays of all models."""
@@ -96,7 +86,7 @@ class RecordedModels(ModelSet):
         if self.base is not None:
             models.restore(self.base)
         for lesson in self.taught:
-            models.fold(lesson.delta, restoring=lesson.restoring, aside=lesson.aside)
+            models.fold(lesson)
         return models
 
 
