@@ -165,8 +165,13 @@ class _Recomputation:
             waiting = later
 
     def _is_ready(self, batch: CommittedBatch) -> bool:
-        """Whether its models need not be those of an earlier batch first."""
-        return batch.n_steps == min(+batch.life.waiting)
+        """Whether its models need not be those of an earlier batch first, and all own batches are known."""
+        life = batch.life
+        return batch.n_steps == min(+life.waiting) and all(
+            (partition, end) in self._began
+            for how, partition, end in life.steps[life.n_taken : batch.n_steps]
+            if how == "o"
+        )
 
     def _recompute(self, batch: CommittedBatch) -> None:
         life, partition, names = batch.life, batch.partition, self._setup.names
