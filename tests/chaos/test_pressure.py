@@ -13,7 +13,7 @@ from tests.runtime.shop_stream import shop_stream
 from tests.runtime.worker_process import WorkerProcess
 
 MAX_GROWTH_MIB = 150.0
-MAX_LAG_S = 0.1  # p99 of the event loop's lag; 50 ms are asked for and not reached
+MAX_LAG_S, WORST_LAG_S = 0.05, 0.25  # of the event loop: p99, and always
 BUSY = 0.05  # share of the time in which others had the processors: from here on the lag is theirs
 BYTES_PER_S = 2_000_000
 _BUCKET = re.compile(r'^nudge_loop_lag_seconds_bucket\{le="([^"]+)"\} (\S+)$', re.MULTILINE)
@@ -42,7 +42,7 @@ def test_a_backlog_over_a_slow_line_costs_no_memory_and_no_session(
         seconds = fleet.wait_until("all committed", done, limit_s=size(150, 3600))
         waiting_share = (waited_s(worker.pid) - waited) / seconds
         line.proxy.heal()
-        lag = _lag_quantile(worker, 0.99)
+        lag, worst = (_lag_quantile(worker, share) for share in (0.99, 1.0))
         fleet.finish()
         assignments = len(worker.events("assigned"))
     report(
@@ -52,15 +52,17 @@ def test_a_backlog_over_a_slow_line_costs_no_memory_and_no_session(
         base_mib=round(base, 1),
         growth_mib=round(peak - base, 1),
         loop_lag_p99_s=lag,
+        loop_lag_max_s=worst,
         waiting_share=round(waiting_share, 3),
         assignments=assignments,
     )
     assert peak - base <= MAX_GROWTH_MIB
     assert 1 == assignments, "the session was lost"
-    assert lag <= MAX_LAG_S or waiting_share > BUSY, "something holds the event loop"
+    held = lag > MAX_LAG_S or worst > WORST_LAG_S
+    assert not held or waiting_share > BUSY, "something holds the event loop"
 
 
 def _lag_quantile(worker: WorkerProcess, share: float) -> float:
-    """Upper bound of the bucket of the loop's lag that holds this share of the observations."""
+    """Upper bound of the bucket of the loop's lag that holds this share of the observations, rounded down."""
     buckets = [(float(le), float(n)) for le, n in _BUCKET.findall(worker.get("/metrics")[1])]
-    return next(le for le, n in buckets if n >= share * buckets[-1][1])
+    return next(le for le, n in buckets if n >= int(share * buckets[-1][1]))
