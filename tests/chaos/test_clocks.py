@@ -95,7 +95,7 @@ time.time_ns = lambda: int(1e9 * time.time())
 def test_a_workers_own_clock_changes_nothing(
     kafka_broker: KafkaBroker, tmp_path: Path, name: str, shift: str, least_s: float, most_s: float
 ) -> None:
-    """An hour ahead, behind, or to and fro five times a second: the effects of a worker that is right."""
+    """An hour ahead, behind, or both by turns five times a second: the effects of a worker that is right."""
     setup = topics_for(kafka_broker.bootstrap, name)
     setup.produce_events(shop_stream(1000, SEED))
     with Fleet(setup, tmp_path, rate=0, run=WRONG_CLOCK.format(shift=shift) + RUN) as fleet:
