@@ -1,8 +1,8 @@
 """Retrieve, then rank: simple sources propose items, and a small linear ranker learned online orders them.
 
-Sources: sequential co-occurrence, the direct transition from the last item, the factor model, and
-popularity at several half-lives. Each gives its best items that are not excluded; a softmax ranker under
-AdaGrad with weights selected by context orders the union.
+Sources: sequential co-occurrence, the direct transition from the last item, the factor model, popularity at
+several half-lives, items of a kind, and what a configuration adds. Each gives its best items that are not
+excluded; a softmax ranker under AdaGrad with weights selected by context orders the union.
 
 Source of the step: Duchi, Hazan, Singer, *Adaptive Subgradient Methods*, JMLR 2011. What it gains is
 measured by ``benchmarks/recommend_prequential.py``.
@@ -11,8 +11,6 @@ measured by ``benchmarks/recommend_prequential.py``.
 from __future__ import annotations
 
 import math
-import sys
-from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +23,14 @@ from online_models.kernels.ranker import softmax_step
 from online_models.kernels.retrieval import CONTENT_VALUES, HIT_COLUMNS
 from online_models.optional_source import NOBODY
 from online_models.popularity import MAX_TIME_S, check_event
+from online_models.ranker_features import (
+    N_CONTEXTS,
+    default_start,
+    feature_names,
+    gap_class,
+    length_class,
+    reason_codes,
+)
 from online_models.slate import CODES, Ranked, Reason, ReasonCode, Slate, Source
 
 if TYPE_CHECKING:
@@ -43,17 +49,6 @@ __all__ = ["MAX_HISTORY", "OnlineBlend", "Ranked", "Reason", "ReasonCode", "Slat
 
 MAX_HISTORY = 64
 LISTED = 4  # times as many as an optional source may propose, for some are excluded
-N_CONTEXTS = 14  # one shared set of weights, six gaps, seven lengths
-GAP_LIMITS_S = (60.0, 600.0, 3600.0, 86400.0)
-LENGTH_LIMITS = (0, 1, 2, 5, 10, 30)
-# Longest half-life that each code speaks of: twelve hours, three days, two weeks.
-POPULAR = (
-    (43_200.0, ReasonCode.POPULAR_NOW),
-    (259_200.0, ReasonCode.POPULAR_TODAY),
-    (1_209_600.0, ReasonCode.POPULAR_THIS_WEEK),
-    (sys.float_info.max, ReasonCode.POPULAR_THIS_MONTH),
-    (math.inf, ReasonCode.POPULAR_ALL_TIME),
-)
 
 
 class OnlineBlend:
@@ -122,7 +117,7 @@ class OnlineBlend:
         self.optional = tuple(optional)
         self.eta = eta
         self.n_each = candidates_per_source
-        self.feature_names = _feature_names(popularity.half_lives_s, [source.name for source in optional])
+        self.feature_names = feature_names(popularity.half_lives_s, [source.name for source in optional])
         start = default_start(popularity.half_lives_s) if start is None else start
         unknown = set(start) - set(self.feature_names)
         if unknown:
@@ -144,7 +139,7 @@ class OnlineBlend:
         self.groups = np.array(
             [
                 CODES.index(code)
-                for code in _codes(popularity.half_lives_s, [source.code for source in optional])
+                for code in reason_codes(popularity.half_lives_s, [source.code for source in optional])
             ],
             np.int64,
         )
@@ -440,65 +435,3 @@ def share_of(n: int, meanwhile: int) -> float:
     [1.0, 1.0, 0.5, 0.25]
     """
     return n / (n + max(meanwhile, 0))
-
-
-def gap_class(gap_s: float | None) -> int:
-    """Row of weights for the seconds since the user's last event; the first event is a class of its own.
-
-    >>> [gap_class(gap_s) for gap_s in (None, -5.0, 59.0, 60.0, 86399.0, 86400.0)]
-    [1, 2, 2, 3, 5, 6]
-    """
-    if gap_s is None:
-        return 1
-    return 2 + bisect_right(GAP_LIMITS_S, gap_s)
-
-
-def length_class(n_items: int) -> int:
-    """Row of weights for the number of items in the history.
-
-    >>> [length_class(n) for n in (0, 1, 2, 3, 5, 6, 30, 31)]
-    [7, 8, 9, 10, 10, 11, 12, 13]
-    """
-    return 7 + bisect_left(LENGTH_LIMITS, n_items)
-
-
-def default_start(half_lives_s: Sequence[float]) -> dict[str, float]:
-    """Start weights that were measured with the default half-lives."""
-    wanted = {
-        "sequence_rank": 3.0,
-        "factors_rank": 1.0,
-        "popularity_86400s_rank": 1.0,
-        "popularity_604800s_rank": 1.0,
-        "newcomer": 1.0,
-    }
-    names = _feature_names(half_lives_s)
-    return {feature: weight for feature, weight in wanted.items() if feature in names}
-
-
-def _feature_names(half_lives_s: Sequence[float], optional: Sequence[str] = ()) -> tuple[str, ...]:
-    lists = [f"popularity_{half_life:g}s" for half_life in half_lives_s]
-    sources = ["sequence", "transition", "factors", *lists, "content", *optional]
-    scores = ["forward", "backward", "transition", "factors", *lists]
-    return (
-        *(f"{source}_rank" for source in sources),
-        *(f"{score}_score" for score in scores),
-        "item_age",
-        "since_last_event",
-        "content_score",
-        *(f"{source}_score" for source in optional),
-        "newcomer",
-    )
-
-
-def _codes(half_lives_s: Sequence[float], optional: Sequence[ReasonCode]) -> list[ReasonCode]:
-    """Reason code of each feature."""
-    lists = [_popular(half_life) for half_life in half_lives_s]
-    history, last, taste = ReasonCode.FOLLOWS_HISTORY, ReasonCode.FOLLOWS_LAST_ITEM, ReasonCode.SIMILAR_TASTE
-    fresh, kind = ReasonCode.RECENT_ACTIVITY, ReasonCode.SAME_KIND
-    ranks = [history, last, taste, *lists, kind, *optional]
-    scores = [history, history, last, taste, *lists, fresh, fresh, kind, *optional]
-    return [*ranks, *scores, ReasonCode.NEW_OF_THE_KIND]
-
-
-def _popular(half_life_s: float) -> ReasonCode:
-    return next(code for limit_s, code in POPULAR if half_life_s <= limit_s)

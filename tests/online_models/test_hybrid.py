@@ -13,8 +13,9 @@ from online_models.cooccurrence import SequentialCooccurrence
 from online_models.delta import DeltaError
 from online_models.factorisation import StreamingIALS
 from online_models.fold import ModelSet
-from online_models.hybrid import OnlineBlend, gap_class, length_class
+from online_models.hybrid import OnlineBlend
 from online_models.popularity import DecayedPopularity
+from online_models.ranker_features import gap_class, length_class
 from online_models.slate import ReasonCode, Slate, Source
 from online_models.vocabulary import Vocabulary
 
