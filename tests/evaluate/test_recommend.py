@@ -143,7 +143,7 @@ def test_categories_of_events_lead_to_rare_items(tmp_path: Path) -> None:
 
     assert 40 == warm["n"]
     assert warm["recall_at_10"] > 0.9
-    assert all(one["slices"]["warm_user"]["recall_at_10"] < 0.1 for one in report["baselines"].values())
+    assert all(one["slices"]["warm_user"]["recall_at_10"] < 0.2 for one in report["baselines"].values())
 
 
 def test_a_catalogue_lets_us_propose_what_nobody_met(tmp_path: Path) -> None:
