@@ -20,7 +20,6 @@ def quiet() -> Iterator[None]:
     """
     before = structlog.get_config()
     structlog.configure(processors=[_drop])
-    gc.freeze()  # what was there before the run: modules, kernels, the tests themselves
     gc.disable()
     try:
         with (
@@ -32,7 +31,6 @@ def quiet() -> Iterator[None]:
             gc.collect()
     finally:
         gc.enable()
-        gc.unfreeze()
         structlog.configure(**before)
 
 
