@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from online_models.content import attribute_value
@@ -99,10 +100,19 @@ class Newcomers:
         """The newest records of a value that are in force, may be shown and have not been met."""
         unmet = self._unmet.get(value)
         if unmet is None:
-            unmet = self._newest.get(value, [])
-        self._unmet[value] = unmet = [one for one in unmet if one[1] not in met]
-        in_force = unmet[bisect_left(unmet, (-at, LAST)) :] if unmet else unmet
-        return [one for one in in_force if self._items[one[1]].available][:N_OFFERED]
+            unmet = self._unmet[value] = self._newest.get(value, [])
+        found: list[tuple[float, str]] = []
+        n_met = 0
+        for one in islice(unmet, bisect_left(unmet, (-at, LAST)), None):
+            if one[1] in met:
+                n_met += 1
+            elif self._items[one[1]].available:
+                found.append(one)
+                if len(found) == N_OFFERED:
+                    break
+        if n_met:
+            self._unmet[value] = [one for one in unmet if one[1] not in met]
+        return found
 
     def values(self, item_id: str) -> list[str]:
         """Attribute values of an item, where the catalogue knows it."""

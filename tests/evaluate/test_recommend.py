@@ -143,7 +143,10 @@ def test_categories_of_events_lead_to_rare_items(tmp_path: Path) -> None:
 
     assert 40 == warm["n"]
     assert warm["recall_at_10"] > 0.9
-    assert all(one["slices"]["warm_user"]["recall_at_10"] < 0.2 for one in report["baselines"].values())
+    found = {name: one["slices"]["warm_user"]["recall_at_10"] for name, one in report["baselines"].items()}
+    by_chance = {name: found.pop(name) for name in ("isgd", "river_biased_mf")}  # their factors are drawn
+    assert {0.0} == {*found.values()}
+    assert max(by_chance.values()) < 0.2
 
 
 def test_a_catalogue_lets_us_propose_what_nobody_met(tmp_path: Path) -> None:
