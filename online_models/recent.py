@@ -13,6 +13,7 @@ Kish: Survey Sampling, 1965 (effective sample size, here of the weights' decay).
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -34,7 +35,7 @@ OTHER: Final = "other"
 Z_95: Final = 1.959964  # two-sided 95 % of the normal distribution
 
 
-class _Decayed:
+class _Decayed(ABC):
     """The weight of an event time; a subclass scales its sums when the landmark moves."""
 
     def __init__(self, half_life_s: float = HALF_LIFE_S) -> None:
@@ -48,8 +49,9 @@ class _Decayed:
             self._landmark, age = at, 0.0
         return float(2.0**age)
 
+    @abstractmethod
     def _scale(self, factor: float) -> None:
-        raise NotImplementedError
+        """Multiply all sums."""
 
 
 class RecentLoss(_Decayed):
