@@ -1,9 +1,10 @@
 """Microseconds of an event by stage of the engine; JSON on standard output.
 
-    python benchmarks/stages.py [--events 20000] [--rounds 3] [--quick]
+    python benchmarks/stages.py [--events 20000] [--rounds 3] [--no-catalogue] [--quick]
 
 The head of Taobao's events through the production engine: one thread, one partition, one cart campaign,
-batches of 1000, kernels compiled and the garbage collector set as in the worker. The data set is found
+batches of 1000, kernels compiled and the garbage collector set as in the worker. The catalogue holds the
+items of twice as many events, so that there are always some that nobody has met. The data set is found
 through NUDGE_DATA.
 All is processor time. ``whole`` and the rate are of rounds without clocks inside; the stages are of as many
 more rounds, timed around every call, so their sum is more. Of each batch the fastest round counts.
@@ -25,7 +26,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from online_models.warming import warm_up
-from schemas.codec import encode, parse_time
+from schemas.catalogue import Item
+from schemas.codec import decode, encode, parse_time
+from schemas.events import Event
 from stream.assembly import build_engine, build_models
 from stream.core import engine as flow
 from stream.core import profiles
@@ -88,11 +91,22 @@ def events(n: int) -> list[bytes]:
     return list(islice(imported, n))
 
 
-def build() -> tuple[Engine, Models]:
-    """Build the production engine with one campaign."""
+def catalogue(lines: list[bytes]) -> dict[str, Item]:
+    """Items of events, with their categories."""
+    read = [event for event in map(decode, lines) if isinstance(event, Event)]
+    products = [product for event in read for product in event.items]
+    return {
+        str(product.product_id): Item(item_id=str(product.product_id), version=1, category=product.category)
+        for product in products
+    }
+
+
+def build(items: dict[str, Item]) -> tuple[Engine, Models]:
+    """Build the production engine with a catalogue and one campaign, the catalogue looked through."""
     settings = Settings(consent={"when_unknown": "allow"})
     models = build_models(settings)
-    reference = Reference(campaigns={"cart": cart_campaign(delay_s=3600.0)})
+    reference = Reference(items, campaigns={"cart": cart_campaign(delay_s=3600.0)})
+    models.newcomers_for([""], 0.0, reference.items)
     return build_engine(settings, models, reference, config=settings.engine_config(replay=True)), models
 
 
@@ -112,9 +126,9 @@ def encode_all(outputs: Outputs) -> int:
     )
 
 
-def run(lines: list[bytes]) -> list[float]:
+def run(lines: list[bytes], items: dict[str, Item]) -> list[float]:
     """Seconds of processor time from bytes to bytes, of each batch."""
-    engine, models = build()
+    engine, models = build(items)
     seconds = []
     for batch in batches(lines):
         began = time.process_time()
@@ -126,9 +140,9 @@ def run(lines: list[bytes]) -> list[float]:
     return seconds
 
 
-def run_timed(lines: list[bytes]) -> tuple[list[dict[str, float]], dict[str, int]]:
+def run_timed(lines: list[bytes], items: dict[str, Item]) -> tuple[list[dict[str, float]], dict[str, int]]:
     """Seconds by stage, of each batch, and what came out."""
-    engine, models = build()
+    engine, models = build(items)
     clock = Clock()
     counts: defaultdict[str, int] = defaultdict(int)
     for stage, part, method in STAGES:
@@ -171,15 +185,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--events", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--no-catalogue", action="store_true", help="nothing is known of the items")
     parser.add_argument("--quick", action="store_true", help="the first 2,000 events, once")
     asked = parser.parse_args()
     if asked.quick:
         asked.events, asked.rounds = 2000, 1
-    lines = events(asked.events)
+    known = events(2 * asked.events)
+    lines, items = known[: asked.events], {} if asked.no_catalogue else catalogue(known)
     warm_up()
     settle_garbage_collector()
-    seconds = fastest([run(lines) for _ in range(asked.rounds)])
-    timed = [run_timed(lines) for _ in range(asked.rounds)]
+    seconds = fastest([run(lines, items) for _ in range(asked.rounds)])
+    timed = [run_timed(lines, items) for _ in range(asked.rounds)]
     stages = {
         stage: fastest([[spent.get(stage, 0.0) for spent in batches_of] for batches_of, _ in timed])
         for stage in timed[0][0][-1]
@@ -188,6 +204,7 @@ def main() -> None:
         "benchmark": "stages",
         "machine": f"{platform.machine()} {platform.python_version()}",
         "events": len(lines),
+        "items": len(items),
         "outputs": timed[0][1],
         "events_per_s": round(len(lines) / seconds),
         "us_per_event": {

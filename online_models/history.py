@@ -29,7 +29,7 @@ class _Read(NamedTuple):
     items: list[str]
     rows: NDArray[np.int32]
     complete: bool  # no item was unknown: the rows stand as long as no item loses its row
-    version: int
+    revision: int
     losses: int
 
 
@@ -49,9 +49,9 @@ class HistoryRows:
     >>> vocabulary = Vocabulary(10)
     >>> vocabulary.begin()
     >>> row = vocabulary.touch("a", 0.0)
-    >>> rows, n = HistoryRows(vocabulary, 4).read(["b", "a"])
-    >>> rows[:n].tolist()
-    [-1, 0]
+    >>> rows, n, complete = HistoryRows(vocabulary, 4).read(["b", "a"])
+    >>> rows[:n].tolist(), complete
+    ([-1, 0], False)
     """
 
     def __init__(self, vocabulary: Vocabulary, size: int) -> None:
@@ -60,15 +60,15 @@ class HistoryRows:
         self._none = np.full(size, -1, np.int32)
         self._kept: dict[tuple[str, str | None], _Read] = {}  # by the two newest items
 
-    def read(self, history: Sequence[str]) -> tuple[NDArray[np.int32], int]:
-        """Rows of a history, −1 for unknown items, and how many of its items are read.
+    def read(self, history: Sequence[str]) -> tuple[NDArray[np.int32], int, bool]:
+        """Rows of a history, −1 for unknown items, how many of its items are read, and whether all are known.
 
         The array is ``size`` long and for reading only.
         """
         items = list(history[: self._size])
         n = len(items)
         if n == 0:
-            return self._none, 0
+            return self._none, 0, True
         key = items[0], items[1] if n > 1 else None
         known = self._kept.get(key)
         if known is None or known.items != items or not self._stands(known):
@@ -76,11 +76,13 @@ class HistoryRows:
             if len(self._kept) >= MAX_KEPT:
                 self._kept.clear()
             self._kept[key] = known
-        return known.rows, n
+        return known.rows, n, known.complete
 
     def _stands(self, known: _Read) -> bool:
         vocabulary = self._vocabulary
-        return known.version == vocabulary.version or (known.complete and known.losses == vocabulary.losses)
+        return known.revision == vocabulary.changes.revision or (
+            known.complete and known.losses == vocabulary.losses
+        )
 
     def _extended(self, items: list[str]) -> _Read | None:
         """A history read before with one item in front; the one before is forgotten."""
@@ -88,18 +90,21 @@ class HistoryRows:
         if n < 2:
             return None
         known = self._kept.get((items[1], items[2] if n > 2 else None))
-        if known is None or known.items[: n - 1] != items[1:] or not self._stands(known):
+        if known is None or not self._stands(known):
+            return None
+        tail = items[1:]
+        if known.items != tail and known.items[: n - 1] != tail:
             return None
         vocabulary = self._vocabulary
         rows = np.empty_like(known.rows)
         rows[0] = row = vocabulary.row(items[0])
         rows[1:] = known.rows[:-1]
         del self._kept[items[1], items[2] if n > 2 else None]
-        return _Read(items, rows, known.complete and row >= 0, vocabulary.version, vocabulary.losses)
+        return _Read(items, rows, known.complete and row >= 0, vocabulary.changes.revision, vocabulary.losses)
 
     def _looked_up(self, items: list[str]) -> _Read:
         vocabulary = self._vocabulary
         found = vocabulary.rows(items)
         rows = self._none.copy()
         rows[: len(items)] = found
-        return _Read(items, rows, -1 not in found, vocabulary.version, vocabulary.losses)
+        return _Read(items, rows, -1 not in found, vocabulary.changes.revision, vocabulary.losses)

@@ -31,7 +31,7 @@ from online_models.ranker_features import (
     length_class,
     reason_codes,
 )
-from online_models.slate import CODES, Ranked, Reason, ReasonCode, Slate, Source
+from online_models.slate import CODES, NO_NEW_ITEMS, NewItems, Ranked, Reason, ReasonCode, Slate, Source
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -199,7 +199,7 @@ class OnlineBlend:
         *,
         new_only: bool = False,
         asker: Asker = NOBODY,
-        newcomers: Sequence[tuple[str, float]] = (),
+        newcomers: NewItems = NO_NEW_ITEMS,
     ) -> Slate:
         """Candidates for a user, scored. Changes nothing.
 
@@ -219,8 +219,8 @@ class OnlineBlend:
             Whether the items of the history (those that are read) must not be proposed either.
         asker : Asker
             Who asks; optional sources alone read it.
-        newcomers : sequence of (str, float)
-            Items that nobody has met, best first, and how well each suits, from 0 to 1.
+        newcomers : NewItems
+            Items that nobody has met, best first.
 
         Raises
         ------
@@ -234,33 +234,35 @@ class OnlineBlend:
         vocabulary = self.vocabulary
         self._call += 1
         context = gap_class(gap_s), length_class(len(history))
-        if newcomers:
-            hidden = {*exclude, *history} if new_only else exclude
-            newcomers = [one for one in newcomers if one[0] not in vocabulary and one[0] not in hidden]
-        n_places = self._n_places + len(newcomers)
+        rows, n_rows, complete = self._history.read(history)
+        excluded = vocabulary.rows(exclude) if exclude else []
+        new_ids, suits = newcomers
+        if new_ids and (-1 in excluded or (new_only and not complete)):
+            hidden = {*exclude, *history} if new_only else {*exclude}
+            kept = [k for k, item_id in enumerate(new_ids) if item_id not in hidden]
+            new_ids, suits = [new_ids[k] for k in kept], [suits[k] for k in kept]
+        n_places = self._n_places + len(new_ids)
         features = np.empty((len(self.feature_names), n_places), np.float32)
         numbers = np.empty((2, n_places))
         names = np.empty((3, n_places), np.int64)
-        rows, n_rows = self._history.read(history)
         listed = self._listed(rows[:n_rows], at, asker) if self.optional else self._not_asked
         n = propose(
             rows,
             n_rows,
             new_only,
-            np.array(vocabulary.rows(exclude), np.int32) if exclude else NO_ROWS,
+            np.array(excluded, np.int32) if excluded else NO_ROWS,
             at,
             *context,
             listed[0],
             listed[1],
             listed[2],
-            np.array([suits for _, suits in newcomers]) if newcomers else NO_NEWCOMERS,
+            np.array(suits) if new_ids else NO_SUITS,
             self._call,
             features,
             numbers,
             names,
             *self._read,
         )
-        new_ids = [item_id for item_id, _ in newcomers] if newcomers else ()
         return Slate(self, history, context, n, (features, numbers, names), new_ids)
 
     def _listed(
@@ -330,7 +332,7 @@ class OnlineBlend:
         self.popularity.learn_row(row, at, weight)
         if repeat:
             return memory
-        rows, n = self._history.read(history)
+        rows, n, _ = self._history.read(history)
         self.cooccurrence.learn_row(row, rows, n, at, weight)
         if self.factors is not None:
             memory = self.factors.learn_one(row, rows[:n], at, weight, memory)
@@ -408,7 +410,7 @@ class OnlineBlend:
 
 
 NO_ROWS: NDArray[np.int32] = np.zeros(0, np.int32)
-NO_NEWCOMERS: NDArray[np.float64] = np.zeros(0)
+NO_SUITS: NDArray[np.float64] = np.zeros(0)
 NO_CONTENT: tuple[NDArray[Any], ...] = (
     np.zeros(3),
     np.zeros((0, 0), np.int32),

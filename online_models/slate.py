@@ -12,13 +12,13 @@ from online_models.kernels.ranker import explain
 from online_models.kernels.top_n import best_places, find_reference, place_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
 
     from online_models.hybrid import OnlineBlend
 
-__all__ = ["CODES", "Ranked", "Reason", "ReasonCode", "Slate", "Source"]
+__all__ = ["CODES", "NO_NEW_ITEMS", "NewItems", "Ranked", "Reason", "ReasonCode", "Slate", "Source"]
 
 
 class Source(StrEnum):
@@ -104,6 +104,22 @@ class Ranked(NamedTuple):
     reasons: tuple[Reason, ...]
 
 
+class NewItems(NamedTuple):
+    """Items that nobody has met yet, best first.
+
+    Attributes
+    ----------
+    suits : sequence of float
+        How well each suits the user, from 0 to 1.
+    """
+
+    item_ids: Sequence[str]
+    suits: Sequence[float]
+
+
+NO_NEW_ITEMS = NewItems((), ())
+
+
 class Slate:
     """The candidates of one event with their features and scores, as they were when it was proposed.
 
@@ -148,12 +164,12 @@ class Slate:
         """The best *n* items, best first; items evicted since are left out."""
         return self._named(self._best(n))
 
-    def top(self, n: int, allowed: Callable[[str], bool] | None = None) -> list[Ranked]:
-        """The best *n* items (of those allowed) with scores and reasons, best first.
+    def top(self, n: int, withheld: Collection[str] = ()) -> list[Ranked]:
+        """The best *n* items that are not withheld, with scores and reasons, best first.
 
         Ties go to the more popular item, then to the lower hash of its id.
         """
-        scores, lifts, reasons = self._explained(self._chosen(n, allowed))
+        scores, lifts, reasons = self._explained(self._chosen(n, withheld))
         history = self._history
         last = history[0] if history else None
         ranked = []
@@ -165,15 +181,13 @@ class Slate:
             ranked.append(Ranked(self._named_one(row), score, SOURCES[source], why))
         return ranked
 
-    def rows(
-        self, n: int, allowed: Callable[[str], bool] | None = None
-    ) -> list[tuple[str, float, str, list[str]]]:
+    def rows(self, n: int, withheld: Collection[str] = ()) -> list[tuple[str, float, str, list[str]]]:
         """As :meth:`top`, as text: item, score to six digits, source, and reasons.
 
         A reason is ``follows_history:p17`` where a history item is the reason, else the code alone.
         Lists of reasons are shared: they are for reading.
         """
-        scores, _, reasons = self._explained(self._chosen(n, allowed))
+        scores, _, reasons = self._explained(self._chosen(n, withheld))
         history = self._history
         shown = []
         for score, (a, b, c, source, row, age) in zip(scores[1].tolist(), reasons, strict=True):
@@ -194,12 +208,11 @@ class Slate:
 
     def place_of(self, item_id: str) -> int | None:
         """Number of an item among the unordered candidates."""
-        if item_id in self._newcomers:
-            reference = -1 - self._newcomers.index(item_id)
-        else:
-            reference = self._blend.vocabulary.reference(item_id)
-            if reference < 0:
+        reference = self._blend.vocabulary.reference(item_id)
+        if reference < 0:
+            if item_id not in self._newcomers:
                 return None
+            reference = -1 - self._newcomers.index(item_id)
         place = find_reference(reference, self._n, self._names)
         return None if place < 0 else place
 
@@ -208,15 +221,15 @@ class Slate:
             return NO_PLACES
         return best_places(n, self._n, self._numbers, self._names, self._blend.vocabulary.generation)
 
-    def _chosen(self, n: int, allowed: Callable[[str], bool] | None) -> NDArray[np.int64]:
-        """The best *n* of those allowed; all are looked at only when twice as many are not enough."""
-        if allowed is None:
+    def _chosen(self, n: int, withheld: Collection[str]) -> NDArray[np.int64]:
+        """The best *n* that are not withheld; all are looked at only when twice as many are not enough."""
+        if not withheld:
             return self._best(n)
         best = self._best(2 * n)
-        kept = [k for k, item_id in enumerate(self._named(best)) if allowed(item_id)]
+        kept = [k for k, item_id in enumerate(self._named(best)) if item_id not in withheld]
         if len(kept) < n and len(best) < self._n:
             best = self._best(self._n)
-            kept = [k for k, item_id in enumerate(self._named(best)) if allowed(item_id)]
+            kept = [k for k, item_id in enumerate(self._named(best)) if item_id not in withheld]
         return best[kept[:n]]
 
     def _explained(
@@ -243,10 +256,8 @@ class Slate:
         return scores, lifts, reasons.tolist()
 
     def _named(self, places: NDArray[np.int64]) -> list[str]:
-        references = self._names[0, places]
-        if self._newcomers:
-            return [self._named_one(one if one < 0 else one & 0xFFFFFFFF) for one in references.tolist()]
-        return self._blend.vocabulary.item_ids((references & 0xFFFFFFFF).tolist())
+        references = self._names[0, places].tolist()
+        return [self._named_one(one & 0xFFFFFFFF if one >= 0 else one) for one in references]
 
     def _named_one(self, row: int) -> str:
         """Id of a row, or of a newcomer by its reference, which is below 0."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from online_models.changes import Changes
 from online_models.delta import DeltaError
 from online_models.journal import Journal
 from online_models.kernels.vocabulary import least_recent, refer, touch, touch_many
@@ -55,8 +56,8 @@ class Vocabulary:
         The item that has each row now.
     touched : int
         Index of the item touched last, as :meth:`refer` gives it.
-    version : int
-        Grows whenever an item gets or loses a row.
+    changes : Changes
+        Ids of items that got or lost a row, and attribute values that did.
     losses : int
         Grows whenever items lose their rows.
     n_evicted : int
@@ -88,7 +89,7 @@ class Vocabulary:
         self.indices = np.zeros(max_rows, np.int64)
         self.table = np.zeros(3 + max_rows, np.int64)
         self.n_evicted = 0
-        self.version = 0
+        self.changes = Changes()
         self.losses = 0
         self.touched = -1
         self._rows: dict[str, int] = {}
@@ -96,7 +97,7 @@ class Vocabulary:
         self._last_use = np.zeros((max_rows, 1))
         self._journal = Journal(self._last_use)
         self._listeners: list[Callable[[int], None]] = []
-        self._changes: list[tuple[int, str | None]] = []
+        self._undo: list[tuple[int, str | None]] = []
         self._strings: list[str] = []
         self._steps: list[int] = []
         self._times: list[float] = []
@@ -204,7 +205,7 @@ class Vocabulary:
         return refer(row, self.indices, self.table)
 
     def _admit(self, item_id: str) -> int:
-        self.version += 1
+        self.changes.note(item_id)
         row = len(self.ids)
         previous: str | None = None
         if row < self.max_rows:
@@ -214,7 +215,7 @@ class Vocabulary:
             previous = self._evict(row)
             self.ids[row] = item_id
         self._rows[item_id] = row
-        self._changes.append((row, previous))
+        self._undo.append((row, previous))
         self.order[row] = _order(item_id)
         return row
 
@@ -228,6 +229,7 @@ class Vocabulary:
         self.losses += 1
         item_id = self.ids[row]
         del self._rows[item_id]
+        self.changes.note(item_id)
         return item_id
 
     def _copy_strings(self) -> None:
@@ -262,14 +264,15 @@ class Vocabulary:
 
     def rollback(self) -> None:
         """Close the batch and undo its admissions, evictions and uses."""
-        self.version += 1
         self.losses += 1
-        for row, previous in reversed(self._changes):
+        for row, previous in reversed(self._undo):
+            self.changes.note(self.ids[row])
             del self._rows[self.ids[row]]
             if previous is None:
                 self.ids.pop()
                 self.order[row] = 0
                 continue
+            self.changes.note(previous)
             self.ids[row] = previous
             self._rows[previous] = row
             self.order[row] = _order(previous)
@@ -279,7 +282,7 @@ class Vocabulary:
         self._close()
 
     def _close(self) -> None:
-        self._changes.clear()
+        self._undo.clear()
         self._strings.clear()
         self._steps.clear()
         self._times.clear()
@@ -355,7 +358,7 @@ class Vocabulary:
             )
             raise ValueError(message)
         n = len(ids)
-        self.version += 1
+        self.changes.note_all()
         self.losses += 1
         self.ids = ids
         self._rows = {item_id: row for row, item_id in enumerate(ids)}

@@ -120,6 +120,7 @@ def build_models(settings: Settings) -> Models:
         conversions=conversions,
         click_trial=trial,
         rank_trial=rank_trial,
+        newcomers=Newcomers(vocabulary) if settings.recommend.content else None,
     )
 
 
@@ -225,7 +226,6 @@ def build_engine(
     desk = OfferDesk(config, models, reference, state, attribution)
     arbiter = Arbiter(config.campaigns, reference, state, models, config.seed)
     messenger = Messenger(config.campaigns, reference, state, desk, arbiter, attribution)
-    newcomers = Newcomers(reference) if settings.recommend.content else None
     return Engine(
         state=state,
         models=models,
@@ -233,9 +233,9 @@ def build_engine(
         cleaner=Cleaner(config.cleaning),
         attribution=attribution,
         learner=Learner(
-            models, settings.clicks.negative_share, config.attribution.offer_late_share, newcomers
+            models, settings.clicks.negative_share, config.attribution.offer_late_share, reference.items
         ),
-        recommender=Recommender(config, models, reference, state, attribution, newcomers),
+        recommender=Recommender(config, models, reference, state, attribution),
         desk=desk,
         campaigns=Campaigns(config.campaigns, reference, state, messenger, models.click_probability),
         measurer=Measurer(config.lift, config.campaigns, reference, state),

@@ -143,10 +143,10 @@ class Campaigns:
         looked at, for nobody knows what changed meanwhile.
         """
         items = self._reference.items
-        if items.revision == self._items_revision:
+        if items.changes.revision == self._items_revision:
             return
-        changed = items.changed_since(self._items_revision)
-        self._items_revision = items.revision
+        changed = items.changes.since(self._items_revision)
+        self._items_revision = items.changes.revision
         for item_id in self._state.watched() if changed is None else changed:
             for user in self._state.watchers(item_id):
                 self._look(item_id, user, outputs)
@@ -175,8 +175,8 @@ class Campaigns:
 
     def _book(self) -> RuleBook:
         campaigns = self._reference.campaigns
-        if campaigns.revision != self._rules_revision:
-            self._rules, self._rules_revision = RuleBook.of(campaigns.values()), campaigns.revision
+        if campaigns.changes.revision != self._rules_revision:
+            self._rules, self._rules_revision = RuleBook.of(campaigns.values()), campaigns.changes.revision
         return self._rules
 
     def _facts(self, event: Event, profile: Profile) -> list[Facts]:

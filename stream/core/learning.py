@@ -13,9 +13,11 @@ from online_models.content import attribute_value
 from online_models.delayed import delayed_weight
 from online_models.hashing import SparseFeatures
 from online_models.optional_source import NOBODY, Asker
+from online_models.slate import NO_NEW_ITEMS
 from schemas.ids import bucket
 from schemas.outputs import Explanation, Term
 from schemas.reasons import EventKind
+from stream.core.reference import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from online_models.hybrid import OnlineBlend, Slate
     from online_models.many_offers import ManyOffers
     from online_models.metrics import ClickMetrics, RankingMetrics
+    from online_models.slate import NewItems
+    from schemas.catalogue import Item
     from schemas.events import Event
     from stream.core.attribution import Feedback
     from stream.core.challenging import ClickTrial, RankTrial, Trial
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
     from stream.core.quality import LiveQuality
     from stream.core.rows import ModelMemory
 
-__all__ = ["Learner", "Models", "asker_of", "newcomers_for"]
+__all__ = ["Learner", "Models", "asker_of"]
 
 TERMS: Final = 5  # of an explanation
 DIGITS: Final = 4
@@ -60,6 +64,7 @@ class Models:
     conversions: HashedLogistic | None = None
     click_trial: ClickTrial | None = None
     rank_trial: RankTrial | None = None
+    newcomers: Newcomers | None = None
     won: list[tuple[Trial, float]] = field(default_factory=list)  # and when, not announced yet
 
     @property
@@ -79,6 +84,10 @@ class Models:
         """The click model that serves: the incumbent, or a challenger that has won."""
         trial = self.click_trial
         return trial.model if trial is not None and trial.serves else self.clicks
+
+    def newcomers_for(self, history: Sequence[str], at: float, items: Rows[Item]) -> NewItems:
+        """Items of the catalogue that the models have not met, for somebody with a history."""
+        return NO_NEW_ITEMS if self.newcomers is None else self.newcomers.of(history, at, items)
 
     def click_probability(self, features: Mapping[str, str]) -> float:
         """Probability of a click."""
@@ -105,13 +114,6 @@ def asker_of(moment: Moment, blend: OnlineBlend) -> Asker:
     return Asker(moment.event.user, tuple(sorted(moment.profile.segments)))
 
 
-def newcomers_for(
-    history: Sequence[str], at: float, blend: OnlineBlend, newcomers: Newcomers | None
-) -> Sequence[tuple[str, float]]:
-    """Items of the catalogue that the models have not met, for somebody with a history."""
-    return newcomers.of(history, at, blend.vocabulary) if newcomers is not None else ()
-
-
 class Learner:
     """Feeds interactions and feedback to the models."""
 
@@ -120,10 +122,10 @@ class Learner:
         models: Models,
         negative_share: float = 1.0,
         late_share: float = 1.0,
-        newcomers: Newcomers | None = None,
+        items: Rows[Item] | None = None,
     ) -> None:
         self._models = models
-        self._newcomers = newcomers
+        self._items = Rows() if items is None else items
         self._late_share = late_share
         self._negative_share = negative_share
 
@@ -135,11 +137,7 @@ class Learner:
         history = moment.history
         asker = asker_of(moment, blend)
         for item_id in moment.fresh:
-            rank = None
-            new = newcomers_for(history, time, blend, self._newcomers)
-            # An item that nobody has met is a candidate only as a newcomer.
-            if item_id in blend.vocabulary or any(item_id == one for one, _ in new):
-                rank = self._rank(item_id, moment, history, memory, asker, new)
+            rank = self._rank(item_id, moment, history, memory, asker)
             self._models.recommend_metrics.update(rank)
             values = self._values_of(moment.event, item_id)
             memory.factors = blend.observe(item_id, history, time, 1.0, False, memory.factors, values, asker)
@@ -156,10 +154,15 @@ class Learner:
         history: Sequence[str],
         memory: ModelMemory,
         asker: Asker,
-        newcomers: Sequence[tuple[str, float]],
     ) -> int | None:
         """Place of an item in the slate that its user would have had; the rankers learn from it."""
-        models, time = self._models, moment.event.time
+        models, time, items = self._models, moment.event.time, self._items
+        met, new = item_id in models.blend.vocabulary, models.newcomers
+        if not met and (new is None or not new.may_offer(item_id, time, items)):
+            return None
+        newcomers = models.newcomers_for(history, time, items)
+        if not met and item_id not in newcomers.item_ids:
+            return None
 
         def slate_of(blend: OnlineBlend) -> Slate:
             return blend.propose(
@@ -194,7 +197,8 @@ class Learner:
                 )
                 if values := [attribute_value(name, value) for name, value in named if value]:
                     return values
-        return self._newcomers.values(item_id) if self._newcomers is not None else []
+        newcomers = self._models.newcomers
+        return newcomers.values(item_id, self._items) if newcomers is not None else []
 
     def _click_weight(self, feedback: Feedback) -> float:
         """1 for a click; impressions without one are sampled, and one that is kept stands for all its share.

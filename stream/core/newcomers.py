@@ -7,26 +7,27 @@ and brand are kept; of those a user is offered the ones whose values the user's 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, insort
+from bisect import insort
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from online_models.content import attribute_value
+from online_models.slate import NO_NEW_ITEMS, NewItems
+from stream.core.reference import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from online_models.vocabulary import Vocabulary
     from schemas.catalogue import Item
-    from stream.core.reference import Reference
 
 __all__ = ["Newcomers", "values_of"]
 
 N_KEPT = 64  # newest records of a value
 N_OFFERED = 10  # newcomers of a slate at most
 N_READ = 5  # latest items of a history that say what a user looks at
+N_VALUES = 3  # values of theirs that are read, as in the content source
 AGES = [math.exp(-0.3 * age) for age in range(N_READ)]  # as in the sequence source
-LAST = "\U0010ffff"  # behind every id
 
 
 def values_of(item: Item) -> list[str]:
@@ -40,33 +41,63 @@ def values_of(item: Item) -> list[str]:
     return [attribute_value(name, value) for name, value in named if value]
 
 
+class _Unmet:
+    """Records of one value that may be offered: when each came into force, newest first."""
+
+    __slots__ = ("_records", "first", "newest")
+
+    def __init__(self, records: dict[str, float]) -> None:
+        self._records = records
+        self._look()
+
+    def _look(self) -> None:
+        self.first = [*islice(self._records, N_OFFERED)]
+        self.newest = self._records[self.first[0]] if self.first else -math.inf
+
+    def drop(self, item_id: str) -> None:
+        """Take out a record, if it is there."""
+        if self._records.pop(item_id, None) is not None and item_id in self.first:
+            self._look()
+
+    def first_in_force(self, at: float) -> list[str]:
+        """The newest that are in force at a time."""
+        return [*islice((item_id for item_id, since in self._records.items() if since <= at), N_OFFERED)]
+
+
 class Newcomers:
-    """Finds newcomers in a view of the catalogue, which it follows.
+    """Finds newcomers in a view of the catalogue. It follows the catalogue and who was met.
+
+    Parameters
+    ----------
+    met : Vocabulary
+        Items that somebody met; they are no newcomers.
 
     Examples
     --------
     >>> from online_models.vocabulary import Vocabulary
     >>> from schemas.catalogue import Item
-    >>> from stream.core.reference import Reference
-    >>> items = {name: Item(item_id=name, version=1, category="shoes") for name in ("old", "new")}
+    >>> from stream.core.reference import Rows
+    >>> items = Rows({name: Item(item_id=name, version=1, category="shoes") for name in ("old", "new")})
     >>> met = Vocabulary(10)
     >>> met.begin()
     >>> row = met.touch("old", 0.0)
-    >>> Newcomers(Reference(items)).of(["old"], 0.0, met)
-    [('new', 1.0)]
+    >>> Newcomers(met).of(["old"], 0.0, items)
+    NewItems(item_ids=['new'], suits=[1.0])
     """
 
-    def __init__(self, reference: Reference) -> None:
-        self._items = reference.items
-        self._revision = -1
+    def __init__(self, met: Vocabulary) -> None:
+        self._met = met
+        self._items: Rows[Item] = Rows()
+        self._looked = (-1, -1)  # revisions of the catalogue and of the vocabulary that were looked at
         self._newest: dict[str, list[tuple[float, str]]] = {}  # by value: (minus the time, id), newest first
         self._values: dict[str, list[str]] = {}
-        # The same without those that were met at the last look: while nobody loses a row, they stay met.
-        self._unmet: dict[str, list[tuple[float, str]]] = {}
-        self._losses = -1
+        self._n_several = 0  # items of more than one value
+        self._unmet: dict[str, _Unmet] = {}  # by value, of the newest
 
-    def of(self, history: Sequence[str], at: float, met: Vocabulary) -> list[tuple[str, float]]:
-        """Newcomers for a user and how well each suits, from 0 to 1, best first.
+    def of(self, history: Sequence[str], at: float, items: Rows[Item]) -> NewItems:
+        """Newcomers for a user, best first, and how well each suits.
+
+        The newest of the value that the user's latest items have most, then of the next, until there are ten.
 
         Parameters
         ----------
@@ -74,77 +105,100 @@ class Newcomers:
             The user's items, newest first.
         at : float
             Event time, s.
-        met : Vocabulary
-            Items that somebody met; they are no newcomers.
+        items : Rows of Item
+            The catalogue.
         """
-        if not self._items or not history:
-            return []
-        self._follow(met)
+        if not items or not history:
+            return NO_NEW_ITEMS
+        self._follow(items)
         wanted: dict[str, float] = {}
-        for age, item_id in enumerate(history[:N_READ]):
+        for weight, item_id in zip(AGES, history, strict=False):
             for value in self._values.get(item_id, ()):
-                wanted[value] = wanted.get(value, 0.0) + AGES[age]
-        fits: dict[str, float] = {}
-        times: dict[str, float] = {}
-        for value, weight in wanted.items():
-            for minus_time, item_id in self._unmet_of(value, at, met):
-                fits[item_id] = fits.get(item_id, 0.0) + weight
-                times[item_id] = minus_time
-        if not fits:
-            return []
+                if value in wanted or len(wanted) < N_VALUES:
+                    wanted[value] = wanted.get(value, 0.0) + weight
+        item_ids: list[str] = []
+        fits: list[float] = []
+        for value in sorted(wanted, key=wanted.__getitem__, reverse=True) if len(wanted) > 1 else wanted:
+            listed = self._listed(value, at)
+            item_ids = item_ids + listed if item_ids else listed
+            fits += [wanted[value]] * len(listed)
+            if len(item_ids) >= N_OFFERED:
+                break
+        if not item_ids:
+            return NO_NEW_ITEMS
         total = sum(wanted.values())
-        best = sorted(fits, key=lambda item_id: (-fits[item_id], times[item_id], item_id))[:N_OFFERED]
-        return [(item_id, min(1.0, fits[item_id] / total)) for item_id in best]
+        if self._n_several:  # an item may stand in several lists, and counts for all its values
+            shares = {one: sum([wanted.get(value, 0.0) for value in self._values[one]]) for one in item_ids}
+            item_ids = sorted(shares, key=shares.__getitem__, reverse=True)
+            fits = [shares[one] for one in item_ids]
+        return NewItems(item_ids[:N_OFFERED], [min(1.0, fit / total) for fit in fits[:N_OFFERED]])
 
-    def _unmet_of(self, value: str, at: float, met: Vocabulary) -> list[tuple[float, str]]:
+    def may_offer(self, item_id: str, at: float, items: Rows[Item]) -> bool:
+        """Whether :meth:`of` could give an item at all, to somebody who looks at its values; cheap to ask."""
+        self._follow(items)
+        return any(item_id in self._listed(value, at) for value in self._values.get(item_id, ()))
+
+    def values(self, item_id: str, items: Rows[Item]) -> list[str]:
+        """Attribute values of an item, where the catalogue knows it."""
+        self._follow(items)
+        return self._values.get(item_id, [])
+
+    def _listed(self, value: str, at: float) -> list[str]:
         """The newest records of a value that are in force, may be shown and have not been met."""
         unmet = self._unmet.get(value)
         if unmet is None:
-            unmet = self._unmet[value] = self._newest.get(value, [])
-        found: list[tuple[float, str]] = []
-        n_met = 0
-        for one in islice(unmet, bisect_left(unmet, (-at, LAST)), None):
-            if one[1] in met:
-                n_met += 1
-            elif self._items[one[1]].available:
-                found.append(one)
-                if len(found) == N_OFFERED:
-                    break
-        if n_met:
-            self._unmet[value] = [one for one in unmet if one[1] not in met]
-        return found
+            records = self._newest.get(value, ())
+            unmet = self._unmet[value] = _Unmet(
+                {
+                    item_id: -minus_time
+                    for minus_time, item_id in records
+                    if item_id not in self._met and self._items[item_id].available
+                }
+            )
+        return unmet.first if unmet.newest <= at else unmet.first_in_force(at)
 
-    def values(self, item_id: str) -> list[str]:
-        """Attribute values of an item, where the catalogue knows it."""
-        item = self._items.get(item_id)
-        return [] if item is None else values_of(item)
-
-    def _follow(self, met: Vocabulary) -> None:
-        """Take over what changed in the catalogue since the last look."""
-        items = self._items
-        if met.losses != self._losses:
-            self._unmet.clear()
-            self._losses = met.losses
-        if items.revision == self._revision:
+    def _follow(self, items: Rows[Item]) -> None:
+        """Take over what changed in the catalogue and in the vocabulary since the last look."""
+        known, met = items.changes.revision, self._met.changes.revision
+        if self._looked == (known, met) and items is self._items:
             return
-        changed = items.changed_since(self._revision) if self._revision >= 0 else None
+        if items is not self._items or known != self._looked[0]:
+            self._follow_catalogue(items)
+        changed = self._met.changes.since(self._looked[1])
+        if changed is None:
+            self._unmet.clear()
+        for item_id in changed or ():
+            for value in self._values.get(item_id, ()):
+                if item_id not in self._met:
+                    self._unmet.pop(value, None)
+                elif value in self._unmet:
+                    self._unmet[value].drop(item_id)
+        self._looked = known, met
+
+    def _follow_catalogue(self, items: Rows[Item]) -> None:
+        changed = items.changes.since(self._looked[0]) if items is self._items else None
         if changed is None:
             self._newest.clear()
             self._values.clear()
-            changed = list(items)
+            self._unmet.clear()
+            self._n_several = 0
+            self._items, changed = items, list(items)
         for item_id in changed:
             self._take(item_id, items.get(item_id))
-        self._unmet.clear()
-        self._revision = items.revision
 
     def _take(self, item_id: str, item: Item | None) -> None:
-        for value in self._values.pop(item_id, ()):
+        before = self._values.pop(item_id, [])
+        self._n_several -= len(before) > 1
+        for value in before:
             self._newest[value] = [one for one in self._newest[value] if one[1] != item_id]
+            self._unmet.pop(value, None)
         if item is None:
             return
-        self._values[item_id] = values_of(item)
+        values = self._values[item_id] = values_of(item)
+        self._n_several += len(values) > 1
         time = -math.inf if item.updated_at is None else item.updated_at.timestamp()
-        for value in self._values[item_id]:
+        for value in values:
             newest = self._newest.setdefault(value, [])
             insort(newest, (-time, item_id))
             del newest[N_KEPT:]
+            self._unmet.pop(value, None)

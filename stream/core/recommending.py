@@ -12,7 +12,7 @@ from schemas.outputs import Decision, Recommendation, RecommendedItem
 from schemas.reasons import EventKind
 from stream.core.causes import Occasion, cause_of
 from stream.core.commands import is_stopped
-from stream.core.learning import asker_of, newcomers_for
+from stream.core.learning import asker_of
 from stream.core.reranking import POOL, reranked, reranks
 from stream.core.rows import OpenDecision
 from stream.core.slots import Slot, listed, slot_of
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from stream.core.attribution import Attribution
     from stream.core.config import EngineConfig
     from stream.core.learning import Models
-    from stream.core.newcomers import Newcomers
     from stream.core.profiles import Moment
     from stream.core.records import Outputs
     from stream.core.reference import Reference
@@ -48,7 +47,6 @@ class Recommender:
         reference: Reference,
         state: PartitionState,
         attribution: Attribution,
-        newcomers: Newcomers | None = None,
     ) -> None:
         self._config = config.recommend
         self._window_s = config.attribution.decision_window_s
@@ -57,7 +55,6 @@ class Recommender:
         self._reference = reference
         self._state = state
         self._attribution = attribution
-        self._newcomers = newcomers
 
     def recommend(self, moment: Moment, memory: ModelMemory, model_version: str, outputs: Outputs) -> None:
         """Emit a slate for the event's user, where one is due."""
@@ -109,14 +106,13 @@ class Recommender:
             factors,
             new_only=True,
             asker=asker_of(moment, blend) if personal else NOBODY,
-            newcomers=newcomers_for(history, now, blend, self._newcomers),
+            newcomers=self._models.newcomers_for(history, now, self._reference.items),
         )
-        allowed = self._reference.may_show if self._reference.items else None
         reorder = reranks(config)
         shown = [
             RecommendedItem(item_id, score, source, reasons)
             for item_id, score, source, reasons in slate.rows(
-                config.n_items * POOL if reorder else config.n_items, allowed
+                config.n_items * POOL if reorder else config.n_items, self._reference.withheld()
             )
         ]
         if not reorder:

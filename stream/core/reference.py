@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+from online_models.changes import Changes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from schemas.campaigns import Campaign
     from schemas.catalogue import Item, Offer
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Reference", "Rows"]
 
-MAX_CHANGES: Final = 16_384  # remembered; who has not looked for longer looks at everything
 T = TypeVar("T")
 
 
@@ -22,39 +22,28 @@ class Rows(dict[str, T]):
     """Records by id that remember which of them changed lately.
 
     >>> rows = Rows({"a": 1})
-    >>> seen = rows.revision
+    >>> seen = rows.changes.revision
     >>> rows["b"] = 2
-    >>> rows.changed_since(seen)
+    >>> rows.changes.since(seen)
     ['b']
     """
 
-    revision = 0
-
     def __init__(self, rows: Mapping[str, T] | None = None) -> None:
         super().__init__(rows or {})
-        self._changes: deque[str] = deque(maxlen=MAX_CHANGES)
+        self.changes = Changes()
 
     def __setitem__(self, key: str, row: T) -> None:
         super().__setitem__(key, row)
-        self.revision += 1
-        self._changes.append(key)
+        self.changes.note(key)
 
     def __delitem__(self, key: str) -> None:
         super().__delitem__(key)
-        self.revision += 1
-        self._changes.append(key)
+        self.changes.note(key)
 
     def drop(self, key: str) -> None:
         """Delete a record, if it is there."""
         if key in self:
             del self[key]
-
-    def changed_since(self, revision: int) -> list[str] | None:
-        """Ids that changed after a revision, in order, each once; ``None`` if that is too long ago to say."""
-        n = self.revision - revision
-        if n > len(self._changes) or revision < 0:
-            return None
-        return list(dict.fromkeys(list(self._changes)[len(self._changes) - n :]))
 
 
 class Reference:
@@ -71,11 +60,29 @@ class Reference:
         self.offers: Rows[Offer] = Rows(offers)
         self.campaigns: Rows[Campaign] = Rows(campaigns)
         self.segments: Rows[Segment] = Rows(segments)
+        self._withheld: set[str] = set()
+        self._looked = -1  # revision of the items when they were last looked through
 
     def may_show(self, item_id: str) -> bool:
         """Whether an item may be shown now; an item the catalogue does not know may."""
-        item = self.items.get(item_id)
-        return item is None or item.available
+        return item_id not in self.withheld()
+
+    def withheld(self) -> Collection[str]:
+        """Items that must not be shown now; few of many: to look here is cheaper than at records."""
+        items = self.items
+        if items.changes.revision != self._looked:
+            changed = items.changes.since(self._looked)
+            if changed is None:
+                changed = [*items]
+                self._withheld.clear()
+            for item_id in changed:
+                item = items.get(item_id)
+                if item is None or item.available:
+                    self._withheld.discard(item_id)
+                else:
+                    self._withheld.add(item_id)
+            self._looked = items.changes.revision
+        return self._withheld
 
     def category_of(self, item_id: str) -> str | None:
         """Category of an item, where the catalogue knows it."""

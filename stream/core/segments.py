@@ -98,7 +98,7 @@ class Segments:
 
     def _current(self) -> dict[str, _Rule]:
         segments = self._reference.segments
-        if segments.revision != self._revision:
+        if segments.changes.revision != self._revision:
             enabled = (segment for _, segment in sorted(segments.items()) if segment.enabled)
             active = list(islice(enabled, MAX_SEGMENTS))
             nearest = nearest_tests(active)
@@ -110,7 +110,7 @@ class Segments:
             self._boundaries = list(
                 {key: found for when in conditions for key, found in _boundaries(when)}.values()
             )
-            self._revision = segments.revision
+            self._revision = segments.changes.revision
             self._state.tracks_segments |= bool(self._rules)
         return self._rules
 

@@ -19,9 +19,8 @@ from schemas.reasons import EventKind
 from stream.assembly import build_models
 from stream.core import profiles
 from stream.core.cleaning import Cleaner
-from stream.core.learning import Learner, asker_of, newcomers_for
-from stream.core.newcomers import Newcomers
-from stream.core.reference import Reference
+from stream.core.learning import Learner, asker_of
+from stream.core.reference import Rows
 from stream.core.state import PartitionState
 from stream.evaluate.baselines import POPULARITY, POPULARITY_DAYS, RANKING
 from stream.evaluate.baselines.biased_mf import RiverBiasedMF
@@ -224,8 +223,8 @@ class _Run:
     ) -> None:
         config = settings.engine_config()
         self._models = build_models(settings)
-        self._newcomers = None if catalogue is None else Newcomers(Reference(catalogue))
-        self._learner = Learner(self._models, newcomers=self._newcomers)
+        self._items = Rows(catalogue)
+        self._learner = Learner(self._models, items=self._items)
         self._cleaner = Cleaner(config.cleaning)
         self._state = PartitionState(config.max_users, ttl_s=config.user_ttl_s)
         self._protocol = protocol
@@ -313,7 +312,7 @@ class _Run:
             excluded,
             memory.factors,
             asker=asker_of(moment, blend),
-            newcomers=newcomers_for(history, at, blend, self._newcomers),
+            newcomers=self._models.newcomers_for(history, at, self._items),
         )
         rank = slate.rank_of(item_id)
         counts = self.catalogue.counts

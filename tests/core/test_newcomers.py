@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from online_models.vocabulary import Vocabulary
 from schemas.catalogue import Item
 from stream.core.newcomers import Newcomers
-from stream.core.reference import Reference
+from stream.core.reference import Rows
 from stream.settings import Settings
 from stream.testing import Driver, event
 
@@ -20,9 +20,9 @@ def record(item_id: str, category: str, at: float, **fields: object) -> Item:
     return Item(item_id=item_id, version=1, category=category, updated_at=when, **fields)  # type: ignore[arg-type]
 
 
-def met(*item_ids: str) -> Vocabulary:
+def met(*item_ids: str, max_rows: int = 100) -> Vocabulary:
     """Items that somebody met."""
-    vocabulary = Vocabulary(100)
+    vocabulary = Vocabulary(max_rows)
     vocabulary.begin()
     for item_id in item_ids:
         vocabulary.touch(item_id, 0.0)
@@ -40,39 +40,71 @@ def test_the_newest_of_the_kinds_looked_at_come_first() -> None:
         record("hat-1", "hats", 10.0),
         record("hat-0", "hats", 0.0),
     ]
-    newcomers = Newcomers(Reference({item.item_id: item for item in items}))
+    catalogue = Rows({item.item_id: item for item in items})
 
-    assert ["shoe-2", "shoe-1"] == [one for one, _ in newcomers.of(["shoe-0"], 50.0, met("shoe-0"))]
-    both = newcomers.of(["hat-0", "shoe-0"], 50.0, met("shoe-0", "hat-0"))
-    assert ["hat-1", "shoe-2", "shoe-1"] == [one for one, _ in both]
-    assert [] == newcomers.of(["unknown"], 50.0, met())
-    assert [] == newcomers.of([], 50.0, met())
+    def offered(history: list[str], known: Vocabulary) -> list[str]:
+        return [*Newcomers(known).of(history, 50.0, catalogue).item_ids]
+
+    assert ["shoe-2", "shoe-1"] == offered(["shoe-0"], met("shoe-0"))
+    assert ["hat-1", "shoe-2", "shoe-1"] == offered(["hat-0", "shoe-0"], met("shoe-0", "hat-0"))
+    assert [] == offered(["unknown"], met())
+    assert [] == offered([], met())
+
+
+def test_who_has_more_of_the_values_suits_better() -> None:
+    """Of a kind and a brand looked at, what has both comes first; how well it suits is its share of them."""
+    items = [
+        Item(item_id="seen", version=1, category="shoes", brand="acme"),
+        Item(item_id="both", version=1, category="shoes", brand="acme"),
+        Item(item_id="shoe", version=1, category="shoes", brand="other"),
+    ]
+    found = Newcomers(met("seen")).of(["seen"], 0.0, Rows({item.item_id: item for item in items}))
+
+    assert (["both", "shoe"], [1.0, 0.5]) == found
 
 
 def test_changes_of_the_catalogue_are_followed() -> None:
-    """An item that moves to another category, or goes, is found where it is now."""
-    reference = Reference({"a": record("a", "shoes", 0.0), "b": record("b", "shoes", 0.0)})
-    newcomers, known = Newcomers(reference), met("a")
-    assert ["b"] == [one for one, _ in newcomers.of(["a"], 1.0, known)]
+    """An item that moves to another category, or goes, or may not be shown, is found where it is now."""
+    items = Rows({"a": record("a", "shoes", 0.0), "b": record("b", "shoes", 0.0)})
+    newcomers = Newcomers(met("a"))
+    assert ["b"] == newcomers.of(["a"], 1.0, items).item_ids
 
-    reference.items["b"] = record("b", "hats", 0.0)
-    reference.items["c"] = record("c", "shoes", 0.0)
-    assert ["c"] == [one for one, _ in newcomers.of(["a"], 1.0, known)]
-    reference.items.drop("c")
-    assert [] == newcomers.of(["a"], 1.0, known)
+    items["b"] = record("b", "hats", 0.0)
+    items["c"] = record("c", "shoes", 0.0)
+    assert ["c"] == newcomers.of(["a"], 1.0, items).item_ids
+    items["c"] = record("c", "shoes", 0.0, stock=0)
+    assert not newcomers.of(["a"], 1.0, items).item_ids
+    items["c"] = record("c", "shoes", 0.0, stock=1)
+    assert ["c"] == newcomers.of(["a"], 1.0, items).item_ids
+    items.drop("c")
+    assert not newcomers.of(["a"], 1.0, items).item_ids
+    other = Rows(items | {"d": record("d", "shoes", 0.0)})
+    assert ["d"] == newcomers.of(["a"], 1.0, other).item_ids
 
 
 def test_what_was_met_is_no_newcomer_until_that_is_undone() -> None:
     """An item that is met between two looks goes; when the batch is rolled back it is new again."""
-    newcomers = Newcomers(Reference({name: record(name, "shoes", 0.0) for name in "abc"}))
+    items = Rows({name: record(name, "shoes", 0.0) for name in "abc"})
     known = met("a")
+    newcomers = Newcomers(known)
     known.keep()
     known.begin()
-    assert ["b", "c"] == [one for one, _ in newcomers.of(["a"], 1.0, known)]
+    assert ["b", "c"] == newcomers.of(["a"], 1.0, items).item_ids
     known.touch("b", 1.0)
-    assert ["c"] == [one for one, _ in newcomers.of(["a"], 1.0, known)]
+    assert ["c"] == newcomers.of(["a"], 1.0, items).item_ids
     known.rollback()
-    assert ["b", "c"] == [one for one, _ in newcomers.of(["a"], 1.0, known)]
+    assert ["b", "c"] == newcomers.of(["a"], 1.0, items).item_ids
+
+
+def test_who_lost_its_row_is_a_newcomer_again() -> None:
+    """The models have forgotten it; what it displaced it with is met."""
+    items = Rows({name: record(name, "shoes", 0.0) for name in "abc"})
+    known = met("a", "b", max_rows=2)
+    newcomers = Newcomers(known)
+    assert ["c"] == newcomers.of(["a"], 1.0, items).item_ids
+    known.touch("a", 2.0)
+    known.touch("c", 3.0)
+    assert ["b"] == newcomers.of(["a"], 4.0, items).item_ids
 
 
 def test_an_item_is_recommended_before_its_first_interaction() -> None:

@@ -30,6 +30,7 @@ from online_models.optional_source import Asker
 from online_models.popularity import DecayedPopularity
 from online_models.proximal import FollowTheRegularizedLeader
 from online_models.segment_popularity import SegmentPopularity
+from online_models.slate import NewItems
 from online_models.vocabulary import Vocabulary
 
 HUGE = (math.nan, math.inf, -math.inf, 1e308, -1e308)
@@ -284,7 +285,7 @@ def _blend() -> Scenario[Shop, Event]:
         history = _history(event)
         asker = Asker(event[0], (event[0][-1:],))
         slate = shop.model.propose(
-            history, event[2], 30.0, set(history), asker=asker, newcomers=[("never met", 0.5)]
+            history, event[2], 30.0, set(history), asker=asker, newcomers=NewItems(["never met"], [0.5])
         )
         shop.model.learn_one(slate, event[1])
         values = [attribute_value("category", event[1][-1:])]

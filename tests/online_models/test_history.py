@@ -36,10 +36,11 @@ def test_rows_are_looked_up_or_just_as_if(steps: list[tuple[str, str]]) -> None:
         else:
             vocabulary.rollback()
             vocabulary.begin()
-        found, n = rows.read(history)
+        found, n, complete = rows.read(history)
 
         assert min(5, len(history)) == n
         assert vocabulary.rows(history[:5]) == found[:n].tolist()
+        assert complete == (-1 not in found[:n])
 
 
 def test_a_list_that_its_owner_changed_is_read_anew() -> None:
@@ -51,6 +52,6 @@ def test_a_list_that_its_owner_changed_is_read_anew() -> None:
     rows, history = HistoryRows(vocabulary, 5), ["a"]
     rows.read(history)
     history[0] = "b"
-    found, n = rows.read(history)
+    found, n, _ = rows.read(history)
 
     assert [1] == found[:n].tolist()

@@ -14,7 +14,7 @@ from online_models.neighbourhood import ItemNeighbours, Measure, UserNeighbours
 from online_models.optional_source import Asker, OptionalSource
 from online_models.popularity import DecayedPopularity
 from online_models.segment_popularity import SegmentPopularity
-from online_models.slate import ReasonCode, Source
+from online_models.slate import NewItems, ReasonCode, Source
 from online_models.vocabulary import Vocabulary
 
 CHOICES = {"ann": "tea milk", "bob": "tea milk jam", "cat": "tea jam", "dan": "beer chips"}
@@ -129,20 +129,20 @@ def test_a_batch_with_optional_sources_can_be_undone_and_folded() -> None:
 def test_newcomers_are_candidates_that_can_be_learned() -> None:
     """They need no row, are explained, ranked and taught like others, and an excluded one is no candidate."""
     blend, models = taught()
-    newcomers = [("fresh", 1.0), ("gone", 0.5), ("tea", 1.0)]
-    slate = blend.propose(["tea"], 1.0, 60.0, {"tea", "gone"}, new_only=True, newcomers=newcomers)
+    newcomers, fresh = NewItems(["fresh", "gone", "last"], [1.0, 0.5, 1.0]), NewItems(["fresh"], [1.0])
+    slate = blend.propose(["last", "tea"], 1.0, 60.0, {"tea", "gone"}, new_only=True, newcomers=newcomers)
     everything = {one.item_id: one for one in slate.top(99)}
 
     assert "fresh" in everything
-    assert not {"gone", "tea"} & set(everything)
+    assert not {"gone", "last", "tea"} & set(everything)
     assert ReasonCode.NEW_OF_THE_KIND in {reason.code for reason in everything["fresh"].reasons}
     assert [*everything] == slate.item_ids(99) == [row[0] for row in slate.rows(99)]
     assert list(everything).index("fresh") == slate.rank_of("fresh")
     before = slate.rank_of("fresh")
     assert before is not None
     for _ in range(30):
-        taught_slate = blend.propose(["tea"], 1.0, 60.0, {"tea"}, new_only=True, newcomers=newcomers[:1])
+        taught_slate = blend.propose(["tea"], 1.0, 60.0, {"tea"}, new_only=True, newcomers=fresh)
         blend.learn_one(taught_slate, "fresh")
-    after = blend.propose(["tea"], 1.0, 60.0, {"tea"}, new_only=True, newcomers=newcomers[:1])
+    after = blend.propose(["tea"], 1.0, 60.0, {"tea"}, new_only=True, newcomers=fresh)
     assert 0 == after.rank_of("fresh")
     models.rollback()
