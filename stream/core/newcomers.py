@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from bisect import insort
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from online_models.content import attribute_value
@@ -44,24 +43,26 @@ def values_of(item: Item) -> list[str]:
 class _Unmet:
     """Records of one value that may be offered: when each came into force, newest first."""
 
-    __slots__ = ("_records", "first", "newest")
+    __slots__ = ("_first", "_records", "_since", "_until")
 
     def __init__(self, records: dict[str, float]) -> None:
         self._records = records
-        self._look()
-
-    def _look(self) -> None:
-        self.first = [*islice(self._records, N_OFFERED)]
-        self.newest = self._records[self.first[0]] if self.first else -math.inf
+        self._first: list[str] = []  # as found for a time from ``since`` on and before ``until``
+        self._since = self._until = math.inf
 
     def drop(self, item_id: str) -> None:
         """Take out a record, if it is there."""
-        if self._records.pop(item_id, None) is not None and item_id in self.first:
-            self._look()
+        if self._records.pop(item_id, None) is not None:
+            self._until = -math.inf
 
-    def first_in_force(self, at: float) -> list[str]:
+    def first(self, at: float) -> list[str]:
         """The newest that are in force at a time."""
-        return [*islice((item_id for item_id, since in self._records.items() if since <= at), N_OFFERED)]
+        if not self._since <= at < self._until:
+            in_force = [item_id for item_id, since in self._records.items() if since <= at]
+            self._first = in_force[:N_OFFERED]
+            self._since = self._records[in_force[0]] if in_force else -math.inf
+            self._until = min((since for since in self._records.values() if since > at), default=math.inf)
+        return self._first
 
 
 class Newcomers:
@@ -155,7 +156,7 @@ class Newcomers:
                     if item_id not in self._met and self._items[item_id].available
                 }
             )
-        return unmet.first if unmet.newest <= at else unmet.first_in_force(at)
+        return unmet.first(at)
 
     def _follow(self, items: Rows[Item]) -> None:
         """Take over what changed in the catalogue and in the vocabulary since the last look."""
