@@ -7,7 +7,7 @@ and brand are kept; of those a user is offered the ones whose values the user's 
 from __future__ import annotations
 
 import math
-from bisect import insort
+from bisect import bisect_left, insort
 from typing import TYPE_CHECKING
 
 from online_models.content import attribute_value
@@ -41,28 +41,28 @@ def values_of(item: Item) -> list[str]:
 
 
 class _Unmet:
-    """Records of one value that may be offered: when each came into force, newest first."""
+    """Records of one value that may be offered, newest first."""
 
-    __slots__ = ("_first", "_records", "_since", "_until")
+    __slots__ = ("_item_ids", "_minus_times")
 
-    def __init__(self, records: dict[str, float]) -> None:
-        self._records = records
-        self._first: list[str] = []  # as found for a time from ``since`` on and before ``until``
-        self._since = self._until = math.inf
+    def __init__(self, records: list[tuple[float, str]]) -> None:
+        self._minus_times = [minus_time for minus_time, _ in records]
+        self._item_ids = [item_id for _, item_id in records]
 
-    def drop(self, item_id: str) -> None:
+    def drop(self, minus_time: float, item_id: str) -> None:
         """Take out a record, if it is there."""
-        if self._records.pop(item_id, None) is not None:
-            self._until = -math.inf
+        times = self._minus_times
+        k = bisect_left(times, minus_time)
+        while k < len(times) and times[k] == minus_time:
+            if self._item_ids[k] == item_id:
+                del times[k], self._item_ids[k]
+                return
+            k += 1
 
     def first(self, at: float) -> list[str]:
         """The newest that are in force at a time."""
-        if not self._since <= at < self._until:
-            in_force = [item_id for item_id, since in self._records.items() if since <= at]
-            self._first = in_force[:N_OFFERED]
-            self._since = self._records[in_force[0]] if in_force else -math.inf
-            self._until = min((since for since in self._records.values() if since > at), default=math.inf)
-        return self._first
+        k = bisect_left(self._minus_times, -at)
+        return self._item_ids[k : k + N_OFFERED]
 
 
 class Newcomers:
@@ -91,7 +91,7 @@ class Newcomers:
         self._items: Rows[Item] = Rows()
         self._looked = (-1, -1)  # revisions of the catalogue and of the vocabulary that were looked at
         self._newest: dict[str, list[tuple[float, str]]] = {}  # by value: (minus the time, id), newest first
-        self._values: dict[str, list[str]] = {}
+        self._values: dict[str, tuple[float, list[str]]] = {}  # minus the time of a record, and its values
         self._n_several = 0  # items of more than one value
         self._unmet: dict[str, _Unmet] = {}  # by value, of the newest
 
@@ -114,7 +114,7 @@ class Newcomers:
         self._follow(items)
         wanted: dict[str, float] = {}
         for weight, item_id in zip(AGES, history, strict=False):
-            for value in self._values.get(item_id, ()):
+            for value in self._values.get(item_id, NO_VALUES)[1]:
                 if value in wanted or len(wanted) < N_VALUES:
                     wanted[value] = wanted.get(value, 0.0) + weight
         item_ids: list[str] = []
@@ -129,7 +129,9 @@ class Newcomers:
             return NO_NEW_ITEMS
         total = sum(wanted.values())
         if self._n_several:  # an item may stand in several lists, and counts for all its values
-            shares = {one: sum([wanted.get(value, 0.0) for value in self._values[one]]) for one in item_ids}
+            shares = {
+                one: sum([wanted.get(value, 0.0) for value in self._values[one][1]]) for one in item_ids
+            }
             item_ids = sorted(shares, key=shares.__getitem__, reverse=True)
             fits = [shares[one] for one in item_ids]
         return NewItems(item_ids[:N_OFFERED], [min(1.0, fit / total) for fit in fits[:N_OFFERED]])
@@ -137,24 +139,23 @@ class Newcomers:
     def may_offer(self, item_id: str, at: float, items: Rows[Item]) -> bool:
         """Whether :meth:`of` could give an item at all, to somebody who looks at its values; cheap to ask."""
         self._follow(items)
-        return any(item_id in self._listed(value, at) for value in self._values.get(item_id, ()))
+        return any(item_id in self._listed(value, at) for value in self._values.get(item_id, NO_VALUES)[1])
 
     def values(self, item_id: str, items: Rows[Item]) -> list[str]:
         """Attribute values of an item, where the catalogue knows it."""
         self._follow(items)
-        return self._values.get(item_id, [])
+        return self._values.get(item_id, NO_VALUES)[1]
 
     def _listed(self, value: str, at: float) -> list[str]:
         """The newest records of a value that are in force, may be shown and have not been met."""
         unmet = self._unmet.get(value)
         if unmet is None:
-            records = self._newest.get(value, ())
             unmet = self._unmet[value] = _Unmet(
-                {
-                    item_id: -minus_time
-                    for minus_time, item_id in records
-                    if item_id not in self._met and self._items[item_id].available
-                }
+                [
+                    one
+                    for one in self._newest.get(value, ())
+                    if one[1] not in self._met and self._items[one[1]].available
+                ]
             )
         return unmet.first(at)
 
@@ -169,11 +170,12 @@ class Newcomers:
         if changed is None:
             self._unmet.clear()
         for item_id in changed or ():
-            for value in self._values.get(item_id, ()):
+            minus_time, values = self._values.get(item_id, NO_VALUES)
+            for value in values:
                 if item_id not in self._met:
                     self._unmet.pop(value, None)
                 elif value in self._unmet:
-                    self._unmet[value].drop(item_id)
+                    self._unmet[value].drop(minus_time, item_id)
         self._looked = known, met
 
     def _follow_catalogue(self, items: Rows[Item]) -> None:
@@ -188,18 +190,22 @@ class Newcomers:
             self._take(item_id, items.get(item_id))
 
     def _take(self, item_id: str, item: Item | None) -> None:
-        before = self._values.pop(item_id, [])
+        _, before = self._values.pop(item_id, NO_VALUES)
         self._n_several -= len(before) > 1
         for value in before:
             self._newest[value] = [one for one in self._newest[value] if one[1] != item_id]
             self._unmet.pop(value, None)
         if item is None:
             return
-        values = self._values[item_id] = values_of(item)
+        values = values_of(item)
+        minus_time = math.inf if item.updated_at is None else -item.updated_at.timestamp()
+        self._values[item_id] = minus_time, values
         self._n_several += len(values) > 1
-        time = -math.inf if item.updated_at is None else item.updated_at.timestamp()
         for value in values:
             newest = self._newest.setdefault(value, [])
-            insort(newest, (-time, item_id))
+            insort(newest, (minus_time, item_id))
             del newest[N_KEPT:]
             self._unmet.pop(value, None)
+
+
+NO_VALUES: tuple[float, list[str]] = (0.0, [])
