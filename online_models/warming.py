@@ -1,6 +1,19 @@
-"""Compile every kernel before the first event, by playing a few made-up events through small models."""
+"""Compile every kernel before the first event, by playing a few made-up events through small models.
+
+``python -m online_models.warming`` does it from the last kernels to the first and ends when its standard
+input does: beside a process that goes the other way it takes half of the work (see :func:`warm_up`).
+"""
 
 from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from online_models.bandits import ThompsonSampling
 from online_models.click_rate import ClickRate
@@ -9,63 +22,154 @@ from online_models.cooccurrence import SequentialCooccurrence
 from online_models.factorisation import StreamingIALS
 from online_models.fold import ModelSet
 from online_models.hybrid import OnlineBlend
+from online_models.kernels._jit import n_compiled
+from online_models.kernels.vocabulary import touch
 from online_models.popularity import DecayedPopularity
 from online_models.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 __all__ = ["warm_up"]
 
 OFFERS = ["nothing", "a"]
+ITEMS = ("a", "b", "c", "b", "d")  # enough to evict one
 
 
 def warm_up() -> None:
     """Compile all kernels for the argument types that models use; a second call is cheap.
 
-    It takes most of a minute on a machine that has not compiled them before, and about a second where
-    numba's cache is warm. Call it before a worker reports that it is ready.
+    It takes some twenty seconds of two processors on a machine that has not compiled them before, and about a
+    second where numba's cache is warm. A second process begins at the other end; what either has compiled the
+    other finds in the cache. Call it before a worker reports that it is ready.
     """
-    for factors in (False, True):
-        vocabulary = Vocabulary(max_rows=3)
-        blend = OnlineBlend(
-            vocabulary,
-            DecayedPopularity(vocabulary),
-            SequentialCooccurrence(vocabulary, slots=2, pruned=1),
-            StreamingIALS(vocabulary, n_factors=2) if factors else None,
-            content=content_of(vocabulary),
-        )
-        click_rate, offers = ClickRate(n_slots=16), ThompsonSampling(1)
-        models = ModelSet([*blend.models, click_rate, offers], vocabulary)
-        models.begin()
-        _play(blend, click_rate, offers)
-        models.keep()
-        models.begin()
-        _play(blend, click_rate, offers)
-        delta = models.delta()
-        models.rollback()
-        models.fold(delta)
-        models.restore(models.snapshot())
-        models.digest()
+    before = n_compiled(touch)
+    _vocabulary()
+    is_cold = n_compiled(touch) > before
+    with _second_process() if is_cold else nullcontext():
+        _compile(STEPS)
 
 
-def _play(blend: OnlineBlend, click_rate: ClickRate, offers: ThompsonSampling) -> None:
-    """Items enough to evict one, and one call of everything that reads or learns."""
-    history: list[str] = []
-    memory = b""
-    for at, item_id in enumerate(("a", "b", "c", "b", "d")):
-        slate = blend.propose(history, float(at), 1.0, {"a"}, memory)
-        blend.learn_one(slate, item_id)
-        slate.rank_of(item_id)
-        slate.top(2)
-        memory = blend.observe(item_id, history, float(at), 1.0, False, memory)
-        history.insert(0, item_id)
-    blend.popularity.top(5.0, 0, 2)
-    blend.popularity.learn_one("b", 6.0)
-    blend.cooccurrence.learn_one("b", ["d"], 7.0)
-    blend.cooccurrence.top(["b"], 8.0, 2)
-    blend.vocabulary.refer(0)
+@contextmanager
+def _second_process() -> Iterator[None]:
+    """Another process that compiles from the other end, for as long as this one does."""
+    command = [sys.executable, "-m", "online_models.warming"]
+    with subprocess.Popen(  # noqa: S603  our own module
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as other:
+        try:
+            yield
+        finally:
+            other.kill()
+
+
+def _compile(steps: tuple[Callable[[], None], ...]) -> None:
+    for step in steps:
+        step()
+
+
+def _vocabulary() -> None:
+    vocabulary = Vocabulary(max_rows=3)
+    models = ModelSet([], vocabulary)
+    models.begin()
+    vocabulary.touch("a", 0.0)
+    models.rollback()
+
+
+def _proposals() -> None:
+    vocabulary = Vocabulary(max_rows=3)
+    popularity, cooccurrence = DecayedPopularity(vocabulary), SequentialCooccurrence(vocabulary)
+    factors, content = StreamingIALS(vocabulary, n_factors=2), content_of(vocabulary)
+    blend = OnlineBlend(vocabulary, popularity, cooccurrence, factors, content=content)
+    models = ModelSet([popularity, blend], vocabulary)
+    models.begin()
+    popularity.learn_one("a", 0.0)
+    slate = blend.propose([], 1.0, 1.0, {"b"})
+    blend.learn_one(slate, "a")
+    slate.rank_of("a")
+    slate.top(2)
+    _close(models)
+
+
+def _popularity() -> None:
+    vocabulary = Vocabulary(max_rows=3)
+    popularity = DecayedPopularity(vocabulary)
+    models = ModelSet([popularity], vocabulary)
+    models.begin()
+    for at, item_id in enumerate(ITEMS):
+        popularity.learn_one(item_id, float(at))
+    popularity.top(5.0, 0, 2)
+    _close(models)
+
+
+def _cooccurrence() -> None:
+    vocabulary = Vocabulary(max_rows=3)
+    cooccurrence = SequentialCooccurrence(vocabulary, slots=2, pruned=1)
+    models = ModelSet([cooccurrence], vocabulary)
+    models.begin()
+    for at, item_id in enumerate(ITEMS):
+        cooccurrence.learn_one(item_id, ITEMS[:at], float(at))
+    cooccurrence.top(["b"], 8.0, 2)
+    vocabulary.refer(0)
+    _close(models)
+
+
+def _factors() -> None:
+    vocabulary = Vocabulary(max_rows=3)
+    factors = StreamingIALS(vocabulary, n_factors=2)
+    models = ModelSet([factors], vocabulary)
+    models.begin()
+    memory, history = b"", np.zeros(0, np.int32)
+    for at, item_id in enumerate(ITEMS):
+        row = vocabulary.touch(item_id, float(at))
+        memory = factors.learn_one(row, history, float(at), 1.0, memory)
+        history = np.array([row, *history], np.int32)
+    _close(models)
+
+
+def _clicks() -> None:
+    click_rate = ClickRate(n_slots=16)
+    models = ModelSet([click_rate], Vocabulary(max_rows=3))
+    models.begin()
     features = click_rate.encode({"a": "b", "c": 1.0})
     click_rate.predict_proba_one(features)
     click_rate.learn_one(features, 1)
     click_rate.explain(features, 1)
+    _close(models)
+
+
+def _offers() -> None:
+    offers = ThompsonSampling(1)
+    models = ModelSet([offers], Vocabulary(max_rows=3))
+    models.begin()
     offers.choose(OFFERS, [1.0], [1.0, 1.0], [0.0, 0.0], seed=0, decision_id="d")
     offers.learn_one("a", [1.0], 1)
     offers.describe()
+    _close(models)
+
+
+def _close(models: ModelSet) -> None:
+    """All that becomes of a batch."""
+    delta = models.delta()
+    models.rollback()
+    models.fold(delta)
+    models.begin()
+    models.keep()
+    models.restore(models.snapshot())
+    models.digest()
+
+
+STEPS = (_proposals, _popularity, _cooccurrence, _factors, _clicks, _offers)
+
+
+def _end_with(parent: int) -> None:
+    """End when standard input does: whoever started this process is gone."""
+    while os.read(parent, 1):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    threading.Thread(target=_end_with, args=(sys.stdin.fileno(),), daemon=True).start()
+    _vocabulary()
+    _compile(STEPS[::-1])

@@ -59,7 +59,7 @@ def run_worker(
     configure_logs()
     for number in STOP_SIGNALS:
         signal.signal(number, _stop_early)
-    logger.info("kernels_compile")  # half a minute on a new machine, a second with a warm cache
+    logger.info("kernels_compile")  # some twenty seconds on a new machine, a second with a warm cache
     warm_up()
     settle_garbage_collector()
     with asyncio.Runner() as runner:

@@ -9,7 +9,7 @@ import numba
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["kernel", "part"]
+__all__ = ["kernel", "n_compiled", "part"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,3 +33,9 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
 def part(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a function that only kernels call: as :func:`kernel`, without a door for Python."""
     return cast("Callable[P, R]", numba.njit(**_INNER)(function))
+
+
+def n_compiled(function: Callable[..., object]) -> int:
+    """How often this process has compiled a kernel because no cache had it; 0 without a compiler."""
+    stats = getattr(function, "stats", None)
+    return 0 if stats is None else sum(stats.cache_misses.values())
