@@ -111,7 +111,7 @@ class Newcomers:
         """
         if not items or not history:
             return NO_NEW_ITEMS
-        self._follow(items)
+        self.follow(items)
         wanted: dict[str, float] = {}
         for weight, item_id in zip(AGES, history, strict=False):
             for value in self._values.get(item_id, NO_VALUES)[1]:
@@ -138,12 +138,12 @@ class Newcomers:
 
     def may_offer(self, item_id: str, at: float, items: Rows[Item]) -> bool:
         """Whether :meth:`of` could give an item at all, to somebody who looks at its values; cheap to ask."""
-        self._follow(items)
+        self.follow(items)
         return any(item_id in self._listed(value, at) for value in self._values.get(item_id, NO_VALUES)[1])
 
     def values(self, item_id: str, items: Rows[Item]) -> list[str]:
         """Attribute values of an item, where the catalogue knows it."""
-        self._follow(items)
+        self.follow(items)
         return self._values.get(item_id, NO_VALUES)[1]
 
     def _listed(self, value: str, at: float) -> list[str]:
@@ -159,8 +159,11 @@ class Newcomers:
             )
         return unmet.first(at)
 
-    def _follow(self, items: Rows[Item]) -> None:
-        """Take over what changed in the catalogue and in the vocabulary since the last look."""
+    def follow(self, items: Rows[Item]) -> None:
+        """Take over what changed in the catalogue and in the vocabulary since the last look.
+
+        Whoever reads a large catalogue calls this now and then, so that no event has to wait for all of it.
+        """
         known, met = items.changes.revision, self._met.changes.revision
         if self._looked == (known, met) and items is self._items:
             return

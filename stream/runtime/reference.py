@@ -31,6 +31,7 @@ class ReferenceReader:
 
     A record that cannot be read is counted and logged by topic and offset, and changes nothing: the last good
     version stays.
+    ``on_applied`` is called after each lot of records, so that what follows from the view keeps up with it.
     """
 
     def __init__(
@@ -40,10 +41,12 @@ class ReferenceReader:
         counts: Mapping[str, int],
         reference: Reference,
         on_bad: Callable[[str], None],
+        on_applied: Callable[[], None],
     ) -> None:
         self._transport = transport
         self._partitions = [TopicPartition(name, p) for name in names.reference for p in range(counts[name])]
         self._on_bad = on_bad
+        self._on_applied = on_applied
         self._ready = asyncio.Event()
         self._segments = (reference.segments, msgspec.json.Decoder(Segment), "segment_id")
         self._targets: dict[str, tuple[Rows[Any], msgspec.json.Decoder[Any], str]] = {
@@ -92,3 +95,4 @@ class ReferenceReader:
                 )
                 continue
             rows[getattr(row, id_field)] = row
+        self._on_applied()

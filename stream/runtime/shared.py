@@ -73,7 +73,14 @@ async def restore_shared(
     snapshots = SnapshotLog(transport, names.model_snapshots)
     model_log = ModelLog(transport, names.model_deltas, turns, snapshots, n_partitions)
     skipped, saved = metrics["reference_records_skipped"], metrics["model_snapshots"]
-    reader = ReferenceReader(transport, names, counts, reference, lambda topic: skipped.labels(topic).inc())
+    reader = ReferenceReader(
+        transport,
+        names,
+        counts,
+        reference,
+        on_bad=lambda topic: skipped.labels(topic).inc(),
+        on_applied=lambda: follow(reference, models),
+    )
     commands = CommandLog(transport, names.commands, n_partitions)
     _ = spawn(model_log.run(), "model log")
     _ = spawn(commands.run(), "commands")
@@ -86,3 +93,10 @@ async def restore_shared(
     return Shared(
         settings, names, transport, models, turns, reference, model_log, commands, metrics, n_partitions
     )
+
+
+def follow(reference: Reference, models: Models) -> None:
+    """Look at new records now: no event shall wait until a large catalogue is gone through."""
+    reference.withheld()
+    if models.newcomers is not None:
+        models.newcomers.follow(reference.items)

@@ -1,0 +1,47 @@
+"""The view of the catalogue, and what follows from it, are up to date after each lot of records."""
+
+from __future__ import annotations
+
+from aiokafka import ConsumerRecord
+
+from stream.assembly import build_models
+from stream.core.reference import Reference
+from stream.runtime.kafka import KafkaTransport
+from stream.runtime.reference import ReferenceReader
+from stream.runtime.shared import follow
+from stream.runtime.topics import TopicNames
+from stream.settings import KafkaSettings, Settings
+
+
+def test_a_lot_of_records_is_followed_before_the_next_event() -> None:
+    """Bad records are named and skipped; an empty one deletes; newcomers and what is withheld are known."""
+    names = TopicNames("t.")
+    reference, models = Reference(), build_models(Settings(max_items=256))
+    bad: list[str] = []
+    reader = ReferenceReader(
+        KafkaTransport(KafkaSettings()),
+        names,
+        dict.fromkeys(names.reference, 1),
+        reference,
+        on_bad=bad.append,
+        on_applied=lambda: follow(reference, models),
+    )
+    values = {
+        "seen": b'{"item_id":"seen","version":1,"category":"shoes"}',
+        "new": b'{"item_id":"new","version":1,"category":"shoes"}',
+        "gone": b'{"item_id":"gone","version":1,"category":"shoes","stock":0}',
+        "odd": b'{"version":1}',
+    }
+    reader.apply(
+        ConsumerRecord(names.catalogue, 0, n, 0, 1, key.encode(), value, None, -1, len(value), ())
+        for n, (key, value) in enumerate(values.items())
+    )
+
+    assert [names.catalogue] == bad
+    assert {"gone"} == set(reference.withheld())
+    models.fold.begin()
+    models.blend.vocabulary.touch("seen", 0.0)
+    assert models.newcomers is not None
+    assert ["new"] == models.newcomers.of(["seen"], 1.0, reference.items).item_ids
+    reader.apply([ConsumerRecord(names.catalogue, 0, 9, 0, 1, b"new", None, None, -1, 0, ())])
+    assert not models.newcomers.of(["seen"], 1.0, reference.items).item_ids
