@@ -226,6 +226,7 @@ def headers_of(
     ]
 
 
+@lru_cache(maxsize=1024)  # what an event causes names its time again and again
 def rfc3339(time: float) -> str:
     """Seconds since the epoch as RFC 3339 UTC with milliseconds.
 
