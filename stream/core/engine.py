@@ -21,6 +21,7 @@ from stream.core.records import Outputs
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from schemas.events import Event
     from stream.core.attribution import Attribution
     from stream.core.campaigns import Campaigns
     from stream.core.causes import SegmentChange
@@ -63,8 +64,9 @@ class Engine:
         outputs = Outputs()
         self.models.won.clear()  # of a batch that failed
         self.campaigns.look_at_items(outputs)
-        for record in batch:
-            self._process_one(record, outputs)
+        events = [decode(record.value) for record in batch]  # in one go, while caches hold the decoder
+        for record, event in zip(batch, events, strict=True):
+            self._process_one(record, event, outputs)
             if self.models.won:
                 self._announce(outputs)
         return outputs
@@ -88,9 +90,8 @@ class Engine:
         header.watermark = until
         return outputs
 
-    def _process_one(self, record: Record, outputs: Outputs) -> None:
+    def _process_one(self, record: Record, event: Event | Rejected, outputs: Outputs) -> None:
         outputs.counts["read",] += 1
-        event = decode(record.value)
         if isinstance(event, Rejected):
             outputs.reject(record, event)
             return
