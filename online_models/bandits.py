@@ -27,22 +27,18 @@ from online_models.base import Snapshot
 from online_models.choice import NOTHING, Choice, Chooser, Eligible, clean_context
 from online_models.delta import DeltaError, DeltaReader, DeltaWriter
 from online_models.fading import ForgettingClock
-from online_models.journal import Journal
 from online_models.kernels import posteriors
-from online_models.kernels.posteriors import MAX_CONTEXT, MAX_OP, OP_HEAD, TAIL
+from online_models.kernels.posteriors import MAX_CONTEXT, MAX_OP, OP_HEAD
+from online_models.posterior_rows import ALL, CATEGORY, OFFER, Key, PosteriorRows
 
 __all__ = ["NOTHING", "Choice", "OfferPosterior", "ThompsonSampling"]
 
 MAX_WEIGHT = 100.0  # of one feedback
 MAX_PRIOR_MEAN = 20.0  # log odds; σ(-20) is 2e-9
 MIN_VARIANCE, MAX_VARIANCE = 1e-3, 1e3  # what the grid of the natural parameters resolves
-MAX_CATEGORIES = 32
 MAX_AGE = 1e9  # half-lives
 _GROWN = 64.0  # the most by which age makes an increment grow
 _PI_8 = math.pi / 8.0
-
-_OFFER, _CATEGORY, _ALL = 0, 1, 2
-_Key = tuple[int, str]  # level and name
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,31 +143,18 @@ class ThompsonSampling:
             f"prior_variance={prior_variance!r}, pool_variance={pool_variance!r}, "
             f"half_life_s={half_life_s!r}, max_offers={max_offers})"
         )
-        d = n_features
-        self._width = d * (d + 1) // 2 + d  # of one sum; the layout is the kernel's
-        # Rows of offers, of categories, of all together, and an empty one for who is unknown.
-        self._first = {_OFFER: 0, _CATEGORY: max_offers, _ALL: max_offers + MAX_CATEGORIES}
-        self._room = {_OFFER: max_offers, _CATEGORY: MAX_CATEGORIES, _ALL: 1}
-        self._empty = max_offers + MAX_CATEGORIES + 1
-        self._table = np.zeros((self._empty + 1, 2 * self._width + TAIL), np.int64)
-        self._prior = np.zeros(d)
+        self._prior = np.zeros(n_features)
         self._prior[0] = prior_mean
-        self._rows: dict[_Key, int] = {}
-        self._keys: dict[int, _Key] = {}
-        self._n_ops = 0
-        self._newest = 0.0  # age of the newest operation
-        self._journal = Journal(self._table)
+        self._rows = PosteriorRows(n_features, max_offers)
         self._open = False
-        self._taken: list[tuple[int, _Key, _Key | None]] = []
-        self._before = (0, 0.0)
-        self._log_keys: list[_Key] = []
-        self._log = np.zeros((64, OP_HEAD + d))
+        self._log_keys: list[Key] = []
+        self._log = np.zeros((64, OP_HEAD + n_features))
 
     def __len__(self) -> int:
-        return sum(level == _OFFER for level, _ in self._rows)
+        return len(self._rows.names(OFFER))
 
     def __contains__(self, offer: object) -> bool:
-        return (_OFFER, offer) in self._rows
+        return (OFFER, offer) in self._rows
 
     def choose(
         self,
@@ -269,10 +252,10 @@ class ThompsonSampling:
         context, age = clean_context(x, self.n_features), self.clock.age_of(at)
         if offer == NOTHING:
             return 0.0
-        keys: list[_Key] = [(_OFFER, offer)]
+        keys: list[Key] = [(OFFER, offer)]
         if self.pool_variance:
-            keys += [(_CATEGORY, category)] if category else []
-            keys.append((_ALL, ""))
+            keys += [(CATEGORY, category)] if category else []
+            keys.append((ALL, ""))
         solved = self._solve([offer], [category], age)
         # The places of an offer, its category and all are the last, the one before and the first.
         places = [int(solved.places[0]), *range(len(keys) - 1, 0, -1)]
@@ -295,7 +278,7 @@ class ThompsonSampling:
         ]
         for k, key in enumerate(keys):
             self._log_keys.append(key)
-            self._absorb(key, self._log[n + k])
+            self._rows.absorb(key, self._log[n + k])
         return probabilities[0]
 
     def alarm(self, at: float) -> bool:
@@ -309,14 +292,15 @@ class ThompsonSampling:
 
         ``categories`` maps offers to their categories; one that it does not name counts as without.
         """
-        offers = sorted(name for level, name in self._rows if level == _OFFER)
-        solved = self._solve(offers, [(categories or {}).get(offer, "") for offer in offers], self._newest)
+        offers = self._rows.names(OFFER)
+        solved = self._solve(
+            offers, [(categories or {}).get(offer, "") for offer in offers], self._rows.newest
+        )
         found = []
         for offer, place in zip(offers, solved.places.tolist(), strict=True):
             z, v = float(solved.mean[place, 0]), float(solved.covariance[place, 0, 0])
             p = 1.0 / (1.0 + math.exp(-z / math.sqrt(1.0 + _PI_8 * v)))
-            row = self._rows[_OFFER, offer]
-            pulls, rewards = (self._table[row, 1 - TAIL : -1] / posteriors.GRID_TOTAL).tolist()
+            pulls, rewards = self._rows.feedback((OFFER, offer))
             found.append(OfferPosterior(offer, p, p * (1.0 - p) * math.sqrt(v), pulls, rewards))
         return found
 
@@ -326,9 +310,8 @@ class ThompsonSampling:
         """Open a batch."""
         if self._open:
             raise RuntimeError("a batch is open already: keep() or rollback() it first")
-        self._journal.begin()
+        self._rows.begin()
         self.clock.open()
-        self._before = (self._n_ops, self._newest)
         self._open = True
 
     def write_delta(self, delta: DeltaWriter) -> None:
@@ -341,25 +324,16 @@ class ThompsonSampling:
 
     def keep(self) -> None:
         """Close the batch and keep what it learned."""
-        self._journal.keep()
+        self._rows.keep()
         self._close()
 
     def rollback(self) -> None:
         """Close the batch and undo it, bit for bit."""
-        self._journal.rollback()
+        self._rows.rollback()
         self.clock.undo()
-        for row, key, previous in reversed(self._taken):
-            del self._rows[key]
-            if previous is None:
-                del self._keys[row]
-                continue
-            self._keys[row] = previous
-            self._rows[previous] = row
-        self._n_ops, self._newest = self._before
         self._close()
 
     def _close(self) -> None:
-        self._taken.clear()
         self._log_keys.clear()
         self._open = False
 
@@ -381,82 +355,21 @@ class ThompsonSampling:
             )
         limits = [MAX_AGE, *[MAX_OP * _GROWN] * 2, *[MAX_WEIGHT] * 2, *[MAX_CONTEXT] * self.n_features]
         in_range = (np.abs(ops) <= limits).all()  # a comparison with NaN is false
-        if not in_range or (ops[:, :2] < 0.0).any() or (levels > _ALL).any():
+        if not in_range or (ops[:, :2] < 0.0).any() or (levels > ALL).any():
             raise DeltaError("an operation on an offer is not finite or out of range")
         for level, index, op in zip(levels.tolist(), names.tolist(), ops.copy(), strict=True):
-            self._absorb((level, "" if level == _ALL else delta.text_of(index)), op)
+            self._rows.absorb((level, "" if level == ALL else delta.text_of(index)), op)
 
     # State
 
     def snapshot(self) -> Snapshot:
         """Rows of what is remembered, sorted by level and name, and the number of operations so far."""
-        keys = sorted(self._rows)
-        raw = [name.encode() for _, name in keys]
-        return {
-            "levels": np.array([level for level, _ in keys], np.uint8),
-            "names": np.frombuffer(b"".join(raw), np.uint8),
-            "lengths": np.array([len(part) for part in raw], np.int32),
-            "rows": self._table[[self._rows[key] for key in keys]],
-            "n_ops": np.array([self._n_ops], np.int64),
-            "newest": np.array([self._newest]),
-            **self.clock.state(),
-        }
+        return {**self._rows.snapshot(), **self.clock.state()}
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Take over a snapshot."""
-        raw = arrays["names"].tobytes()
-        ends = np.cumsum(arrays["lengths"].astype(np.int64)).tolist()
-        names = [raw[start:end].decode() for start, end in zip([0, *ends], ends, strict=False)]
-        levels = arrays["levels"].astype(np.int64).tolist()
-        keys = list(zip(levels, names, strict=True))
-        rows = arrays["rows"]
-        room = all(levels.count(level) <= self._room.get(level, 0) for level in {*levels})
-        if not room or len(set(keys)) != len(keys) or rows.shape != (len(keys), self._table.shape[1]):
-            raise ValueError(
-                f"a snapshot of {levels.count(_OFFER)} offers with rows of shape {rows.shape}; at most "
-                f"{self.max_offers} fit"
-            )
-        if rows.dtype != np.int64:
-            raise ValueError("a snapshot of offers holds numbers that are no integers")
-        self._table[:] = 0
-        self._rows.clear()
-        self._keys.clear()
-        for key, content in zip(keys, rows, strict=True):
-            row = self._free_row(key[0])
-            self._rows[key], self._keys[row] = row, key
-            self._table[row] = content
-        self._n_ops = int(arrays["n_ops"].astype(np.int64)[0])
-        self._newest = float(arrays["newest"].astype(np.float64)[0])
+        self._rows.restore(arrays)
         self.clock.take_over(arrays)
-
-    def _absorb(self, key: _Key, op: NDArray[np.float64]) -> None:
-        row = self._rows.get(key)
-        if row is None:
-            row = self._admit(key)
-        self._journal.remember(row)
-        posteriors.absorb(row, op, self.n_features, self._table)
-        self._n_ops += 1
-        self._newest = max(self._newest, float(op[0]))
-        self._table[row, -1] = self._n_ops
-
-    def _admit(self, key: _Key) -> int:
-        row = self._free_row(key[0])
-        previous = self._keys.get(row)
-        if previous is not None:
-            del self._rows[previous]
-        self._rows[key], self._keys[row] = row, key
-        self._taken.append((row, key, previous))
-        self._journal.remember(row)
-        self._table[row] = 0
-        return row
-
-    def _free_row(self, level: int) -> int:
-        """A free row of a level, else the one whose feedback is oldest."""
-        first, room = self._first[level], self._room[level]
-        used = sum(one == level for one, _ in self._rows)
-        if used < room:
-            return first + used
-        return first + int(np.argmin(self._table[first : first + room, -1]))
 
     def _solve(self, offers: Sequence[str], categories: Sequence[str], age: float) -> _Solved:
         """Solve the posteriors of offers after those of their categories and of all."""
@@ -464,8 +377,8 @@ class ThompsonSampling:
         place_of: dict[str, int] = {"": 0}
         if self.pool_variance:
             for name in ("", *sorted({*categories} - {""})):
-                level = _CATEGORY if name else _ALL
-                rows.append(self._rows.get((level, name), self._empty))
+                level = CATEGORY if name else ALL
+                rows.append(self._rows.row((level, name)))
                 parents.append(1 if name else 0)
                 spreads.append(self.prior_variance / 2.0 if name else self.pool_variance)
                 place_of[name] = len(rows)
@@ -474,7 +387,7 @@ class ThompsonSampling:
             if offer == NOTHING:
                 continue
             parent = place_of.get(category, 0)
-            rows.append(self._rows.get((_OFFER, offer), self._empty))
+            rows.append(self._rows.row((OFFER, offer)))
             parents.append(parent)
             spreads.append(self.prior_variance / 2.0 if parent > 1 else self.prior_variance)
             places[n] = len(rows)
@@ -487,7 +400,7 @@ class ThompsonSampling:
             np.array(parents, np.int64),
             np.array(spreads, np.float64),
             age,
-            self._table,
+            self._rows.table,
             mean,
             covariance,
             precision,

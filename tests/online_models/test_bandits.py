@@ -374,11 +374,11 @@ def test_refuses_deltas_that_no_model_wrote(column: int, value: float) -> None:
     writer = DeltaWriter(model.spec)
     names = np.array([writer.intern("a")], np.int32)
     writer.add(model.name, {"level": np.zeros(1, np.uint8), "name": names, "op": op})
-    before = model._table.tobytes()
+    before = model._rows.table.tobytes()
     model.begin()
     with pytest.raises(DeltaError):
         model.fold(DeltaReader(writer.to_bytes(), model.spec))
-    assert before == model._table.tobytes()
+    assert before == model._rows.table.tobytes()
 
 
 def test_refuses_snapshots_that_do_not_fit() -> None:
