@@ -1,17 +1,6 @@
-"""Compile every kernel before the first event, by playing a few made-up events through small models.
-
-``python -m online_models.warming`` does it from the last kernels to the first and ends when its standard
-input does: beside a process that goes the other way it takes half of the work (see :func:`warm_up`).
-"""
+"""Compile every kernel before the first event, by playing a few made-up events through small models."""
 
 from __future__ import annotations
-
-import os
-import subprocess
-import sys
-import threading
-from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,45 +16,28 @@ from online_models.kernels.vocabulary import touch
 from online_models.popularity import DecayedPopularity
 from online_models.vocabulary import Vocabulary
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-__all__ = ["warm_up"]
+__all__ = ["is_cold", "warm_up"]
 
 OFFERS = ["nothing", "a"]
 ITEMS = ("a", "b", "c", "b", "d")  # enough to evict one
 
 
-def warm_up() -> None:
+def warm_up(*, backwards: bool = False) -> None:
     """Compile all kernels for the argument types that models use; a second call is cheap.
 
-    It takes some twenty seconds of two processors on a machine that has not compiled them before, and about a
-    second where numba's cache is warm. A second process begins at the other end; what either has compiled the
-    other finds in the cache. Call it before a worker reports that it is ready.
+    It takes most of a minute on a machine that has not compiled them before, and about a second where
+    numba's cache is warm. Two processes that begin at the two ends share the work: what either has compiled
+    the other finds in the cache. Call it before a worker reports that it is ready.
     """
+    for step in STEPS[::-1] if backwards else STEPS:
+        step()
+
+
+def is_cold() -> bool:
+    """Whether there is something to compile: the smallest kernel was not in the cache."""
     before = n_compiled(touch)
     _vocabulary()
-    is_cold = n_compiled(touch) > before
-    with _second_process() if is_cold else nullcontext():
-        _compile(STEPS)
-
-
-@contextmanager
-def _second_process() -> Iterator[None]:
-    """Another process that compiles from the other end, for as long as this one does."""
-    command = [sys.executable, "-m", "online_models.warming"]
-    with subprocess.Popen(  # noqa: S603  our own module
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as other:
-        try:
-            yield
-        finally:
-            other.kill()
-
-
-def _compile(steps: tuple[Callable[[], None], ...]) -> None:
-    for step in steps:
-        step()
+    return n_compiled(touch) > before
 
 
 def _vocabulary() -> None:
@@ -159,17 +131,4 @@ def _close(models: ModelSet) -> None:
     models.digest()
 
 
-STEPS = (_proposals, _popularity, _cooccurrence, _factors, _clicks, _offers)
-
-
-def _end_with(parent: int) -> None:
-    """End when standard input does: whoever started this process is gone."""
-    while os.read(parent, 1):
-        pass
-    os._exit(1)
-
-
-if __name__ == "__main__":
-    threading.Thread(target=_end_with, args=(sys.stdin.fileno(),), daemon=True).start()
-    _vocabulary()
-    _compile(STEPS[::-1])
+STEPS = (_vocabulary, _proposals, _popularity, _cooccurrence, _factors, _clicks, _offers)

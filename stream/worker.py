@@ -11,8 +11,8 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
-from online_models.warming import warm_up
 from stream.runtime.app import build_app
+from stream.runtime.compiling import compile_kernels
 from stream.runtime.errors import WorkerError
 from stream.runtime.health import HealthServer
 from stream.runtime.hearing import hear
@@ -60,7 +60,7 @@ def run_worker(
     for number in STOP_SIGNALS:
         signal.signal(number, _stop_early)
     logger.info("kernels_compile")  # some twenty seconds on a new machine, a second with a warm cache
-    warm_up()
+    compile_kernels()
     settle_garbage_collector()
     with asyncio.Runner() as runner:
         return runner.run(_run(settings, reference, transport))

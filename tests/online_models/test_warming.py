@@ -50,16 +50,3 @@ def test_nothing_is_compiled_after_the_warm_up() -> None:
     ).stdout
 
     assert "[]\n" == printed
-
-
-def test_the_second_process_ends_with_the_first(tmp_path: Path) -> None:
-    """It compiles into an empty cache, which takes long; when whoever started it is gone it stops at once."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "online_models.warming"],
-        env={**os.environ, "NUMBA_DISABLE_JIT": "0", "NUMBA_CACHE_DIR": str(tmp_path)},
-        stdin=subprocess.DEVNULL,
-        timeout=60,
-        check=False,
-    )
-
-    assert 1 == ended.returncode
