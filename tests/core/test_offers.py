@@ -1,0 +1,274 @@
+"""Offers: which is chosen, what they cost, and what is learned from their answers, through the driver."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from online_models.bandits import NOTHING
+from schemas.campaigns import CampaignConsent
+from schemas.catalogue import Offer
+from stream.settings import Settings
+from stream.testing import EPOCH, Driver, cart_campaign, event
+from tests.core.shop_events import SMALL, offer
+
+DAY = 86_400.0
+
+
+def cart_seen(user: str, at: float) -> bytes:
+    """An occasion for an on-site offer."""
+    return event("Cart Viewed", user=user, at=at)
+
+
+def offer_decisions(stream: Driver) -> list[Any]:
+    """Offer decisions since the last look."""
+    return [d for d in stream.take("decisions") if d.kind == "offer"]
+
+
+def test_nothing_is_always_eligible_and_the_floor_holds() -> None:
+    """Every eligible action, the empty one included, has at least the floor's probability."""
+    stream = Driver(settings=Settings(**SMALL), offers=[offer("o1"), offer("o2")])
+    stream.pipe(*(cart_seen(f"u{n}", n) for n in range(50)))
+    decisions = offer_decisions(stream)
+
+    assert 50 == len(decisions)
+    assert {(NOTHING, "o1", "o2")} == {tuple(d.eligible) for d in decisions}
+    assert min(p for d in decisions for p in d.propensities) >= 0.01
+    assert {NOTHING, "o1", "o2"} >= {d.action for d in decisions}
+
+
+def test_the_offer_that_works_gets_the_larger_share() -> None:
+    """o1 is clicked in half of its showings, o2 never: after 300 decisions o1 leads by far."""
+    stream = Driver(settings=Settings(**SMALL), offers=[offer("o1"), offer("o2")])
+    chosen: list[str] = []
+    for n in range(300):
+        user, at = f"u{n}", n * 300.0
+        stream.pipe(cart_seen(user, at))
+        [decision] = offer_decisions(stream)
+        chosen.append(decision.action)
+        if decision.action == "o1" and n % 2:
+            click = {"promotion_id": "o1", "decision_id": decision.decision_id}
+            stream.pipe(event("Promotion Clicked", user=user, at=at + 10, **click))
+    late = chosen[150:]
+
+    assert late.count("o1") > 3 * late.count("o2")
+
+
+def test_last_touch_attributes_where_no_decision_id_comes_back() -> None:
+    """A promotion click without our id rewards the newest open decision of that promotion."""
+    stream = Driver(settings=Settings(**SMALL), offers=[offer("o1", value=1000.0)])
+    for n in range(20):
+        stream.pipe(
+            cart_seen(f"u{n}", n), event("Promotion Clicked", user=f"u{n}", at=n + 1, promotion_id="o1")
+        )
+    made = [d.action for d in offer_decisions(stream)].count("o1")
+    [posterior] = stream.models.offers.describe()
+
+    assert made > 0
+    assert (made, made) == (posterior.pulls, posterior.rewards)
+
+
+def test_an_order_answers_an_offer_by_its_coupon_alone() -> None:
+    """People buy without an offer: an order is a response when it names the offer, else it is none."""
+    stream = Driver(settings=Settings(**SMALL), offers=[offer("o1", value=1000.0)])
+    for n in range(40):
+        coupon: dict[str, Any] = {"coupon": "o1"} if n % 2 else {}
+        stream.pipe(
+            cart_seen(f"u{n}", n), event("Order Completed", user=f"u{n}", at=n + 0.5, products=[], **coupon)
+        )
+    actions = [d.action for d in offer_decisions(stream)]
+    answered = sum(action == "o1" for action in actions[1::2])
+    stream.advance(2 * DAY)
+    [posterior] = stream.models.offers.describe()
+
+    assert answered > 5
+    assert (actions.count("o1"), answered) == (posterior.pulls, posterior.rewards)
+
+
+def test_a_click_in_a_mail_rewards_the_offer_it_carried() -> None:
+    """The trigger names the decision that waits: echoing it as utm_content closes the loop."""
+    campaign = cart_campaign(delay_s=60.0, offers=True, consent=CampaignConsent(when_unknown="allow"))
+    settings = Settings(
+        **SMALL, campaigns={"holdout_share": 0.0, "lateness_s": 0.0}, offers={"min_interval_s": 1e9}
+    )
+    stream = Driver(settings=settings, campaigns=[campaign], offers=[offer("o1", value=1000.0)])
+    stream.pipe(*(event("Product Added", user=f"u{n}", at=n, product_id="p") for n in range(30)))
+    stream.advance(61)
+    triggers = stream.take("triggers")
+    for trigger in triggers:
+        content = {"campaign": {"content": trigger.decision.decision_id}}
+        user = str(trigger.recipient.user_id)
+        stream.pipe(event("Email Link Clicked", user=user, at=120, context=content))
+    stream.flush()
+    [posterior] = stream.models.offers.describe()
+
+    assert len(triggers) > 10
+    assert posterior.rewards >= len(triggers)
+
+
+def test_an_unanswered_offer_becomes_a_zero_and_a_refund_takes_a_reward_back() -> None:
+    """Two sent: one unanswered (0 after a day), one ordered (1) and refunded (0 again): 3 pulls, 1 reward."""
+    stream = Driver(settings=Settings(**SMALL), offers=[offer("o1", value=1e6)])
+    at, users = 0.0, iter(range(1000))
+    while len(stream.engine.state.header.spend) == 0 or stream.engine.state.header.spend["o1"] < 2:
+        user, at = f"u{next(users)}", at + 1
+        stream.pipe(cart_seen(user, at))
+        [decision] = offer_decisions(stream)
+        if decision.action == "o1" and stream.engine.state.header.spend["o1"] == 1:
+            echo = {"decision_id": decision.decision_id}
+            stream.pipe(event("Order Completed", user=user, at=at + 0.25, products=[], **echo))
+            stream.pipe(event("Order Refunded", user=user, at=at + 0.5, products=[]))
+    stream.advance(2 * DAY)
+    [posterior] = stream.models.offers.describe()
+
+    assert (3.0, 1.0) == (posterior.pulls, posterior.rewards)
+
+
+def test_a_budget_stops_its_offer_hard() -> None:
+    """Budget 3, cost 1: three showings, then the offer is no longer eligible."""
+    settings = Settings(**SMALL, offers={"budget_buffer": 0.0})
+    stream = Driver(settings=settings, offers=[offer("o1", budget=3.0, value=1e6)])
+    stream.pipe(*(cart_seen(f"u{n}", n) for n in range(60)))
+    decisions = offer_decisions(stream)
+
+    assert 3 == [d.action for d in decisions].count("o1")
+    assert [NOTHING] == decisions[-1].eligible
+
+
+def test_eligibility_and_dates_and_currency_are_inputs_of_the_choice() -> None:
+    """Only offers for this user, active now, in one currency, are in the eligible set."""
+    offers = [
+        offer("a-new-only", eligibility={"max_orders": 0}),
+        offer("b-buyers-only", eligibility={"min_orders": 1}),
+        offer("c-over", active_to="2025-01-01T00:00:00Z"),
+        offer("d-dollars", currency="USD"),
+        offer("e-all"),
+    ]
+    stream = Driver(settings=Settings(**SMALL), offers=offers_from(offers))
+    stream.pipe(event("Order Completed", user="buyer", at=0, products=[]))
+    stream.pipe(cart_seen("buyer", 1), cart_seen("new", 2))
+
+    assert [[NOTHING, "b-buyers-only", "e-all"], [NOTHING, "a-new-only", "e-all"]] == [
+        d.eligible for d in offer_decisions(stream)
+    ]
+
+
+def offers_from(offers: list[Offer]) -> list[Offer]:
+    """Bring dates given as text to what the wire decoder makes of them."""
+    import msgspec
+
+    return [msgspec.convert(msgspec.to_builtins(o), Offer) for o in offers]
+
+
+def test_a_message_may_carry_an_offer_or_not_be_sent_for_none() -> None:
+    """With offers on, each eligible message draws one; "nothing" is a suppression with its propensity."""
+    campaign = cart_campaign(
+        delay_s=60.0, offers=True, consent=CampaignConsent(when_unknown="allow"), max_per_day=None
+    )
+    settings = Settings(**SMALL, campaigns={"holdout_share": 0.0})
+    stream = Driver(settings=settings, campaigns=[campaign], offers=[offer("o1", value=25.0)])
+    for n in range(80):
+        stream.pipe(event("Product Added", user=f"u{n}", at=n, product_id="p"))
+    stream.advance(DAY)
+    triggers, decisions = stream.take("triggers"), stream.take("decisions")
+    nothing = [d for d in decisions if d.reason == "nothing_chosen"]
+
+    assert 80 == len(triggers) + len(nothing)
+    assert len(triggers) > 0
+    assert len(nothing) > 0
+    assert {"o1"} == {t.offer_id for t in triggers}
+    assert all(0 < d.propensity < 1 for d in nothing)
+
+
+def test_a_new_offer_begins_where_its_category_is() -> None:
+    """After unanswered offers of a category, a new one of it is expected to do worse than one of none."""
+    offers = [offer(f"o{n}", category="gifts" if n else None, value=1e6) for n in range(2)]
+    stream = Driver(settings=Settings(**SMALL), offers=offers)
+    for n in range(40):
+        stream.pipe(cart_seen(f"u{n}", n))
+    stream.flush()
+    stream.advance(2 * DAY)
+    bandit = stream.models.offers
+    gifts = next(known for known in bandit.describe() if known.offer == "o1")
+    assert gifts.pulls > 5
+    new = bandit.choose(
+        ["gift", "other"], [1.0] * 8, [1.0] * 2, [0.0] * 2, seed=1, decision_id="d", categories=["gifts", ""]
+    )
+    assert new.means[0] < new.means[1]
+
+
+def test_many_offers_are_chosen_by_the_hashed_posterior() -> None:
+    """Beyond the bound decisions name the other policy; both models have learned every outcome."""
+    stream = Driver(settings=Settings(**SMALL), offers=[offer(f"o{n}") for n in range(150)])
+    stream.pipe(*(cart_seen(f"u{n}", n) for n in range(20)))
+    decisions = offer_decisions(stream)
+    assert {"thompson_hashed"} == {one.policy for one in decisions}
+    assert {151} == {len(one.propensities) for one in decisions}
+    before = len(stream.models.many_offers.snapshot()["slot"])
+    stream.advance(2 * DAY)
+    assert before == 0 < len(stream.models.many_offers.snapshot()["slot"])
+    assert len(stream.models.offers) > 0
+
+
+@pytest.mark.parametrize("late_share", [1.0, 0.4])
+def test_an_offer_may_count_as_unanswered_before_its_window_ends(late_share: float) -> None:
+    """A 0 after ten minutes, a 1 when the answer comes after that, and no more at the end of the window."""
+    attribution = {"offer_elapsed_s": 600.0, "offer_late_share": late_share}
+    stream = Driver(
+        settings=Settings(**SMALL, attribution=attribution), offers=[offer("o1", value=1e6)], batch_size=3
+    )
+    stream.pipe(
+        cart_seen("u1", 0), cart_seen("u2", 0), event("Product Viewed", user="u3", at=599, product_id="p")
+    )
+    stream.flush()
+    made = {one.user_id: one for one in offer_decisions(stream)}
+    assert {"o1"} == {one.action for one in made.values()}
+    loss = stream.models.offer_metrics.loss
+    assert 0 == loss.n
+
+    early = event(
+        "Promotion Clicked", user="u1", at=599, promotion_id="o1", decision_id=made["u1"].decision_id
+    )
+    stream.pipe(early, event("Product Viewed", user="u3", at=601, product_id="p"))
+    stream.flush()
+    assert 2 == loss.n
+
+    late = event(
+        "Promotion Clicked", user="u2", at=5000, promotion_id="o1", decision_id=made["u2"].decision_id
+    )
+    stream.pipe(late)
+    stream.flush()
+    assert 3 == loss.n
+    stream.advance(2 * DAY)
+    assert 3 == loss.n
+    assert 2.0 < stream.models.offers.describe()[0].rewards
+
+
+def test_the_same_seed_draws_the_same_and_another_draws_otherwise() -> None:
+    """Chance is a function of (seed, decision id)."""
+    actions = []
+    for seed in (1, 1, 2):
+        stream = Driver(settings=Settings(**SMALL, seed=seed), offers=[offer("o1"), offer("o2")])
+        stream.pipe(*(cart_seen(f"u{n}", n) for n in range(40)))
+        actions.append([d.action for d in offer_decisions(stream)])
+
+    assert actions[0] == actions[1]
+    assert actions[0] != actions[2]
+
+
+def test_an_offer_says_what_was_known_of_it() -> None:
+    """The mean is what the bandit predicts in the logged context; a hopeless one has the floor alone."""
+    made = [offer("ten"), offer("hopeless", value=1.0, cost=500.0)]
+    stream = Driver(settings=Settings(**SMALL, offers={"floor": 0.02}), offers=made)
+    for n in range(300):
+        stream.pipe(event("Product Added", user=f"u{n}", at=60.0 * n, product_id="p"))
+    made_of = [decision for decision in stream.take("decisions") if decision.kind == "offer"]
+    assert {"ten", "hopeless", NOTHING} == {decision.action for decision in made_of}
+    for decision in made_of:
+        told, context = decision.explanation, list(decision.features.values())
+        assert told.model == "offers"
+        expected = stream.models.offers.predict_one(decision.action, context, at=EPOCH)
+        assert expected == pytest.approx(told.mean, abs=1e-4)
+        assert (0.9 < told.floor_share <= 1.0) == (decision.action == "hopeless")
+        assert (told.deviation > 0.0) == (decision.action != NOTHING)
