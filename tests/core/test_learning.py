@@ -131,17 +131,16 @@ def test_what_was_shown_before_a_refusal_is_not_learned_after_it() -> None:
     assert [] == stream.engine.state.profile("u1").impressions
 
 
-def mailed(*reports: tuple[str, float, bool]) -> tuple[Driver, list[float]]:
+def mailed(*reports: tuple[str, float, bool], **more: Any) -> tuple[Driver, list[float]]:
     """Forty reminders, and what the mail system says of each; click probabilities before and after.
 
-    A report is an event, seconds after the message, and whether it comes of every fourth message only.
+    A report is an event, seconds after the message, and whether it comes of every fourth message only;
+    ``more`` are settings.
     """
     consent = CampaignConsent(when_unknown="allow")
     campaign = cart_campaign(delay_s=60.0, value=10.0, currency="EUR", consent=consent)
-    settings = Settings(
-        **SMALL, campaigns={"holdout_share": 0.0, "lateness_s": 0.0, "exploration": 0.0, "daily_cap": None}
-    )
-    stream = Driver(settings=settings, campaigns=[campaign])
+    campaigns = {"holdout_share": 0.0, "lateness_s": 0.0, "exploration": 0.0, "daily_cap": None}
+    stream = Driver(settings=Settings(**SMALL, campaigns=campaigns, **more), campaigns=[campaign])
     stream.pipe(*(event("Product Added", user=f"u{n}", at=n, product_id="p") for n in range(40)))
     stream.advance(61)
     triggers = stream.take("triggers")
@@ -167,6 +166,36 @@ def test_clicks_in_mails_teach_the_click_model() -> None:
 
     assert 40 == loss.n
     assert pytest.approx(-math.log(0.25) / 4 - 3 * math.log(0.75) / 4) == loss.base_rate()
+
+
+def test_clicks_in_mails_teach_the_challenger_too() -> None:
+    """It is shown the same forty messages with the same answers, in features of its own."""
+    challenger = {"clicks": "gaussian", "clicks_crosses": [("item", "buyer")], "warm_up": 0}
+    reports = ("Email Delivered", 1.0, False), ("Email Link Clicked", 3.0, True)
+    stream, _ = mailed(*reports, challenger=challenger)
+    trial = stream.models.click_trial
+    assert trial is not None
+
+    features = message_features("cart", "new", "p", None, Profile(n_adds=1))
+    theirs, ours = (model.predict_proba_one(features) for model in (trial.model, stream.models.clicks))
+
+    assert 40 == trial.gate.n
+    assert theirs != ours
+    assert pytest.approx(ours, abs=0.1) == theirs
+
+
+def test_an_order_after_a_click_in_a_mail_is_a_conversion() -> None:
+    """Ten clicks make ten zeros at once; the one of them who orders makes a one, who never clicked none."""
+    clicked = ("Email Link Clicked", 3.0, True)
+    stream, _ = mailed(clicked, conversions={"window_s": 3 * DAY})
+    for user in ("u0", "u1"):  # every fourth message was clicked
+        order = event("Order Completed", user=user, at=2 * DAY, order_id=user, products=[{"product_id": "p"}])
+        stream.pipe(order)
+    stream.flush()
+    loss = stream.models.live.losses["conversions"]._loss
+
+    assert 11 == loss.n
+    assert loss._positives > 0.0
 
 
 def test_a_mail_that_nobody_clicks_becomes_less_likely_to_be_clicked() -> None:
