@@ -24,6 +24,7 @@ from online_models.kernels.retrieval import CONTENT_VALUES, HIT_COLUMNS
 from online_models.optional_source import NOBODY
 from online_models.popularity import MAX_TIME_S, check_event
 from online_models.ranker_features import (
+    FIRST_EVENT,
     N_CONTEXTS,
     default_start,
     feature_names,
@@ -49,6 +50,9 @@ __all__ = ["MAX_HISTORY", "OnlineBlend", "Ranked", "Reason", "ReasonCode", "Slat
 
 MAX_HISTORY = 64
 MAX_EXAMPLES = 2**53
+# A first event teaches two rows of weights the same, and what people take first is not what they take: from
+# 1 on, as all other squares, benchmarks/recommend_windows.py gives newcomers worse lists than popularity.
+FIRST_SQUARES = 30.0
 LISTED = 4  # times as many as an optional source may propose, for some are excluded
 
 
@@ -129,12 +133,14 @@ class OnlineBlend:
             f"ranker(format=3, features={self.feature_names}, "
             f"candidates_per_source={candidates_per_source}, "
             f"eta={eta}, "
+            f"first_squares={FIRST_SQUARES}, "
             f"start={sorted(start.items())})"
         )
         n_features, n_sources = len(self.feature_names), 4 + len(popularity.half_lives_s) + len(optional)
         self.weights = np.zeros((N_CONTEXTS, n_features))
         self.weights[0] = [start.get(feature, 0.0) for feature in self.feature_names]
         self.squares = np.ones((N_CONTEXTS, n_features))
+        self.squares[FIRST_EVENT, :] = FIRST_SQUARES
         self._n_learned = [0] * N_CONTEXTS  # examples of the open batch
         self._taught = np.zeros(N_CONTEXTS, np.int64)  # examples of committed batches
         self._old = (self.weights.copy(), self.squares.copy(), self._taught.copy())
