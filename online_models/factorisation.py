@@ -100,7 +100,7 @@ class StreamingIALS:
             )
         self.n_factors = n_factors
         self.spec = (
-            f"factors(format=1, n_factors={n_factors}, w0={w0!r}, lambda_={lambda_!r}, beta={beta!r}, "
+            f"factors(format=2, n_factors={n_factors}, w0={w0!r}, lambda_={lambda_!r}, beta={beta!r}, "
             f"gamma={gamma!r}, ring={ring}, refresh={refresh}, resolve={resolve})"
         )
         self._vocabulary = vocabulary
@@ -125,7 +125,7 @@ class StreamingIALS:
         self._n_ops = 0
         self._steps: list[int] = []
         self._op_items = np.zeros((64, 2 + refresh + resolve), np.int32)
-        self._op_numbers = np.zeros((64, 1 + (3 + resolve) * n_factors + refresh), np.float32)
+        self._op_numbers = np.zeros((64, 1 + 2 * n_factors + refresh), np.float32)
         self._open = False
         self.read_arrays: tuple[NDArray[Any], ...] = (
             self._decay,
@@ -322,6 +322,7 @@ class StreamingIALS:
             )
         if not (np.abs(numbers) <= 2.0 * MAX_FACTOR).all():  # also false for NaN
             raise DeltaError("a factor operation holds a number that is not finite or out of range")
+        self._call += 1
         factors.fold(
             delta.item_rows(items),
             numbers.copy(),  # a kernel would be compiled again for read-only arrays
@@ -331,6 +332,8 @@ class StreamingIALS:
             self._undo,
             self._gram,
             *self._shown,
+            self._call,
+            self._seen,
         )
 
     def clear_row(self, row: int) -> None:

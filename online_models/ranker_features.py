@@ -15,9 +15,18 @@ from online_models.slate import ReasonCode
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["N_CONTEXTS", "default_start", "feature_names", "gap_class", "length_class", "reason_codes"]
+__all__ = [
+    "FIRST_EVENT",
+    "N_CONTEXTS",
+    "default_start",
+    "feature_names",
+    "gap_class",
+    "length_class",
+    "reason_codes",
+]
 
 N_CONTEXTS = 14  # one shared set of weights, six gaps, seven lengths
+FIRST_EVENT = (1, 7)  # the rows of who has no event and no item yet: they learn together, once a user
 GAP_LIMITS_S = (60.0, 600.0, 3600.0, 86400.0)
 LENGTH_LIMITS = (0, 1, 2, 5, 10, 30)
 # Longest half-life that each code speaks of: twelve hours, three days, two weeks.

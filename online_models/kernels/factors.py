@@ -16,7 +16,10 @@ An event (user, item i) with the user's vector p before and p' after its solve, 
     q    = (w0·G_P + λI + A)⁻¹ b   for i and the newest few j;  G_Q += q'q'ᵀ - q qᵀ
 
 with w_j = ω_j γ^(n_j - n_j at that entry): the contribution follows the user.
-An operation carries p', p, every w_j and every solved q, so folding only adds and replaces and never solves:
+An operation carries p', p, every w_j and which items were solved. Folding adds, and solves these again: a
+vector that came with the operation would not know what others taught at the same time, and the last one
+folded would win. Where nobody else taught anything the statistics have the learner's bits, and so has the
+solution.
 G_Q always equals the sum over the vectors that are in the table.
 Products enter the Gram matrices rounded to a grid of powers of two, so the sums are exact, free of order, and
 never drift; taking an old vector away removes exactly what it once added.
@@ -274,8 +277,8 @@ def learn(
         Of the vocabulary: hashes of ids, generations, batch-local indices and the batch's table of strings.
     all_items : int32[n, 1 + refresh + 1 + resolve]
         Receives at ``n_operations`` indices: the item, the refreshed, the solved; -1 where there is none.
-    all_numbers : float32[n, 1 + 2K + refresh + (1 + resolve)·K]
-        Receives there the weight, p', p, the weights of the refreshed, the solved vectors.
+    all_numbers : float32[n, 1 + 2K + refresh]
+        Receives there the weight, p', p, the weights of the refreshed.
     """
     w0, lambda_, gamma = settings[0], settings[1], settings[2]
     refresh, resolve = int(settings[3]), int(settings[4])
@@ -347,12 +350,11 @@ def learn(
     )
     memory_out[tag_at + refresh] = int(table[row, at_count]) | (weight_code << 24)
 
-    at_vector = 1 + 2 * n + refresh
+    q = np.empty(n, np.float32)
     for solve in range(1 + resolve):
         j = row if solve == 0 else -1
         if 0 < solve <= min(refresh, history.shape[0]):
             j = others[solve - 1]
-        q = op_numbers[at_vector + solve * n : at_vector + (solve + 1) * n]
         if j < 0:
             continue
         if _solve_item(j, w0, lambda_, table, gram[1], q):
@@ -379,13 +381,31 @@ def fold(
     columns: NDArray[np.float32],
     shown: NDArray[np.int32],
     places: NDArray[np.int32],
+    call: int,
+    marks: NDArray[np.int64],
 ) -> None:
-    """Apply recorded operations in order: ``rows`` are their items here, -1 where there is none."""
-    w0, gamma = settings[0], settings[2]
+    """Apply recorded operations in order.
+
+    Parameters
+    ----------
+    rows : int32[n, 1 + refresh + 1 + resolve]
+        Items of the operations here, -1 where there is none. Of the places at which an item is solved only
+        the last is left: nothing that is folded reads the vectors in between.
+    call, marks : int, int64[n_rows]
+        Work space: places that hold another number than this call's are void.
+    """
+    w0, lambda_, gamma = settings[0], settings[1], settings[2]
     refresh, resolve = int(settings[3]), int(settings[4])
     stamps, book, kept = journal
     n = gram.shape[1]
-    at_vector = 1 + 2 * n + refresh
+    for at in range(rows.shape[0] - 1, -1, -1):
+        for place in range(1 + refresh, 2 + refresh + resolve):
+            j = rows[at, place]
+            if j >= 0 and marks[j] == call:
+                rows[at, place] = -1
+            elif j >= 0:
+                marks[j] = call
+    q = np.empty(n, np.float32)
     for at in range(rows.shape[0]):
         _add_statistics(
             rows[at, 0],
@@ -393,7 +413,7 @@ def fold(
             numbers[at, 1 + n : 1 + 2 * n],
             np.float64(numbers[at, 0]),
             rows[at, 1 : 1 + refresh],
-            numbers[at, 1 + 2 * n : at_vector],
+            numbers[at, 1 + 2 * n :],
             gamma,
             w0,
             order,
@@ -405,8 +425,7 @@ def fold(
         )
         for solve in range(1 + resolve):
             j = rows[at, 1 + refresh + solve]
-            if j >= 0:
-                q = numbers[at, at_vector + solve * n : at_vector + (solve + 1) * n]
+            if j >= 0 and _solve_item(j, w0, lambda_, table, gram[1], q):
                 _replace_vector(j, q, table, stamps, book, kept, gram[0])
                 _show(j, n, table, columns, shown, places)
         if rows[at, 0] >= 0:

@@ -301,6 +301,35 @@ def test_bits_do_not_depend_on_batches_and_survive_eviction(size: int) -> None:
     assert whole.memories == split.memories
 
 
+def test_a_folded_vector_knows_what_was_taught_at_the_same_time() -> None:
+    """Of two batches that overlap, the item of the last event is solved from the statistics of both."""
+    shared = stream(40, seed=6)
+    base, first, second = Shop(), Shop(), Shop()
+    base.models.begin()
+    for user, item in shared:
+        base.learn(user, item)
+    before = base.models.delta()
+    deltas = []
+    for shop, user in ((first, "left"), (second, "right")):
+        shop.models.fold(before)
+        shop.models.begin()
+        for item in ("i1", "i2", "i3"):
+            shop.learn(user, item)
+        deltas.append(shop.models.delta())
+    alone = second.q("i3").copy()
+    first.models.rollback()
+    for delta in deltas:
+        first.models.fold(delta)
+
+    row, k = first.model._table[first.vocabulary.row("i3")].astype(np.float64), first.model.n_factors
+    a = np.zeros((k, k))
+    a[np.tril_indices(k)] = row[: k * (k + 1) // 2]
+    a += np.tril(a, -1).T + SETTINGS["w0"] * first.model._gram[1] + SETTINGS["lambda_"] * np.eye(k)
+    b = row[k * (k + 1) // 2 : k * (k + 1) // 2 + k]
+    np.testing.assert_allclose(np.linalg.solve(a, b), first.q("i3"), atol=1e-6)
+    assert not np.allclose(alone, first.q("i3"), atol=1e-4)
+
+
 def test_snapshot_gives_an_identical_future() -> None:
     """A restored model answers and learns on with the same bits."""
     events = stream(80, seed=7)

@@ -263,6 +263,23 @@ def test_a_step_is_that_of_the_equations() -> None:
     np.testing.assert_allclose(blend.squares, squares, rtol=1e-9, atol=1e-12)
 
 
+def test_a_first_event_moves_its_own_weights_little() -> None:
+    """With g the gradient, its rows move by .15 g / √(30 + g²), the shared ones by .15 g / √(1 + g²)."""
+    blend, _ = shop()
+    slate = blend.propose([], 31 * HOUR, None, set())
+    shared, first, gap = blend.weights[0].copy(), blend.weights[7].copy(), blend.weights[1].copy()
+    blend.learn_one(slate, "other-3")
+    squared = blend.squares[0] - 1.0
+
+    assert (squared > 0.0).any()
+    np.testing.assert_allclose(
+        (blend.weights[7] - first) * np.sqrt(30.0 + squared),
+        (blend.weights[0] - shared) * np.sqrt(1.0 + squared),
+        atol=1e-9,
+    )
+    np.testing.assert_array_equal(blend.weights[1] - gap, blend.weights[7] - first)
+
+
 def test_learning_lifts_the_target() -> None:
     """Told often enough that users take the last of the slate, the ranker puts it higher."""
     blend, _ = shop()
