@@ -3,11 +3,12 @@
     python benchmarks/latency.py [--quick] [--rate N]... [--guarantee exactly_once|at_least_once]
 
 For each guarantee a worker with all stages and models first does a backlog of events, whose throughput says
-what half load is; then events come for some seconds at each rate in turn, half load last.
+what half load is; then events come for some seconds at 200, 500 and 1,000 a second, half load last.
 ``event_to_effect_ms`` is measured as ``benchmarks/end_to_end.py`` does. ``steps_ms`` are quantiles over the
-batches of the same span, of single records for ``waited`` (``benchmarks/jobs/measured_worker.py`` says what
-each is); ``share`` is a step's part of the time of all steps of a batch. ``busy`` is the worker's CPU time
-by the length of the span.
+batches of the same span, or over its records (``benchmarks/jobs/measured_worker.py`` says what each is);
+``share`` is a step's part of the time of all steps of a batch. ``busy`` is the CPU time of each process by
+the time from the first event to the last commit, the broker's by two seconds more. With ``--rate`` there are
+these loads only.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import numpy as np
 from benchmarks.jobs.freshness import freshness
 from benchmarks.jobs.given import Input, read_input
 from benchmarks.jobs.machine import commit, machine
-from benchmarks.jobs.process import Watch
+from benchmarks.jobs.process import Watch, cpu_s
 from benchmarks.jobs.running import MEASURED_WORKER, Run
 from stream.runtime import topics
 from stream.runtime.broker import open_broker
@@ -35,7 +36,9 @@ from stream.runtime.consuming import open_reader
 from stream.settings import KafkaSettings
 
 GUARANTEES = ("exactly_once", "at_least_once")
-OF_A_BATCH = ("engine", "begin", "send", "offsets", "commit")
+OF_A_BATCH = ("turn", "engine", "encode", "begin", "send", "commit", "settle")
+BUSY = {"worker": "busy", "broker": "broker_busy", "load": "load_busy", "reader": "reader_busy"}
+RATES = (200.0, 500.0, 1000.0)
 CALM_S = 1.0
 Samples = dict[str, list[tuple[float, float]]]
 
@@ -49,7 +52,9 @@ class Point:
     seen: dict[str, float]
 
 
-async def measure_one(run: Run, given: Input, n_backlog: int, rates: list[float], seconds: float) -> object:
+async def measure_one(
+    run: Run, given: Input, n_backlog: int, rates: list[float], seconds: float, broker_pid: int
+) -> object:
     """Run one worker through all loads."""
     lines = iter(given.warm_up + given.measured + given.following)
     backlog = list(itertools.islice(lines, n_backlog))
@@ -62,11 +67,13 @@ async def measure_one(run: Run, given: Input, n_backlog: int, rates: list[float]
         at, first = await run.reach(run.committed, n_backlog // 10)
         _, last = await run.reach(run.committed, n_backlog)
         capacity = (n_backlog - at) / (last - first)
-        for rate in [*rates, capacity / 2]:
+        for rate in rates or [*RATES, capacity / 2]:
             await asyncio.sleep(CALM_S)
-            since = time.time()
+            since, broker_cpu = time.time(), cpu_s(broker_pid)
             seen = await freshness(run, list(itertools.islice(lines, int(rate * seconds))), rate)
-            points.append(Point(since, time.time(), seen))
+            until = time.time()
+            seen["broker_busy"] = (cpu_s(broker_pid) - broker_cpu) / (until - since)
+            points.append(Point(since, until, seen))
         n_partitions = run.kafka.partitions
         run.finish()
     samples: Samples = json.loads(steps.read_text(encoding="utf-8"))
@@ -99,14 +106,14 @@ def report(point: Point, samples: Samples) -> dict[str, object]:
         "event_to_effect_ms": {name: round(seen[name], 1) for name in ("p50", "p99")},
         "events_per_batch": round(seen["events_per_batch"], 1),
         "cpu_us_per_event": round(seen["cpu_us_per_event"]),
-        "busy": round(seen["busy"], 3),
+        "busy": {name: round(seen[key], 3) for name, key in BUSY.items()},
         "steps_ms": steps,
     }
 
 
 async def measure(asked: argparse.Namespace) -> dict[str, object]:
     """Measure each guarantee on one broker."""
-    rates, guarantees = asked.rate or [200.0, 500.0, 1000.0], asked.guarantee or list(GUARANTEES)
+    rates, guarantees = asked.rate or [], asked.guarantee or list(GUARANTEES)
     given = read_input(asked.input, asked.events)
     found: dict[str, object] = {}
     with open_broker(asked.broker) as broker, tempfile.TemporaryDirectory() as work:
@@ -124,7 +131,9 @@ async def measure(asked: argparse.Namespace) -> dict[str, object]:
                     partitions=asked.partitions,
                 )
                 run = Run(watch, kafka, Path(work) / guarantee)
-                found[guarantee] = await measure_one(run, given, asked.backlog, rates, asked.seconds)
+                found[guarantee] = await measure_one(
+                    run, given, asked.backlog, rates, asked.seconds, broker.pid
+                )
     return {"input": given.name, **found}
 
 
@@ -143,7 +152,7 @@ def main() -> None:
         "--events", type=int, default=25_000, help="of the input; twice as many for the loads"
     )
     parser.add_argument("--input", choices=["taobao", "shop"], help="taobao where NUDGE_DATA has it")
-    parser.add_argument("--quick", action="store_true", help="200 events/s and half load, 4 s each")
+    parser.add_argument("--quick", action="store_true", help="200 events/s for 4 s")
     asked = parser.parse_args()
     if asked.quick:
         asked.rate, asked.seconds, asked.backlog = asked.rate or [200.0], 4.0, 3000

@@ -26,7 +26,11 @@ async def freshness(run: Run, lines: Sequence[bytes], rate: float) -> dict[str, 
     before, started = run.samples(), await run.watch.ends(run.names.events)
     starts = await run.watch.ends(run.names.recommendations)
     seen: list[tuple[float, bytes]] = []
-    bootstrap, cpu, clock = run.kafka.bootstrap, run.cpu_s(), time.monotonic()
+    bootstrap = run.kafka.bootstrap
+
+    async def came() -> bool:
+        return await run.watch.ends(run.names.events) != started
+
     async with open_reader(bootstrap, []) as consumer:
         consumer.assign(list(starts))
         for tp, offset in starts.items():
@@ -39,30 +43,35 @@ async def freshness(run: Run, lines: Sequence[bytes], rate: float) -> dict[str, 
                 [sys.executable, "-m", "stream", "produce", str(path), "--rate", str(rate)],
                 environment,
                 run.folder / "produce.log",
-            ):
+            ) as load:
+                await run.until("the first event", came)
+                clock, begun = time.monotonic(), (run.cpu_s(), load.cpu_s(), time.process_time())
+                await asyncio.sleep(len(lines) / rate)  # each look costs the broker, the worker's neighbour
                 await run.reach(run.committed, done + len(lines))
+                span_s, ended = time.monotonic() - clock, (run.cpu_s(), load.cpu_s(), time.process_time())
                 await asyncio.sleep(SETTLE_S)  # what is committed may still be on its way to the reader
         finally:
             reading.cancel()
             await asyncio.wait([reading])
-    after, cpu, span_s = run.samples(), run.cpu_s() - cpu, time.monotonic() - clock
+    after = run.samples()
+    cpu, load_cpu, reader_cpu = (till - since for since, till in zip(begun, ended, strict=True))
 
     def grown(name: str) -> float:
         return after[name] - before[name]
 
-    came = {
+    appended = {
         orjson.loads(record.value or b"{}")["messageId"]: record.timestamp
         for record in await read_topic(bootstrap, run.names.events)
         for tp, offset in started.items()
         if record.partition == tp.partition and record.offset >= offset
     }
-    assert len(came) == len(lines)
+    assert len(appended) == len(lines)
     slates = [(at, orjson.loads(value)["cause"]["message_id"]) for at, value in seen]
-    waits = [at * 1000 - came[cause] for at, cause in slates if cause in came]
+    waits = [at * 1000 - appended[cause] for at, cause in slates if cause in appended]
     assert len(waits) == len(slates) > 0
     p50, p99 = np.quantile(waits, [0.5, 0.99])
     return {
-        "rate": (len(lines) - 1) / (max(came.values()) - min(came.values())) * 1000,
+        "rate": (len(lines) - 1) / (max(appended.values()) - min(appended.values())) * 1000,
         "n_recommendations": len(waits),
         "p50": float(p50),
         "p99": float(p99),
@@ -72,6 +81,8 @@ async def freshness(run: Run, lines: Sequence[bytes], rate: float) -> dict[str, 
         "p99_at_most": _bound(before, after, 0.99),
         "cpu_us_per_event": cpu / len(lines) * 1e6,
         "busy": cpu / span_s,
+        "load_busy": load_cpu / span_s,
+        "reader_busy": reader_cpu / span_s,
     }
 
 

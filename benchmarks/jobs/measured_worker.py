@@ -1,17 +1,28 @@
-"""The worker, with a clock on each thing it asks of Kafka; started by ``benchmarks/latency.py``.
+"""The worker, with a clock on each step of a batch; started by ``benchmarks/latency.py``.
 
 When it ends it writes ``STEPS_FILE``, a JSON object: for each step the samples ``[at, seconds]``, where
-``at`` is the wall clock's time of its end.
+``at`` is the wall clock's time of its end. One sample a record:
 
-``waited``    from a record's append to the moment the partition's pump has it (one sample a record)
-``engine``    from there to the first request of the commit: waiting for the models, processing, encoding
-``begin``, ``send``, ``offsets``, ``commit``
-              the steps of a commit; at least once has neither the first nor the third
-``gc``        a pause of the garbage collector
+``fetched``   from its append to the moment the worker has it
+``queued``    from there to the moment its batch begins
+``done``      from its append to the end of its batch's commit
+
+One sample a batch, in this order:
+
+``turn``      waiting for the models
+``engine``    processing, slice by slice, and the model delta
+``encode``    the rows of state, up to the first request of the commit
+``begin``, ``send``, ``commit``
+              the steps of a commit; exactly once sends records and offsets, at least once does not begin
+``settle``    keeping or folding what was learned, until the partition may go on
+
+And where they happen: ``gc``, a pause of the garbage collector; ``lag``, how late the event loop comes to
+whoever has slept for 5 ms.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import os
@@ -26,9 +37,12 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from stream.runtime.kafka import KafkaTransport
+from stream.runtime.partition import PartitionTask
 from stream.runtime.transport import Batch, GroupConsumer, LogRecord, Producer, Reader, Sent
 from stream.settings import Settings
 from stream.worker import run_worker
+
+NAP_S = 0.005
 
 
 class Steps:
@@ -37,11 +51,24 @@ class Steps:
     def __init__(self) -> None:
         self.samples: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self._ended: dict[int, float] = {}
+        self._came: defaultdict[int, dict[int, float]] = defaultdict(dict)  # when, by partition and offset
+        self._appended: dict[int, list[float]] = {}  # of the records of the batch in hand
 
-    def fetched(self, partition: int, records: Sequence[LogRecord]) -> None:
+    def fetched(self, records: Sequence[LogRecord]) -> None:
+        """Records have come from the broker."""
+        now = time.time()
+        for record in records:
+            self._came[record.partition][record.offset] = now
+            self.samples["fetched"].append((now, now - record.timestamp / 1000))
+
+    def begin(self, records: Sequence[LogRecord]) -> None:
         """A batch is in hand."""
-        now = self._ended[partition] = time.time()
-        self.samples["waited"] += [(now, now - record.timestamp / 1000) for record in records]
+        now, partition = time.time(), records[0].partition
+        self._ended[partition] = now
+        self._appended[partition] = [record.timestamp / 1000 for record in records]
+        came = self._came[partition]
+        for record in records:
+            self.samples["queued"].append((now, now - came.pop(record.offset, now)))
 
     def end(self, partition: int, step: str) -> None:
         """Book the time since the partition's last step, if a batch is in hand."""
@@ -51,6 +78,11 @@ class Steps:
             self._ended[partition] = now
 
     def done(self, partition: int) -> None:
+        """The batch is committed."""
+        now = time.time()
+        self.samples["done"] += [(now, now - appended) for appended in self._appended.pop(partition, ())]
+
+    def forget(self, partition: int) -> None:
         """No batch is in hand; what comes next may be a tick."""
         self._ended.pop(partition, None)
 
@@ -65,24 +97,21 @@ class _Producer:
         self._transactional = transactional
         self._sending = False
         self.start, self.stop, self.create_batch = inner.start, inner.stop, inner.create_batch
+        self.send_offsets_to_transaction = inner.send_offsets_to_transaction
 
     async def send_batch(self, batch: Batch, topic: str, *, partition: int) -> Awaitable[Sent]:
         if not self._transactional and not self._sending:
-            self._steps.end(self._partition, "engine")
+            self._steps.end(self._partition, "encode")
             self._sending = True
         return await self._inner.send_batch(batch, topic, partition=partition)
 
     async def begin_transaction(self) -> None:
-        self._steps.end(self._partition, "engine")
+        self._steps.end(self._partition, "encode")
         await self._inner.begin_transaction()
         self._steps.end(self._partition, "begin")
 
-    async def send_offsets_to_transaction(self, offsets: Mapping[TopicPartition, int], group: str) -> None:
-        self._steps.end(self._partition, "send")
-        await self._inner.send_offsets_to_transaction(offsets, group)
-        self._steps.end(self._partition, "offsets")
-
     async def commit_transaction(self) -> None:
+        self._steps.end(self._partition, "send")
         await self._inner.commit_transaction()
         self._steps.end(self._partition, "commit")
         self._steps.done(self._partition)
@@ -108,8 +137,8 @@ class _Consumer:
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
     ) -> Mapping[TopicPartition, list[LogRecord]]:
         found = await self._inner.getmany(*partitions, timeout_ms=timeout_ms, max_records=max_records)
-        for tp, records in found.items():
-            self._steps.fetched(tp.partition, records)
+        for records in found.values():
+            self._steps.fetched(records)
         return found
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
@@ -159,10 +188,45 @@ class MeasuredTransport:
 
     def group_consumer(self) -> GroupConsumer:
         """The consumer, clocked."""
+        self._clock = asyncio.get_running_loop().create_task(clock_loop(self._steps))
         # A consumer by delegation: what is not clocked, __getattr__ finds.
         clocked: Any = _Consumer(self._inner.group_consumer(), self._steps, self._producers)
         consumer: GroupConsumer = clocked
         return consumer
+
+
+def clock_batches(steps: Steps) -> None:
+    """Note where a batch begins, has the models, leaves them, and where its partition may go on."""
+    run, process, learn = PartitionTask.run, PartitionTask._process, PartitionTask._learn  # noqa: SLF001
+
+    async def clocked_run(task: PartitionTask, records: Sequence[LogRecord]) -> None:
+        steps.begin(records)
+        try:
+            await run(task, records)
+            steps.end(task.source.partition, "settle")
+        finally:
+            steps.forget(task.source.partition)
+
+    async def clocked_process(task: PartitionTask, *arguments: Any) -> Any:
+        steps.end(task.source.partition, "turn")
+        return await process(task, *arguments)
+
+    async def clocked_learn(task: PartitionTask, *arguments: Any) -> Any:
+        learned = await learn(task, *arguments)
+        steps.end(task.source.partition, "engine")
+        return learned
+
+    for name, clocked in (("run", clocked_run), ("_process", clocked_process), ("_learn", clocked_learn)):
+        setattr(PartitionTask, name, clocked)
+
+
+async def clock_loop(steps: Steps) -> None:
+    """Note how late the event loop comes, until cancelled."""
+    while True:
+        due = time.time() + NAP_S
+        await asyncio.sleep(NAP_S)
+        now = time.time()
+        steps.samples["lag"].append((now, now - due))
 
 
 def clock_collector(steps: Steps) -> None:
@@ -183,6 +247,7 @@ def main() -> int:
     """Run a worker as the command line does, then write what was measured."""
     settings, steps = Settings(), Steps()
     clock_collector(steps)
+    clock_batches(steps)
     try:
         return run_worker(settings, None, MeasuredTransport(settings, steps))
     finally:

@@ -19,6 +19,8 @@ __all__ = ["KEY_OF_TOPIC", "ProduceReport", "key_of", "produce"]
 
 MAX_IN_FLIGHT: Final = 2000  # records; bounds memory, and a broker that stops answering stops us
 PROGRESS_EVERY: Final = 500
+LINGER_MS: Final = 5
+AHEAD_S: Final = LINGER_MS / 1000  # a record that comes so early would only linger
 
 KeyField = Literal["user", "item_id", "offer_id", "campaign_id"]
 KEY_OF_TOPIC: Final[dict[str, KeyField]] = {
@@ -66,7 +68,7 @@ async def produce(
     progress: Callable[[int], None] | None = None,
     headers: Iterable[tuple[str, bytes]] = (("content-type", b"application/json"),),
 ) -> ProduceReport:
-    """Send lines in order, at most ``rate`` a second, and wait until the broker has all of them.
+    """Send lines in order, at most ``rate`` a second to 5 ms, and wait until the broker has all of them.
 
     An event without a key is sent all the same: what is wrong with it, the dead letter will say. A reference
     record without its id is left out and counted.
@@ -81,7 +83,7 @@ async def produce(
         acks="all",
         enable_idempotence=True,
         compression_type="snappy",
-        linger_ms=5,
+        linger_ms=LINGER_MS,
         max_batch_size=256 << 10,
     )
     started, sent, without_key = time.monotonic(), 0, 0
@@ -101,7 +103,7 @@ async def produce(
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 for future in done:
                     future.result()
-            if rate is not None and (ahead := sent / rate - (time.monotonic() - started)) > 0:
+            if rate is not None and (ahead := sent / rate - (time.monotonic() - started)) > AHEAD_S:
                 await asyncio.sleep(ahead)
             if progress is not None and sent % PROGRESS_EVERY == 0:
                 progress(sent)
