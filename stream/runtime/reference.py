@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import structlog
@@ -15,13 +15,16 @@ from schemas.segments import SEGMENT_KEY, Segment
 from stream.runtime.consuming import POLL_MS, read_to_end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from stream.core.reference import Reference, Rows
     from stream.runtime.topics import TopicNames
     from stream.runtime.transport import LogRecord, Transport
 
 __all__ = ["ReferenceReader"]
+
+# Some tens of milliseconds of work, and fewer than the changes that are remembered for those who follow them.
+LOT_RECORDS: Final = 4096
 
 logger = structlog.get_logger(__name__)
 
@@ -59,12 +62,11 @@ class ReferenceReader:
         """Read up to the end, then tail until cancelled."""
         async with self._transport.reader(self._partitions) as consumer:
             async for records in read_to_end(consumer):
-                self.apply(records)
-                await asyncio.sleep(0)
+                await self._apply_all(records)
             self._ready.set()
             while True:
                 for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
-                    self.apply(records)
+                    await self._apply_all(records)
 
     async def restored(self) -> None:
         """Wait until all reference records that existed at the start are applied."""
@@ -74,6 +76,11 @@ class ReferenceReader:
         """Segments stand on the campaigns' topic, under keys of their own."""
         is_segment = (record.key or b"").startswith(SEGMENT_KEY.encode())
         return self._segments if is_segment else self._targets[record.topic]
+
+    async def _apply_all(self, records: Sequence[LogRecord]) -> None:
+        for start in range(0, len(records), LOT_RECORDS):
+            self.apply(records[start : start + LOT_RECORDS])
+            await asyncio.sleep(0)
 
     def apply(self, records: Iterable[LogRecord]) -> None:
         """Apply records in order; an empty value deletes."""

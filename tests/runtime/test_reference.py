@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from aiokafka import ConsumerRecord
 
+from online_models.changes import Changes
 from stream.assembly import build_models
 from stream.core.reference import Reference
 from stream.runtime.kafka import KafkaTransport
-from stream.runtime.reference import ReferenceReader
+from stream.runtime.reference import LOT_RECORDS, ReferenceReader
 from stream.runtime.shared import follow
 from stream.runtime.topics import TopicNames
 from stream.settings import KafkaSettings, Settings
@@ -45,3 +46,12 @@ def test_a_lot_of_records_is_followed_before_the_next_event() -> None:
     assert ["new"] == models.newcomers.of(["seen"], 1.0, reference.items).item_ids
     reader.apply([ConsumerRecord(names.catalogue, 0, 9, 0, 1, b"new", None, None, -1, 0, ())])
     assert not models.newcomers.of(["seen"], 1.0, reference.items).item_ids
+
+
+def test_a_lot_is_no_longer_than_what_is_remembered_of_changes() -> None:
+    """Else each lot of a large catalogue would have everything looked through again."""
+    changes = Changes()
+    for n in range(LOT_RECORDS):
+        changes.note(str(n))
+
+    assert changes.since(0) == [str(n) for n in range(LOT_RECORDS)]
