@@ -19,13 +19,20 @@ def test_a_lot_of_records_is_followed_before_the_next_event() -> None:
     names = TopicNames("t.")
     reference, models = Reference(), build_models(Settings(max_items=256))
     bad: list[str] = []
+    assert models.newcomers is not None
+    lots: list[int] = []
+
+    def applied() -> None:
+        follow(reference, models)
+        lots.append(len(reference.items))
+
     reader = ReferenceReader(
         KafkaTransport(KafkaSettings()),
         names,
         dict.fromkeys(names.reference, 1),
         reference,
         on_bad=bad.append,
-        on_applied=lambda: follow(reference, models),
+        on_applied=applied,
     )
     values = {
         "seen": b'{"item_id":"seen","version":1,"category":"shoes"}',
@@ -39,10 +46,12 @@ def test_a_lot_of_records_is_followed_before_the_next_event() -> None:
     )
 
     assert [names.catalogue] == bad
+    assert [3] == lots
+    looked = models.newcomers._looked[0], reference._looked  # before anybody asked
+    assert (reference.items.changes.revision,) * 2 == looked
     assert {"gone"} == set(reference.withheld())
     models.fold.begin()
     models.blend.vocabulary.touch("seen", 0.0)
-    assert models.newcomers is not None
     assert ["new"] == models.newcomers.of(["seen"], 1.0, reference.items).item_ids
     reader.apply([ConsumerRecord(names.catalogue, 0, 9, 0, 1, b"new", None, None, -1, 0, ())])
     assert not models.newcomers.of(["seen"], 1.0, reference.items).item_ids
