@@ -140,11 +140,6 @@ class Vocabulary:
         """The item that has a row now."""
         return self.ids[row]
 
-    def item_ids(self, rows: Iterable[int]) -> list[str]:
-        """The items that have rows now."""
-        ids = self.ids
-        return [ids[row] for row in rows]
-
     def reference(self, item_id: str) -> int:
         """Row and generation of an item in one number, or −1."""
         row = self._rows.get(item_id, -1)

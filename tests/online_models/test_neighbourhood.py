@@ -44,7 +44,7 @@ def scores(blend: OnlineBlend, history: list[str], asker: Asker) -> dict[str, fl
     """What the first optional source says."""
     rows = np.array(blend.vocabulary.rows(history), np.int32)
     best, found = blend.optional[0].best(rows, 0.0, asker)
-    return dict(zip(blend.vocabulary.item_ids(best.tolist()), found.round(6).tolist(), strict=True))
+    return dict(zip(map(blend.vocabulary.item_id, best.tolist()), found.round(6).tolist(), strict=True))
 
 
 @pytest.mark.parametrize(
