@@ -7,7 +7,7 @@ and brand are kept; of those a user is offered the ones whose values the user's 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from typing import TYPE_CHECKING
 
 from online_models.content import attribute_value
@@ -49,15 +49,24 @@ class _Unmet:
         self._minus_times = [minus_time for minus_time, _ in records]
         self._item_ids = [item_id for _, item_id in records]
 
-    def drop(self, minus_time: float, item_id: str) -> None:
+    def drop(self, record: tuple[float, str]) -> None:
         """Take out a record, if it is there."""
-        times = self._minus_times
-        k = bisect_left(times, minus_time)
-        while k < len(times) and times[k] == minus_time:
-            if self._item_ids[k] == item_id:
-                del times[k], self._item_ids[k]
-                return
-            k += 1
+        k = self._place(record)
+        if self._item_ids[k : k + 1] == [record[1]]:
+            del self._minus_times[k], self._item_ids[k]
+
+    def put(self, record: tuple[float, str]) -> None:
+        """Take in a record again, unless it is there."""
+        k = self._place(record)
+        if self._item_ids[k : k + 1] != [record[1]]:
+            self._minus_times.insert(k, record[0])
+            self._item_ids.insert(k, record[1])
+
+    def _place(self, record: tuple[float, str]) -> int:
+        """Where a record stands, or belongs: of one time in the order of the ids."""
+        minus_time, item_id = record
+        first = bisect_left(self._minus_times, minus_time)
+        return bisect_left(self._item_ids, item_id, first, bisect_right(self._minus_times, minus_time, first))
 
     def first(self, at: float) -> list[str]:
         """The newest that are in force at a time."""
@@ -175,11 +184,18 @@ class Newcomers:
         for item_id in changed or ():
             minus_time, values = self._values.get(item_id, NO_VALUES)
             for value in values:
-                if item_id not in self._met:
-                    self._unmet.pop(value, None)
-                elif value in self._unmet:
-                    self._unmet[value].drop(minus_time, item_id)
+                self._take_over(value, (minus_time, item_id))
         self._looked = known, met
+
+    def _take_over(self, value: str, record: tuple[float, str]) -> None:
+        """Take over that a record was met, or is new again: most batches under load are undone and folded."""
+        unmet = self._unmet.get(value)
+        if unmet is None:
+            return
+        if record[1] in self._met:
+            unmet.drop(record)
+        elif _holds(self._newest[value], record) and self._items[record[1]].available:
+            unmet.put(record)
 
     def _follow_catalogue(self, items: Rows[Item]) -> None:
         changed = items.changes.since(self._looked[0]) if items is self._items else None
@@ -212,3 +228,9 @@ class Newcomers:
 
 
 NO_VALUES: tuple[float, list[str]] = (0.0, [])
+
+
+def _holds(records: list[tuple[float, str]], record: tuple[float, str]) -> bool:
+    """Whether sorted records hold one."""
+    k = bisect_left(records, record)
+    return records[k : k + 1] == [record]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime
+
+import pytest
 
 from online_models.vocabulary import Vocabulary
 from schemas.catalogue import Item
@@ -94,6 +97,53 @@ def test_what_was_met_is_no_newcomer_until_that_is_undone() -> None:
     assert ["c"] == newcomers.of(["a"], 1.0, items).item_ids
     known.rollback()
     assert ["b", "c"] == newcomers.of(["a"], 1.0, items).item_ids
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_an_index_that_follows_is_one_that_is_built_now(seed: int) -> None:
+    """Whatever is met, undone, forgotten, listed, hidden or taken away, in whatever order."""
+    draw = random.Random(seed)
+    names = [f"item-{n}" for n in range(90)]
+    items = Rows({name: record(name, "shoes", float(n % 4)) for n, name in enumerate(names)})
+    known = met(*names[:5], max_rows=40)
+    known.keep()
+    known.begin()
+    following = Newcomers(known)
+    for step in range(400):
+        name, at = draw.choice(names), float(step)
+        match draw.randrange(8):
+            case 0:
+                known.rollback()
+                known.begin()
+            case 1:
+                known.keep()
+                known.begin()
+            case 2:
+                items[name] = record(name, draw.choice(["shoes", "hats"]), at, hidden=draw.random() < 0.3)
+            case 3:
+                items.drop(name)
+            case _:
+                known.touch(name, at)
+        asked = [name, *names[:5]]
+        assert Newcomers(known).of(asked, at, items) == following.of(asked, at, items)
+
+
+def test_what_is_not_among_the_newest_does_not_come_back() -> None:
+    """A record that newer ones have pushed out is not kept because somebody met it for a moment."""
+    names = [f"item-{n:02}" for n in range(70)]  # of which 64 are kept
+    items = Rows({name: record(name, "shoes", float(n)) for n, name in enumerate(names)})
+    known = met("item-69")
+    known.keep()
+    newcomers = Newcomers(known)
+    assert newcomers.of(["item-69"], 99.0, items).item_ids
+    known.begin()
+    known.touch("item-00", 1.0)
+    assert newcomers.of(["item-69"], 99.0, items).item_ids
+    known.rollback()
+    known.begin()
+    for name in names[6:]:
+        known.touch(name, 2.0)
+    assert not newcomers.of(["item-69"], 99.0, items).item_ids
 
 
 def test_who_lost_its_row_is_a_newcomer_again() -> None:
