@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 from aiokafka import AIOKafkaProducer, TopicPartition
 
+from benchmarks.jobs.process import resident_mib
 from schemas.codec import rfc3339
 from stream.assembly import build_engine, build_models
 from stream.core.engine import Engine
@@ -98,12 +99,6 @@ async def fill(kafka: KafkaSettings, n: int) -> None:
     outbox.add(topic, *encode_header(header(n), 0))
     await outbox.send()
     await producer.stop()
-
-
-def resident_mib() -> float:
-    """Resident memory of this process."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
 async def restored(bootstrap: str, topic: str, folder: str) -> dict[str, float]:
