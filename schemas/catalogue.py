@@ -14,7 +14,7 @@ __all__ = ["Id", "Item", "Offer"]
 Id = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
-class Item(Struct, frozen=True, kw_only=True):
+class Item(Struct, frozen=True, kw_only=True, gc=False):
     """What can be recommended."""
 
     item_id: Id
@@ -35,7 +35,7 @@ class Item(Struct, frozen=True, kw_only=True):
         return not self.hidden and (self.stock is None or self.stock > 0)
 
 
-class Offer(Struct, frozen=True, kw_only=True):
+class Offer(Struct, frozen=True, kw_only=True, gc=False):
     """What a bandit chooses: an incentive with a cost and a value, both in ``currency`` per response.
 
     What is known of a category's offers is where a new offer of it begins.

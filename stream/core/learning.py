@@ -186,7 +186,7 @@ class Learner:
             trial.blend.learn_one(theirs, item_id)
         return rank
 
-    def _values_of(self, event: Event, item_id: str) -> list[str]:
+    def _values_of(self, event: Event, item_id: str) -> Sequence[str]:
         """Attribute values of an item, as the event gives them, else as the catalogue does."""
         for item in event.items:
             if str(item.product_id) == item_id:
@@ -198,7 +198,7 @@ class Learner:
                 if values := [attribute_value(name, value) for name, value in named if value]:
                     return values
         newcomers = self._models.newcomers
-        return newcomers.values(item_id, self._items) if newcomers is not None else []
+        return newcomers.values(item_id, self._items) if newcomers is not None else ()
 
     def _click_weight(self, feedback: Feedback) -> float:
         """1 for a click; impressions without one are sampled, and one that is kept stands for all its share.

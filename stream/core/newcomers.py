@@ -29,15 +29,15 @@ N_VALUES = 3  # values of theirs that are read, as in the content source
 AGES = [math.exp(-0.3 * age) for age in range(N_READ)]  # as in the sequence source
 
 
-def values_of(item: Item) -> list[str]:
+def values_of(item: Item) -> tuple[str, ...]:
     r"""Attribute values of a record, as the content source writes them.
 
     >>> from schemas.catalogue import Item
     >>> values_of(Item(item_id="a", version=1, category="shoes"))
-    ['\x1fcategory=shoes']
+    ('\x1fcategory=shoes',)
     """
     named = (("category", item.category), ("brand", item.brand))
-    return [attribute_value(name, value) for name, value in named if value]
+    return tuple([attribute_value(name, value) for name, value in named if value])
 
 
 class _Unmet:
@@ -100,7 +100,9 @@ class Newcomers:
         self._items: Rows[Item] = Rows()
         self._looked = (-1, -1)  # revisions of the catalogue and of the vocabulary that were looked at
         self._newest: dict[str, list[tuple[float, str]]] = {}  # by value: (minus the time, id), newest first
-        self._values: dict[str, tuple[float, list[str]]] = {}  # minus the time of a record, and its values
+        self._values: dict[
+            str, tuple[float, tuple[str, ...]]
+        ] = {}  # minus the time of a record, and its values
         self._n_several = 0  # items of more than one value
         self._unmet: dict[str, _Unmet] = {}  # by value, of the newest
 
@@ -150,7 +152,7 @@ class Newcomers:
         self.follow(items)
         return any(item_id in self._listed(value, at) for value in self._values.get(item_id, NO_VALUES)[1])
 
-    def values(self, item_id: str, items: Rows[Item]) -> list[str]:
+    def values(self, item_id: str, items: Rows[Item]) -> tuple[str, ...]:
         """Attribute values of an item, where the catalogue knows it."""
         self.follow(items)
         return self._values.get(item_id, NO_VALUES)[1]
@@ -227,7 +229,7 @@ class Newcomers:
             self._unmet.pop(value, None)
 
 
-NO_VALUES: tuple[float, list[str]] = (0.0, [])
+NO_VALUES: tuple[float, tuple[str, ...]] = (0.0, ())
 
 
 def _holds(records: list[tuple[float, str]], record: tuple[float, str]) -> bool:

@@ -34,7 +34,7 @@ __all__ = [
 NEVER: Final = float("inf")
 
 
-class Timer(Struct, array_like=True):
+class Timer(Struct, array_like=True, gc=False):
     """A live campaign timer: one per (user, campaign, key)."""
 
     due: float
@@ -49,7 +49,7 @@ class Timer(Struct, array_like=True):
     products: dict[str, float] = field(default_factory=dict)  # of a cart, with when each was put there
 
 
-class Match(Struct, array_like=True, order=True):
+class Match(Struct, array_like=True, order=True, gc=False):
     """An event that a campaign counts; in order of time, then of id."""
 
     time: float
@@ -57,7 +57,7 @@ class Match(Struct, array_like=True, order=True):
     event: str
 
 
-class Send(Struct, array_like=True):
+class Send(Struct, array_like=True, gc=False):
     """A marketing message that was sent, or held out: what rolling caps count."""
 
     time: float
@@ -66,7 +66,7 @@ class Send(Struct, array_like=True):
     day: int  # of the user's calendar
 
 
-class Impression(Struct, array_like=True):
+class Impression(Struct, array_like=True, gc=False):
     """An item that was shown in a list, with the click model's features as they were then."""
 
     item_id: str
@@ -75,7 +75,7 @@ class Impression(Struct, array_like=True):
     trial: list[int] = field(default_factory=list)  # the features as a challenger hashes them
 
 
-class OpenDecision(Struct, array_like=True):
+class OpenDecision(Struct, array_like=True, gc=False):
     """A decision that may still be rewarded, with the features logged when it was made.
 
     ``action`` is the offer, or the items of a recommendation, each between line feeds: one text is searched
@@ -98,7 +98,7 @@ class OpenDecision(Struct, array_like=True):
         return self.items or [item_id for item_id in self.action.split("\n") if item_id]
 
 
-class Message(Struct, array_like=True):
+class Message(Struct, array_like=True, gc=False):
     """A message that was sent, until its conversion window is over."""
 
     campaign_id: str
@@ -107,7 +107,7 @@ class Message(Struct, array_like=True):
     seen: int = 0  # bits of what became of it
 
 
-class Trial(Struct, array_like=True):
+class Trial(Struct, array_like=True, gc=False):
     """A user's part in the experiment that a campaign is: treated or held out, and what came of it."""
 
     arm: int
@@ -119,7 +119,7 @@ class Trial(Struct, array_like=True):
     revenue: dict[str, float] = field(default_factory=dict)
 
 
-class Tally(Struct, array_like=True):
+class Tally(Struct, array_like=True, gc=False):
     """Users of an experiment in this partition; pairs are of the treated and of the held out."""
 
     share: float  # of users who are held out
@@ -130,7 +130,7 @@ class Tally(Struct, array_like=True):
     revenue: dict[str, list[float]] = field(default_factory=dict)
 
 
-class ModelMemory(Struct, array_like=True):
+class ModelMemory(Struct, array_like=True, gc=False):
     """The model-dependent part of a profile."""
 
     factors: bytes = b""
@@ -140,7 +140,7 @@ class ModelMemory(Struct, array_like=True):
     clicked: list[Impression] = field(default_factory=list)  # items that may still be ordered, oldest first
 
 
-class Profile(Struct, array_like=True):
+class Profile(Struct, array_like=True, gc=False):
     """The model-free state of one user. Times are event time, seconds since the epoch."""
 
     known: bool = False
@@ -198,7 +198,7 @@ class Profile(Struct, array_like=True):
         return bool(self.unsubscribed) or False in self.consent.values()
 
 
-class Pace(Struct, array_like=True):
+class Pace(Struct, array_like=True, gc=False):
     """How an offer's budget is spent in this partition."""
 
     price: float  # of one unit of cost, in units of money: the dual price of the budget
@@ -206,7 +206,7 @@ class Pace(Struct, array_like=True):
     spent: float  # by then
 
 
-class ItemShares(Struct, array_like=True):
+class ItemShares(Struct, array_like=True, gc=False):
     """Which items the click model learned from most in one hour of event time (Misra, Gries 1982)."""
 
     hour: int = 0
@@ -214,7 +214,7 @@ class ItemShares(Struct, array_like=True):
     counts: dict[str, int] = field(default_factory=dict)
 
 
-class Header(Struct, array_like=True):
+class Header(Struct, array_like=True, gc=False):
     """What belongs to the partition and to nobody in it."""
 
     watermark: float = float("-inf")

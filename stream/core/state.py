@@ -28,7 +28,7 @@ MAX_EXPIRED: Final = 4  # rows looked at for their age with each event; more tha
 _WAKE: Final = ""  # sorts before every other kind of the same user
 
 
-class Due(Struct, frozen=True, order=True):
+class Due(Struct, frozen=True, order=True, gc=False):
     """Something that happens when the watermark passes ``at``; ordered, so the heap is deterministic."""
 
     at: float

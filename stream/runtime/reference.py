@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ReferenceReader"]
 
-# Some tens of milliseconds of work, and fewer than the changes that are remembered for those who follow them.
-LOT_RECORDS: Final = 4096
+# Some ten milliseconds of work, and fewer than the changes that are remembered for those who follow them.
+LOT_RECORDS: Final = 1024
 
 logger = structlog.get_logger(__name__)
 

@@ -10,7 +10,7 @@ from statistics import linear_regression
 import pytest
 
 from tests.chaos.conftest import Line
-from tests.chaos.harness import Fleet, topics_for
+from tests.chaos.harness import RATE, Fleet, topics_for
 from tests.chaos.processes import open_files, rss_mib
 from tests.chaos.report import LONG, report
 from tests.runtime.oracle import assert_as_without_faults
@@ -21,19 +21,20 @@ ROUND = 4  # minutes: each kind of fault once
 # The first round is warm-up: users, dictionaries and pools fill up to their bounds. After it the least of
 # each round counts, for what a fault needs for a moment is no growth.
 MINUTES = max(int(os.environ.get("NUDGE_CHAOS_MINUTES", "16")), 3 * ROUND)
+LOAD = float(os.environ.get("NUDGE_CHAOS_RATE", RATE))  # events a second
 MAX_SLOPE_MIB = 2.0  # a round
 MAX_MORE = 5.0  # files, or tasks
 SETTLED_S = 30.0  # the last seconds of a minute, when a fault is over
 
 
-@pytest.mark.skipif(not LONG, reason="NUDGE_CHAOS=long runs the soak; NUDGE_CHAOS_MINUTES says how long")
+@pytest.mark.skipif(not LONG, reason="NUDGE_CHAOS=long runs the soak; NUDGE_CHAOS_MINUTES and _RATE shape it")
 def test_nothing_grows_while_faults_come_every_minute(line: Line, tmp_path: Path, name: str) -> None:
     """The worker that no fault kills keeps its memory, files and tasks; all effects are exact."""
-    setup = topics_for(line.broker.bootstrap, name)
+    setup = topics_for(line.broker.bootstrap, name, batch_records=500)
     memory: list[float] = []
     files: list[float] = []
     tasks: list[float] = []
-    with Fleet(setup, tmp_path, 2, through=line.bootstrap) as fleet:
+    with Fleet(setup, tmp_path, 2, through=line.bootstrap, rate=LOAD) as fleet:
         fleet.start().wait_at_work()
         survivor, victim = fleet.workers
         faults = (line.proxy.reset, line.broker.restart, line.proxy.half_open, victim.kill)
@@ -57,6 +58,7 @@ def test_nothing_grows_while_faults_come_every_minute(line: Line, tmp_path: Path
         report(
             name,
             events=fleet.total,
+            rate=LOAD,
             rebuilds=len(fleet.events("partition_rebuild")),
             rss_mib=memory,
             files=files,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 
 import pytest
+
+from schemas.catalogue import Item
+from stream.core.rows import ModelMemory, Profile, Timer
+from stream.core.state import Due
 
 pytestmark = pytest.mark.integration
 
@@ -26,3 +31,19 @@ def test_modules_and_kernels_are_frozen() -> None:
 
     assert code == 69
     assert frozen > 10 * tracked
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Item(item_id="a", version=1, attributes={"colour": "red"}),
+        Profile(),
+        ModelMemory(),
+        Timer(0.0, "m1", "Product Added", 0.0, {}),
+        Due(0.0, "u", "campaign", "cart"),
+    ],
+    ids=lambda record: type(record).__name__,
+)
+def test_records_and_rows_are_out_of_its_sight(record: object) -> None:
+    """A million of them hold no cycle, and to look at them would hold the loop for half a second."""
+    assert not gc.is_tracked(record)
