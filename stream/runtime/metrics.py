@@ -113,17 +113,27 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
     MetricSpec(
         "challenger_log_wealth",
         "gauge",
-        "Evidence that a challenger is better than the model that serves; at -log(alpha) it has won.",
+        "Evidence of this round that the model which did not win the last is better; at "
+        "log(k (k + 1) / alpha) in round k it wins.",
         ("model",),
     ),
     MetricSpec(
         "challenger_gain",
         "gauge",
-        "Mean gain of the challenger: log loss of clicks, reciprocal rank of recommendations.",
+        "Mean gain of the challenger in this round: log loss of clicks, reciprocal rank of recommendations.",
         ("model",),
     ),
-    MetricSpec("challenger_examples", "gauge", "Examples that were compared.", ("model",)),
-    MetricSpec("challenger_serves", "gauge", "1 when the challenger has won and serves, else 0.", ("model",)),
+    MetricSpec("challenger_examples", "gauge", "Examples compared in this round.", ("model",)),
+    MetricSpec(
+        "challenger_round",
+        "gauge",
+        "Round of the test, from 1: the challenger has to prove better in odd ones, the incumbent in even; "
+        "at 9 it is over.",
+        ("model",),
+    ),
+    MetricSpec(
+        "challenger_serves", "gauge", "1 while the challenger has won and serves, else 0.", ("model",)
+    ),
     MetricSpec(
         "recent_log_loss",
         "gauge",
@@ -311,6 +321,7 @@ class Metrics:
         self["challenger_log_wealth"].labels(model).set(gate.log_wealth())
         self["challenger_gain"].labels(model).set(gate.mean_difference)
         self["challenger_examples"].labels(model).set(gate.n)
+        self["challenger_round"].labels(model).set(gate.round)
         self["challenger_serves"].labels(model).set(float(serves))
 
 
