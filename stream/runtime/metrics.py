@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from schemas.reasons import RejectCode
@@ -234,6 +234,21 @@ class _Freshness(Collector):
         yield family
 
 
+class _LateGauge(Gauge):
+    """A gauge without labels that has no value until it is set, as those with labels have none."""
+
+    _told = False
+
+    def set(self, value: float) -> None:
+        """Set the value."""
+        self._told = True
+        super().set(value)
+
+    def collect(self) -> Iterable[Metric]:
+        """Give the value, if there is one."""
+        return super().collect() if self._told else self.describe()
+
+
 class _Ids:
     """The first ids that come get a label of their own."""
 
@@ -341,7 +356,8 @@ def _make(spec: MetricSpec, registry: CollectorRegistry) -> Counter | Gauge | Hi
         case "counter":
             return Counter(name, spec.help, spec.labels, registry=registry)
         case "gauge":
-            return Gauge(name, spec.help, spec.labels, registry=registry)
+            kind = Gauge if spec.labels else _LateGauge
+            return kind(name, spec.help, spec.labels, registry=registry)
         case "histogram":
             return Histogram(name, spec.help, spec.labels, registry=registry, buckets=LATENCY_BUCKETS_S)
         case "freshness":
