@@ -6,7 +6,7 @@ as long as λ is at most 1 over the largest possible loss, which is known before
 mean of them. By Ville's inequality it ever reaches 1/α with a probability of at most α, however often one
 looks (Choe and Ramdas compare forecasters in this way).
 
-Who bet against a favourite that was better for long has nearly nothing left when that changes. So half of the
+Who bet on a favourite that was worse for long has nearly nothing left when that changes. So half of the
 money plays all the time, and of the other half the share 1 / (j (j + 1)) plays in the j-th block of examples
 alone; these shares sum to 1. What a block that is over has won is not counted.
 
@@ -77,7 +77,7 @@ class Evidence:
             in_block[k] += gain
 
     def log_wealth(self) -> float:
-        """Logarithm of the wealth of all bets, of 1 in the beginning at the most."""
+        """Logarithm of the wealth of all bets, which begins at 3/4: later blocks wait."""
         j = self._block + 1
         share = -math.log(j * (j + 1))
         wealths = [*self._whole, *(one + share for one in self._in_block)]
