@@ -36,9 +36,16 @@ Z_95: Final = 1.959964  # two-sided 95 % of the normal distribution
 
 
 class _Decayed(ABC):
-    """The weight of an event time; a subclass scales its sums when the landmark moves."""
+    """The weight of an event time; a subclass scales its sums when the landmark moves.
+
+    Attributes
+    ----------
+    n : int
+        How much was observed in all.
+    """
 
     def __init__(self, half_life_s: float = HALF_LIFE_S) -> None:
+        self.n = 0
         self._rate = 1.0 / half_life_s
         self._landmark = -math.inf
 
@@ -70,6 +77,7 @@ class RecentLoss(_Decayed):
 
     def update(self, y: float, p: float, weight: float, at: float) -> None:
         """Count one outcome ``y`` of 0 or 1 that was predicted with probability ``p``."""
+        self.n += 1
         self._loss.update(y, p, weight * self._weight(at))
 
     def snapshot(self) -> dict[str, float]:
@@ -96,6 +104,7 @@ class RecentShares(_Decayed):
 
     def update(self, name: str, at: float) -> None:
         """Count one outcome."""
+        self.n += 1
         weight, sums = self._weight(at), self._sums
         if name not in sums and len(sums) >= MAX_NAMES:
             name = OTHER
@@ -131,6 +140,7 @@ class RecentExposure(_Decayed):
 
     def update(self, item_ids: Iterable[str], at: float) -> None:
         """Count the items of one list."""
+        self.n += 1
         weight, sums = self._weight(at), self._sums
         for item_id in item_ids:
             sums[item_id] = sums.get(item_id, 0.0) + weight
@@ -184,6 +194,7 @@ class RecentValues(_Decayed):
 
     def decided(self, at: float) -> None:
         """Count one decision."""
+        self.n += 1
         weight = self._weight(at)
         self._units += weight
         self._units_2 += weight * weight

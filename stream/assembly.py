@@ -154,7 +154,7 @@ def _click_trial(settings: Settings) -> ClickTrial | None:
     half_life_s = chosen.clicks_half_life_days * DAY_S or math.inf
     model = FollowTheRegularizedLeader if chosen.clicks == "ftrl" else ClickRate
     return ClickTrial(
-        ChallengerGate(f"{name}.gate", chosen.alpha, chosen.warm_up),
+        ChallengerGate(name, chosen.alpha, chosen.warm_up),
         chosen.promotes,
         "log_loss_difference",
         model(settings.click_slots, half_life_s=half_life_s, crosses=chosen.clicks_crosses, name=name),
@@ -179,7 +179,7 @@ def _rank_trial(settings: Settings, incumbent: OnlineBlend) -> RankTrial | None:
     described = chosen.model_dump_json(include={"recommend_factors", *_TEST})
     blend.name = f"ranker_challenger.{id_of(blend.spec, described)}"
     return RankTrial(
-        ChallengerGate(f"{blend.name}.gate", chosen.alpha, chosen.warm_up),
+        ChallengerGate(blend.name, chosen.alpha, chosen.warm_up),
         chosen.promotes,
         "reciprocal_rank_difference",
         blend,

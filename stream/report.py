@@ -138,6 +138,7 @@ def _challenger(models: Models) -> dict[str, Any]:
             "examples": trial.gate.n,
             trial.measure: trial.gate.mean_difference,
             "log_wealth": trial.gate.log_wealth(),
+            "round": trial.gate.round,
             "won": trial.gate.is_open,
             "serves": trial.serves,
         }

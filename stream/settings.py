@@ -150,13 +150,16 @@ class ChallengerSettings(_Section):
     )
     recommend_rate: float = Field(0.15, gt=0, le=10, description="Step of its AdaGrad; the ranker's is .15.")
     alpha: float = Field(
-        0.01, gt=0, lt=0.5, description="How often a challenger that is no better may ever be promoted."
+        0.01,
+        gt=0,
+        lt=0.5,
+        description="How often a model that is no better may ever take over, in all rounds together.",
     )
     warm_up: int = Field(
         1000, ge=0, description="Examples that a challenger learns before its losses are compared."
     )
     promotes: bool = Field(
-        default=True, description="Whether a challenger that has won serves; else the gate only tells."
+        default=True, description="Whether a challenger serves while it has won; else the gate only tells."
     )
 
 

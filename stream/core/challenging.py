@@ -1,10 +1,10 @@
-"""Challengers: models that learn from the same events and are scored, never served until they have won.
+"""Challengers: models that learn from the same events and are scored, and serve while they have won.
 
 The incumbent and the challenger predict each example before either learns it. The difference of their scores,
 log loss of clicks or reciprocal rank of the next item, goes to a gate, which opens by an anytime-valid test
-(:mod:`online_models.gate`). Challengers and gates are folds of the model deltas, so evidence and verdict
-survive restarts and are the same for every worker at the same deltas. From the example that opens the gate
-on, the challenger serves; the former incumbent learns on.
+and closes by the same test the other way round (:mod:`online_models.gate`). Challengers and gates are folds
+of the model deltas, so evidence and verdict survive restarts and are the same for every worker at the same
+deltas. From the example that opens the gate on the challenger serves, until one closes it; both learn on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from schemas.ids import id_of
 from schemas.outputs import Cause, Decision
 
 if TYPE_CHECKING:
-    from online_models.gate import ChallengerGate
+    from online_models.gate import ChallengerGate, Verdict
     from online_models.hashed import HashedLogistic
     from online_models.hybrid import OnlineBlend
 
@@ -42,7 +42,7 @@ class Trial:
 
     @property
     def serves(self) -> bool:
-        """Whether the challenger has taken over."""
+        """Whether the challenger serves."""
         return self.promotes and self.gate.is_open
 
 
@@ -52,13 +52,13 @@ class ClickTrial(Trial):
 
     model: HashedLogistic
 
-    def compare(self, y: float, weight: float, incumbent: float, challenger: float) -> bool:
-        """Compare two predictions of one outcome; return whether this opened the gate."""
+    def compare(self, y: float, weight: float, incumbent: float, challenger: float) -> Verdict | None:
+        """Compare two predictions of one outcome; return the verdict, where this moved the gate."""
         gains = (
             math.log((1.0 - challenger) / (1.0 - incumbent)) * weight,
             math.log(challenger / incumbent) * weight,
         )
-        return self.gate.update(gains[y > 0.0], max(0.0, -min(gains)))
+        return self.gate.update(gains[y > 0.0], max(0.0, -min(gains)), max(0.0, *gains))
 
 
 @dataclass(slots=True)
@@ -67,23 +67,23 @@ class RankTrial(Trial):
 
     blend: OnlineBlend
 
-    def compare(self, incumbent: int | None, challenger: int | None) -> bool:
-        """Compare two ranks of the item that came next; return whether this opened the gate."""
-        return self.gate.update(_reciprocal(challenger) - _reciprocal(incumbent), 1.0)
+    def compare(self, incumbent: int | None, challenger: int | None) -> Verdict | None:
+        """Compare two ranks of the item that came next; return the verdict, where this moved the gate."""
+        return self.gate.update(_reciprocal(challenger) - _reciprocal(incumbent), 1.0, 1.0)
 
 
 def _reciprocal(rank: int | None) -> float:
     return 0.0 if rank is None else 1.0 / (1.0 + rank)
 
 
-def promotion(trial: Trial, at: float, model_version: str) -> Decision:
-    """Say that a challenger has won, at an event time."""
+def promotion(trial: Trial, verdict: Verdict, at: float, model_version: str) -> Decision:
+    """Say that a challenger has won, or the incumbent again, at an event time; the action is who serves."""
     gate, time = trial.gate, rfc3339(at)
     return Decision(
-        decision_id=id_of("promotion", gate.name, time),
+        decision_id=id_of("promotion", gate.name, str(verdict.round), time),
         kind="promotion",
         user_id=EVERYBODY,
-        action=gate.name if trial.promotes else INCUMBENT,
+        action=gate.name if trial.promotes and verdict.for_challenger else INCUMBENT,
         propensity=1.0,
         policy=POLICY,
         cause=Cause(gate.name, "examples compared", time),
@@ -91,9 +91,10 @@ def promotion(trial: Trial, at: float, model_version: str) -> Decision:
         eligible=[INCUMBENT, gate.name],
         model_version=model_version,
         features={
-            "examples": float(gate.n),
-            trial.measure: gate.mean_difference,
-            "log_wealth": gate.log_wealth(),
-            "alpha": gate.alpha,
+            "round": float(verdict.round),
+            "examples": float(verdict.n),
+            trial.measure: verdict.mean_difference,
+            "log_wealth": verdict.log_wealth,
+            "alpha": verdict.alpha,
         },
     )

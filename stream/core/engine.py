@@ -62,12 +62,12 @@ class Engine:
     def process(self, batch: Sequence[Record]) -> Outputs:
         """Process records of one partition in order; outputs keep that order."""
         outputs = Outputs()
-        self.models.won.clear()  # of a batch that failed
+        self.models.verdicts.clear()  # of a batch that failed
         self.campaigns.look_at_items(outputs)
         events = [decode(record.value) for record in batch]  # in one go, while caches hold the decoder
         for record, event in zip(batch, events, strict=True):
             self._process_one(record, event, outputs)
-            if self.models.won:
+            if self.models.verdicts:
                 self._announce(outputs)
         return outputs
 
@@ -80,7 +80,7 @@ class Engine:
     def tick(self, elapsed_s: float) -> Outputs:
         """Let idle time pass: the watermark advances by it, and what comes due on the way fires."""
         outputs, header = Outputs(), self.state.header
-        self.models.won.clear()
+        self.models.verdicts.clear()
         self.campaigns.look_at_items(outputs)
         until = header.watermark + elapsed_s
         while self.state.next_due() <= until:
@@ -129,9 +129,9 @@ class Engine:
         self.measurer.note(outputs, event.time)
 
     def _announce(self, outputs: Outputs) -> None:
-        """Log that challengers have won."""
-        outputs.decisions += [promotion(trial, at, self.model_version) for trial, at in self.models.won]
-        self.models.won.clear()
+        """Log that another model serves."""
+        outputs.decisions += [promotion(*told, self.model_version) for told in self.models.verdicts]
+        self.models.verdicts.clear()
 
     def _tell(self, changes: Iterable[SegmentChange], outputs: Outputs) -> None:
         """Let campaigns know who entered or left a segment."""

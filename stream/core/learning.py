@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from online_models.cooccurrence import SequentialCooccurrence
     from online_models.drift import DriftWatch
     from online_models.fold import ModelSet
+    from online_models.gate import Verdict
     from online_models.hashed import HashedLogistic
     from online_models.hybrid import OnlineBlend, Slate
     from online_models.many_offers import ManyOffers
@@ -65,7 +66,7 @@ class Models:
     click_trial: ClickTrial | None = None
     rank_trial: RankTrial | None = None
     newcomers: Newcomers | None = None
-    won: list[tuple[Trial, float]] = field(default_factory=list)  # and when, not announced yet
+    verdicts: list[tuple[Trial, Verdict, float]] = field(default_factory=list)  # and when; to be announced
 
     @property
     def trials(self) -> dict[str, Trial]:
@@ -75,13 +76,13 @@ class Models:
 
     @property
     def serving_blend(self) -> OnlineBlend:
-        """The blend that serves: the incumbent, or a challenger that has won."""
+        """The blend that serves: the incumbent, or a challenger while it has won."""
         trial = self.rank_trial
         return trial.blend if trial is not None and trial.serves else self.blend
 
     @property
     def serving_clicks(self) -> HashedLogistic:
-        """The click model that serves: the incumbent, or a challenger that has won."""
+        """The click model that serves: the incumbent, or a challenger while it has won."""
         trial = self.click_trial
         return trial.model if trial is not None and trial.serves else self.clicks
 
@@ -181,8 +182,8 @@ class Learner:
         models.blend.learn_one(slate, item_id)
         if (trial := models.rank_trial) is not None:
             theirs = slate_of(trial.blend)
-            if trial.compare(rank, theirs.rank_of(item_id)):
-                models.won.append((trial, time))
+            if (verdict := trial.compare(rank, theirs.rank_of(item_id))) is not None:
+                models.verdicts.append((trial, verdict, time))
             trial.blend.learn_one(theirs, item_id)
         return rank
 
@@ -250,8 +251,8 @@ class Learner:
         y, at = feedback.reward, feedback.at
         p = trial.model.learn_one(_hashed(feedback.logged), y, weight, at)
         self._models.live.losses["clicks_challenger"].update(y, p, weight, at)
-        if trial.compare(y, weight, incumbent, p):
-            self._models.won.append((trial, at))
+        if (verdict := trial.compare(y, weight, incumbent, p)) is not None:
+            self._models.verdicts.append((trial, verdict, at))
 
 
 def _hashed(slots: Sequence[float]) -> SparseFeatures:

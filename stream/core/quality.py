@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from stream.core.profiles import Moment
     from stream.core.rows import ModelMemory
 
-__all__ = ["LOSSES", "POLICIES", "LiveQuality"]
+__all__ = ["ENOUGH", "LOSSES", "POLICIES", "LiveQuality"]
 
 LOSSES: Final = ("log_loss", "normalised_entropy", "calibration_ratio")
 POLICIES: Final = ("running", "greedy", "uniform")
+ENOUGH: Final = 100  # observations behind a number that is watched: a rate's standard error is at most .05
 POPULAR: Final = 2  # the half-life of the popular list among those of the popularity model: a week
 POPULAR_S: Final = 60.0  # the popular list is at least so old before it is renewed
 POPULAR_SLATES: Final = 1023  # and has judged so many slates, fewer of them in the beginning
@@ -89,27 +90,31 @@ class LiveQuality:
         if logged:
             self._values.scored((1.0, logged[1], logged[2]), logged[0])
 
-    def snapshot(self, n_catalogue: int) -> dict[str, dict[str, float]]:
+    def snapshot(self, n_catalogue: int, least: int = 1) -> dict[str, dict[str, float]]:
         """All numbers that are defined, by measure and then by what tells them apart.
 
         Parameters
         ----------
         n_catalogue : int
             Items of the catalogue; without one those that the models know are taken.
+        least : int
+            A number with fewer observations behind it is left out.
         """
         known = n_catalogue or len(self._popularity.vocabulary)
-        told = {name: loss.snapshot() for name, loss in self.losses.items()}
+        told = {name: loss.snapshot() for name, loss in self.losses.items() if loss.n >= least}
         found: dict[str, dict[str, float]] = {
             measure: {name: numbers[measure] for name, numbers in told.items() if measure in numbers}
             for measure in LOSSES
         }
-        hits, values = self._hits.intervals(), self._values.intervals()
+        hits, values = (one.intervals() if one.n >= least else [] for one in (self._hits, self._values))
         found["slate_hit_rate"] = {
             name: hit.estimate for name, hit in zip(("shown", "popularity"), hits, strict=False)
         }
-        found["catalogue_coverage"] = {"": self._exposure.coverage(known)}
-        found["exposure_gini"] = {"": self._exposure.gini(known)}
-        found["offer_entropy"] = {"": self._arms.entropy()}
+        if self._exposure.n >= least:
+            found["catalogue_coverage"] = {"": self._exposure.coverage(known)}
+            found["exposure_gini"] = {"": self._exposure.gini(known)}
+        if self._arms.n >= least:
+            found["offer_entropy"] = {"": self._arms.entropy()}
         found["offer_policy_value"] = {
             f"{policy}.{bound}": number
             for policy, interval in zip(POLICIES, values, strict=False)

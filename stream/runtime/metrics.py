@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from schemas.reasons import RejectCode
@@ -113,17 +113,27 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
     MetricSpec(
         "challenger_log_wealth",
         "gauge",
-        "Evidence that a challenger is better than the model that serves; at -log(alpha) it has won.",
+        "Evidence of this round that the model which did not win the last is better; at "
+        "log(k (k + 1) / alpha) in round k it wins.",
         ("model",),
     ),
     MetricSpec(
         "challenger_gain",
         "gauge",
-        "Mean gain of the challenger: log loss of clicks, reciprocal rank of recommendations.",
+        "Mean gain of the challenger in this round: log loss of clicks, reciprocal rank of recommendations.",
         ("model",),
     ),
-    MetricSpec("challenger_examples", "gauge", "Examples that were compared.", ("model",)),
-    MetricSpec("challenger_serves", "gauge", "1 when the challenger has won and serves, else 0.", ("model",)),
+    MetricSpec("challenger_examples", "gauge", "Examples compared in this round.", ("model",)),
+    MetricSpec(
+        "challenger_round",
+        "gauge",
+        "Round of the test, from 1: the challenger has to prove better in odd ones, the incumbent in even; "
+        "at 9 it is over.",
+        ("model",),
+    ),
+    MetricSpec(
+        "challenger_serves", "gauge", "1 while the challenger has won and serves, else 0.", ("model",)
+    ),
     MetricSpec(
         "recent_log_loss",
         "gauge",
@@ -224,6 +234,21 @@ class _Freshness(Collector):
         yield family
 
 
+class _LateGauge(Gauge):
+    """A gauge without labels that has no value until it is set, as those with labels have none."""
+
+    _told = False
+
+    def set(self, value: float) -> None:
+        """Set the value."""
+        self._told = True
+        super().set(value)
+
+    def collect(self) -> Iterable[Metric]:
+        """Give the value, if there is one."""
+        return super().collect() if self._told else self.describe()
+
+
 class _Ids:
     """The first ids that come get a label of their own."""
 
@@ -311,6 +336,7 @@ class Metrics:
         self["challenger_log_wealth"].labels(model).set(gate.log_wealth())
         self["challenger_gain"].labels(model).set(gate.mean_difference)
         self["challenger_examples"].labels(model).set(gate.n)
+        self["challenger_round"].labels(model).set(gate.round)
         self["challenger_serves"].labels(model).set(float(serves))
 
 
@@ -330,7 +356,8 @@ def _make(spec: MetricSpec, registry: CollectorRegistry) -> Counter | Gauge | Hi
         case "counter":
             return Counter(name, spec.help, spec.labels, registry=registry)
         case "gauge":
-            return Gauge(name, spec.help, spec.labels, registry=registry)
+            kind = Gauge if spec.labels else _LateGauge
+            return kind(name, spec.help, spec.labels, registry=registry)
         case "histogram":
             return Histogram(name, spec.help, spec.labels, registry=registry, buckets=LATENCY_BUCKETS_S)
         case "freshness":

@@ -14,6 +14,7 @@ import mode
 from aiokafka.errors import KafkaError
 
 from stream.core.measuring import merged
+from stream.core.quality import ENOUGH
 from stream.core.reference import Reference
 from stream.report import lift
 from stream.runtime.assignment import Assignment, Listener
@@ -134,7 +135,7 @@ class DataPlane(mode.Service):
                 quality.labels(model, measure).set(value)
         for model, trial in models.trials.items():
             metrics.show_trial(model, trial.gate, serves=trial.serves)
-        metrics.show_quality(models.live.snapshot(len(self._shared.reference.items)))
+        metrics.show_quality(models.live.snapshot(len(self._shared.reference.items), ENOUGH))
 
     async def _main(self) -> None:
         """Connect, restore what the worker shares, join the group, watch."""

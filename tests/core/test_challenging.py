@@ -1,4 +1,4 @@
-"""A challenger learns and is scored in silence, and serves only after the gate has opened."""
+"""A challenger learns and is scored in silence, and serves only while the gate is open."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ BETTER = {"clicks": "gaussian", "clicks_crosses": [("position", "category")], "w
 PLAIN = {"clicks": "gaussian", "clicks_crosses": [("category", "buyer")], "warm_up": 100}
 
 
-def pages(n: int) -> list[bytes]:
-    """Lists of two items whose clicks are an exclusive or of place and category."""
+def pages(n: int, start: int = 0, rates: tuple[float, float] = (0.6, 0.1)) -> list[bytes]:
+    """Lists of two items; shoes in front and hats behind are clicked at the first rate of two."""
     rng = np.random.default_rng(5)
     found = []
-    for at in range(n):
+    for at in range(start, start + n):
         user = f"u{at}"
         categories = rng.choice(["shoes", "hats"], 2).tolist()
         products = [
-            {"product_id": f"{category}-{place}", "category": category, "position": place + 1}
+            {"product_id": f"{category}-{(at + 7 * place) % 40}", "category": category, "position": place + 1}
             for place, category in enumerate(categories)
         ]
         found.append(event("Product List Viewed", user=user, at=60.0 * at, list_id="home", products=products))
         for place, product in enumerate(products):
             likely = (place == 0) == (product["category"] == "shoes")
-            if rng.random() < (0.6 if likely else 0.1):
+            if rng.random() < rates[not likely]:
                 found.append(
                     event(
                         "Product Clicked",
@@ -43,6 +43,10 @@ def pages(n: int) -> list[bytes]:
                     )
                 )
     return found
+
+
+# Everybody's taste turns round after three hundred pages.
+TURNING = pages(300, rates=(0.95, 0.02)), pages(75, start=300, rates=(0.02, 0.95))
 
 
 def shop(challenger: dict[str, Any], n: int = 700, batch_size: int = 50) -> Driver:
@@ -69,10 +73,65 @@ def test_a_better_challenger_is_promoted_once_and_then_serves() -> None:
     assert trial.serves
     assert trial.gate.name == decision.action
     assert decision.features is not None
-    assert decision.features["log_wealth"] >= -math.log(0.01)
-    assert 0 < decision.features["examples"] < trial.gate.n
+    assert decision.features["log_wealth"] >= -math.log(0.005)
+    assert 1.0 == decision.features["round"]
+    assert 0.005 == decision.features["alpha"]
+    assert 0 < decision.features["examples"]
+    assert 0 < trial.gate.n
+    assert 2 == trial.gate.round
     assert trial.model.predict_proba_one(asked) == stream.models.click_probability(asked)
     assert trial.model.predict_proba_one(asked) != stream.models.clicks.predict_proba_one(asked)
+
+
+def test_a_challenger_that_gets_worse_is_demoted() -> None:
+    """Tastes turn round: what the challenger has learned of places misleads, and the incumbent serves."""
+    stream = Driver(settings=Settings(**SMALL, challenger=BETTER | {"warm_up": 500}), batch_size=50)
+    trial = stream.models.click_trial
+    assert trial is not None
+    served = []
+    for records in TURNING:
+        stream.pipe(*records)
+        stream.flush()
+        served.append(trial.serves)
+    up, down = promotions(stream)
+    asked = {"position": "1", "category": "shoes"}
+    assert up.features is not None
+    assert down.features is not None
+
+    assert [True, False] == served
+    assert (trial.gate.name, "incumbent") == (up.action, down.action)
+    assert up.decision_id != down.decision_id
+    assert up.features["log_loss_difference"] > 0.0 > down.features["log_loss_difference"]
+    assert (2.0, 0.01 / 6) == (down.features["round"], down.features["alpha"])
+    assert down.features["log_wealth"] >= -math.log(0.01 / 6)
+    assert 3 == trial.gate.round
+    assert stream.models.clicks.predict_proba_one(asked) == stream.models.click_probability(asked)
+
+
+def test_batches_crashes_and_restarts_change_no_demotion() -> None:
+    """The same two decisions, whatever the batches, and though some are read twice."""
+    settings = Settings(**SMALL, challenger=BETTER | {"warm_up": 500})
+    restored = build_models(settings)
+    logged, digests = [], set()
+    for batch_size, crash_every in ((50, 0), (1, 0), (10_000, 100)):
+        stream = Driver(settings=settings, batch_size=batch_size)
+        for n, record in enumerate(TURNING[0] + TURNING[1], 1):
+            stream.pipe(record)
+            if crash_every and n % crash_every == 0:
+                stream.crash()
+                stream.flush()
+        stream.flush()
+        logged.append(promotions(stream))
+        digests.add(stream.models.fold.digest())
+        restored.fold.restore(stream.models.fold.snapshot())
+
+    assert restored.click_trial is not None
+
+    assert 3 == restored.click_trial.gate.round
+    assert not restored.click_trial.serves
+    assert ["incumbent"] == [one.action for one in logged[0][1:]]
+    assert logged[0] == logged[1] == logged[2]
+    assert 1 == len(digests)
 
 
 def test_a_challenger_that_is_the_same_is_never_promoted() -> None:
@@ -107,7 +166,7 @@ def test_a_gate_that_only_tells_changes_nothing() -> None:
 
 def test_its_loss_is_that_of_predictions_before_learning() -> None:
     """The difference of the two progressive losses, by the live measures of both, without decay."""
-    stream = shop(BETTER | {"warm_up": 0, "promotes": False}, n=200)
+    stream = shop(BETTER | {"warm_up": 0, "alpha": 1e-300}, n=200)
     trial = stream.models.click_trial
     assert trial is not None
     losses = stream.models.live.losses
@@ -236,7 +295,7 @@ def test_a_ranker_that_has_won_serves() -> None:
     stream.take("recommendations")
     stream.models.fold.begin()
     for _ in range(200):
-        trial.gate.update(0.9, 1.0)
+        trial.gate.update(0.9, 1.0, 1.0)
     stream.models.fold.keep()
     stream.pipe(event("Product Viewed", user="new", at=90_000.0, product_id="i5"))
     (slate,) = stream.take("recommendations")

@@ -12,7 +12,7 @@ import pytest
 from schemas.catalogue import Offer
 from schemas.codec import parse_time
 from schemas.outputs import Decision
-from stream.core.quality import EVERY
+from stream.core.quality import ENOUGH, EVERY
 from stream.settings import Settings
 from stream.testing import EPOCH, Driver, event
 
@@ -156,6 +156,21 @@ def test_entropy_is_that_of_the_chosen_offers() -> None:
     told = stream.models.live.snapshot(0)["offer_entropy"]
 
     assert -(p @ np.log(p)) == pytest.approx(told[""])
+
+
+def test_a_number_with_too_little_behind_it_is_left_out() -> None:
+    """Of a hundred slates coverage is told and of ninety-nine not; of a worker that saw nothing no number."""
+    stream = Driver(settings=Settings(**SMALL, recommend={"min_interval_s": 0.0}))
+    live, n_slates = stream.models.live, 0
+    for user, at, item in browsing():
+        stream.pipe(event("Product Viewed", user=user, at=at, product_id=item))
+        n_slates += len(stream.take("recommendations"))
+        told = {measure for measure, numbers in live.snapshot(60, ENOUGH).items() if numbers}
+        assert told <= {"catalogue_coverage", "exposure_gini", "slate_hit_rate"}
+        assert ("catalogue_coverage" in told) == ("exposure_gini" in told) == (n_slates >= ENOUGH)
+    assert n_slates > ENOUGH
+    unseen = Driver(settings=Settings(**SMALL)).models.live
+    assert not any(unseen.snapshot(60).values())
 
 
 def test_batches_change_nothing() -> None:

@@ -85,6 +85,20 @@ def test_lift_and_revenue_are_shown() -> None:
     assert 2.5 == samples["nudge_campaign_revenue_total", (("campaign", "cart"), ("currency", "EUR"))]
 
 
+def test_quality_is_absent_until_there_is_some() -> None:
+    """After a start no gauge shows a 0 that nobody measured; a measured 0 is shown."""
+    metrics = Metrics("0")
+    before = _samples(metrics)
+    metrics.show_quality({"slate_hit_rate": {"shown": 0.0}, "exposure_gini": {"": 0.0}, "offer_entropy": {}})
+    shown = {key: value for key, value in _samples(metrics).items() if key not in before}
+
+    assert not [name for name, _ in before if name.startswith("nudge_recent_")]
+    assert shown == {
+        ("nudge_recent_slate_hit_rate", (("list", "shown"),)): 0.0,
+        ("nudge_recent_exposure_gini", ()): 0.0,
+    }
+
+
 def test_freshness_is_a_histogram_of_every_record() -> None:
     """Buckets are cumulative, the sum is that of the values, and a clock ahead of ours counts as zero."""
     metrics = Metrics("0")
