@@ -163,7 +163,7 @@ def recommend(
                     hits[name].append(ranks.get(name, blend.n_each) < 10)
                 users.append(user)
             blend.learn_one(slate, item)
-        memories[user] = blend.observe(item, history, at, 1.0, repeat, memory)
+        memories[user] = blend.observe(item, history, at, 1.0, repeat, memory, gap_s=gap_s)
         last_event[user] = at
         if not repeat:
             seen.add(item)

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 ROUNDS = 5
 BATCH = 200
 N_EVENTS = 20_000
+DAY_S = 86_400.0
+BEGINNING = 8  # a history that is shorter, a quarter of them, is that of somebody whose visit begins
 Event = tuple[str, list[str], float]
 
 
@@ -78,7 +80,8 @@ class Bench:
         for start in range(0, N_EVENTS, BATCH):
             self.models.begin()
             for item, history, at in events[start : start + BATCH]:
-                self.memory = self.blend.observe(item, history, at, 1.0, False, self.memory)
+                gap_s = DAY_S if len(history) < BEGINNING else 30.0
+                self.memory = self.blend.observe(item, history, at, 1.0, False, self.memory, gap_s=gap_s)
             began = time.perf_counter()
             self.deltas.append(self.models.delta())
             self.delta_s += time.perf_counter() - began

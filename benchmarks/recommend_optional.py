@@ -107,7 +107,7 @@ def run(events: list[Event], source: str, members: dict[str, tuple[str, ...]]) -
                 ranks.append(blend.n_each if rank is None else rank)
                 users.append(user)
             blend.learn_one(slate, item)
-        memories[user] = blend.observe(item, history, at, 1.0, repeat, memory, asker=asker)
+        memories[user] = blend.observe(item, history, at, 1.0, repeat, memory, asker=asker, gap_s=gap_s)
         last_event[user] = at
         if not repeat:
             seen.add(item)

@@ -131,7 +131,7 @@ def run(events: list[Event], *, factors: bool, max_rows: int) -> dict[str, Any]:
                 users.append(user)
                 starts.append(gap_s is None or gap_s >= SESSION_START_S)
             blend.learn_one(slate, item)
-        memories[user] = blend.observe(item, history, at, 1.0, repeat, memory)
+        memories[user] = blend.observe(item, history, at, 1.0, repeat, memory, gap_s=gap_s)
         last_event[user] = at
         if not repeat:
             seen.add(item)

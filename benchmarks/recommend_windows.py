@@ -10,7 +10,7 @@ something before the window. NDCG@10 has min(10, choices) as its ideal, Hit@10 i
 ten is right. ``macro`` is the mean of the windows' means, ``micro`` that of all pairs of user and window.
 
 The models are the production's, learned event by event. Published figures are those of RecNextEval's own
-notebook (repository HiIAmTzeKean/RecNextEval); they come with their own popularity and item-kNN.
+notebook (repository HiIAmTzeKean/RecNextEval). `recommend_published.py` shows what they count: no ranks.
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ class Learned:
             gap_s = at - self.last[user] if user in self.last else None
             slate = self.blend.propose(history, at, gap_s, self.taken[user], memory)
             self.blend.learn_one(slate, item)
-            self.memories[user] = self.blend.observe(item, history, at, 1.0, repeat=False, memory=memory)
+            self.memories[user] = self.blend.observe(
+                item, history, at, 1.0, repeat=False, memory=memory, gap_s=gap_s
+            )
             self.last[user] = at
             self.taken[user][item] = None
             history.insert(0, item)

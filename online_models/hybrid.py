@@ -1,8 +1,9 @@
 """Retrieve, then rank: simple sources propose items, and a small linear ranker learned online orders them.
 
 Sources: sequential co-occurrence, the direct transition from the last item, the factor model, popularity at
-several half-lives, items of a kind, and what a configuration adds. Each gives its best items that are not
-excluded; a softmax ranker under AdaGrad with weights selected by context orders the union.
+several half-lives and among what visits begin with, items of a kind, and what a configuration adds. Each
+gives its best items that are not excluded; a softmax ranker under AdaGrad with weights selected by context
+orders the union.
 
 Source of the step: Duchi, Hazan, Singer, *Adaptive Subgradient Methods*, JMLR 2011. What it gains is
 measured by ``benchmarks/recommend_prequential.py``.
@@ -31,6 +32,7 @@ from online_models.ranker_features import (
     gap_class,
     length_class,
     reason_codes,
+    visit_begins,
 )
 from online_models.slate import CODES, NO_NEW_ITEMS, NewItems, Ranked, Reason, ReasonCode, Slate, Source
 
@@ -136,7 +138,7 @@ class OnlineBlend:
             f"first_squares={FIRST_SQUARES}, "
             f"start={sorted(start.items())})"
         )
-        n_features, n_sources = len(self.feature_names), 4 + len(popularity.half_lives_s) + len(optional)
+        n_features, n_sources = len(self.feature_names), 4 + len(popularity.rates) + len(optional)
         self.weights = np.zeros((N_CONTEXTS, n_features))
         self.weights[0] = [start.get(feature, 0.0) for feature in self.feature_names]
         self.squares = np.ones((N_CONTEXTS, n_features))
@@ -261,6 +263,7 @@ class OnlineBlend:
             np.array(excluded, np.int32) if excluded else NO_ROWS,
             at,
             *context,
+            visit_begins(gap_s, len(history)),
             listed[0],
             listed[1],
             listed[2],
@@ -313,6 +316,8 @@ class OnlineBlend:
         memory: bytes,
         values: Sequence[str] = (),
         asker: Asker = NOBODY,
+        *,
+        gap_s: float | None = 0.0,
     ) -> bytes:
         """Teach the sources an event.
 
@@ -330,6 +335,8 @@ class OnlineBlend:
             The item's attribute values, as :func:`online_models.content.attribute_value` writes them.
         asker : Asker
             Whose event it is; optional sources alone read it.
+        gap_s : float or None
+            Seconds since the user's last event; None when this is the first.
 
         Returns
         -------
@@ -338,7 +345,7 @@ class OnlineBlend:
         """
         check_event(at, weight)
         row = self.vocabulary.touch(item_id, at)
-        self.popularity.learn_row(row, at, weight)
+        self.popularity.learn_row(row, at, weight, visit_begins(gap_s, len(history)))
         if repeat:
             return memory
         rows, n, _ = self._history.read(history)

@@ -1,7 +1,8 @@
 """Time-decayed popularity at several half-lives.
 
 ``d_i <- d_i 2^(-(t - t_i)/H) + v``, kept under forward decay (:mod:`online_models.kernels.decay`), so that
-operations add up in any order. The best items of each half-life are kept sorted on touch.
+operations add up in any order. One more count takes only the events that begin a visit: what people start
+with is not what they go on with. The best items of each count are kept sorted on touch.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = ["DecayedPopularity", "check_event", "check_events"]
 
-DEPTH = 256  # five lists of candidates need 50 each, beside what the user consumed already
+DEPTH = 256  # six lists of candidates need 50 each, beside what the user consumed already
 MAX_TIME_S = 1e11  # the year 5138; epochs of short half-lives stay exact integers
 MAX_WEIGHT = 1e6  # times 2**64 of forward decay, 10**13 such events still fit into a float32
+BEGINNINGS_HALF_LIFE_S = 2_592_000.0
 CAPACITY = 512  # slack, so that evictions seldom cause a search through all rows
 
 
@@ -47,6 +49,8 @@ class DecayedPopularity:
     ----------
     depth : int
         How many items of each half-life :meth:`top` can give.
+    beginnings : int
+        Number of the count of what visits begin with, where others have that of a half-life.
 
     Examples
     --------
@@ -75,10 +79,11 @@ class DecayedPopularity:
             raise ValueError(message)
         self.vocabulary = vocabulary
         self.half_lives_s = tuple(float(half_life) for half_life in half_lives_s)
-        self.spec = f"popularity(half_lives_s={self.half_lives_s})"
+        self.spec = f"popularity(half_lives_s={self.half_lives_s}, beginnings_s={BEGINNINGS_HALF_LIFE_S})"
         self.depth = DEPTH
-        n = len(self.half_lives_s)
-        self.rates = np.array([1.0 / half_life for half_life in self.half_lives_s])
+        self.beginnings = len(self.half_lives_s)
+        self.rates = np.array([1.0 / each for each in (*self.half_lives_s, BEGINNINGS_HALF_LIFE_S)])
+        n = len(self.rates)
         self.table = np.zeros((vocabulary.max_rows, 2 * n + 2))
         self.list_rows = np.full((n, CAPACITY), -1, np.int32)
         self.list_keys = np.zeros((n, CAPACITY))
@@ -100,13 +105,14 @@ class DecayedPopularity:
         self._items: list[int] = []
         self._times: list[float] = []
         self._weights: list[float] = []
+        self._begins: list[bool] = []
         vocabulary.subscribe(self.clear_row)
 
     def __repr__(self) -> str:
         return f"DecayedPopularity(half_lives_s={self.half_lives_s})"
 
-    def learn_one(self, item_id: str, at: float, weight: float = 1.0) -> None:
-        """Count one event of an item at an event time.
+    def learn_one(self, item_id: str, at: float, weight: float = 1.0, *, begins: bool = False) -> None:
+        """Count one event of an item at an event time; ``begins`` says that a visit begins with it.
 
         Raises
         ------
@@ -114,16 +120,17 @@ class DecayedPopularity:
             When the weight is not a positive number: counts only grow.
         """
         check_event(at, weight)
-        self.learn_row(self.vocabulary.touch(item_id, at), at, weight)
+        self.learn_row(self.vocabulary.touch(item_id, at), at, weight, begins)
 
-    def learn_row(self, row: int, at: float, weight: float) -> None:
+    def learn_row(self, row: int, at: float, weight: float, begins: bool) -> None:  # noqa: FBT001
         """As :meth:`learn_one`, for a checked event whose item the vocabulary has just touched."""
         vocabulary = self.vocabulary
         self._steps.append(vocabulary.step)
         self._items.append(vocabulary.touched)
         self._times.append(at)
         self._weights.append(weight)
-        add(row, at, weight, self.rates, *self._arrays)
+        self._begins.append(begins)
+        add(row, at, weight, begins, self.rates, *self._arrays)
 
     def count(self, item_id: str, at: float, h: int) -> float:
         """Decayed count of an item at a time under half-life number *h*; 0 for an unknown item."""
@@ -137,7 +144,7 @@ class DecayedPopularity:
         return [(self.vocabulary.item_id(row), self._count(row, at, h)) for row in rows]
 
     def _count(self, row: int, at: float, h: int) -> float:
-        n = len(self.half_lives_s)
+        n = len(self.rates)
         last = float(self.table[row, 2 * n + 1])
         return decayed(
             float(self.table[row, h]), float(self.table[row, n + h]), max(at, last), float(self.rates[h])
@@ -151,7 +158,7 @@ class DecayedPopularity:
         _copy(self._lists, self._kept_lists)
 
     def write_delta(self, delta: DeltaWriter) -> None:
-        """Write (item, time, weight) of each counted event."""
+        """Write (item, time, weight, whether a visit begins) of each counted event."""
         delta.add(
             self.name,
             {
@@ -159,6 +166,7 @@ class DecayedPopularity:
                 "item": np.array(self._items, np.int32),
                 "at": np.array(self._times, np.float64),
                 "weight": np.array(self._weights, np.float64),
+                "begins": np.array(self._begins, np.uint8),
             },
         )
 
@@ -178,6 +186,7 @@ class DecayedPopularity:
         self._items.clear()
         self._times.clear()
         self._weights.clear()
+        self._begins.clear()
 
     def fold(self, delta: DeltaReader) -> None:
         """Count the events of a delta."""
@@ -186,7 +195,8 @@ class DecayedPopularity:
             return
         times, weights = columns["at"], columns["weight"]
         check_events(times, weights)
-        add_many(delta.item_rows(columns["item"]), times, weights, self.rates, *self._arrays)
+        rows = delta.item_rows(columns["item"])
+        add_many(rows, times, weights, columns["begins"], self.rates, *self._arrays)
 
     def clear_row(self, row: int) -> None:
         """Forget the item of a row."""
@@ -203,7 +213,7 @@ class DecayedPopularity:
         rows = arrays["table"]
         self.table[:] = 0.0
         self.table[: len(rows)] = rows
-        for h in range(len(self.half_lives_s)):
+        for h in range(len(self.rates)):
             rebuild(h, len(rows), self.table, *self._lists, self.vocabulary.order)
 
     def digest_arrays(self, rows: NDArray[np.int64]) -> Iterable[NDArray[np.generic]]:

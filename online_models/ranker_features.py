@@ -23,11 +23,13 @@ __all__ = [
     "gap_class",
     "length_class",
     "reason_codes",
+    "visit_begins",
 ]
 
 N_CONTEXTS = 14  # one shared set of weights, six gaps, seven lengths
 FIRST_EVENT = (1, 7)  # the rows of who has no event and no item yet: they learn together, once a user
-GAP_LIMITS_S = (60.0, 600.0, 3600.0, 86400.0)
+VISIT_GAP_S = 3600.0
+GAP_LIMITS_S = (60.0, 600.0, VISIT_GAP_S, 86400.0)
 LENGTH_LIMITS = (0, 1, 2, 5, 10, 30)
 # Longest half-life that each code speaks of: twelve hours, three days, two weeks.
 POPULAR = (
@@ -48,6 +50,15 @@ def gap_class(gap_s: float | None) -> int:
     if gap_s is None:
         return 1
     return 2 + bisect_right(GAP_LIMITS_S, gap_s)
+
+
+def visit_begins(gap_s: float | None, n_items: int) -> bool:
+    """Whether a visit begins: after a silence of so many seconds, or where nothing was chosen before.
+
+    >>> [visit_begins(gap_s, n) for gap_s, n in ((None, 0), (1.0, 0), (1.0, 1), (3600.0, 1))]
+    [True, True, False, True]
+    """
+    return gap_s is None or gap_s >= VISIT_GAP_S or not n_items
 
 
 def length_class(n_items: int) -> int:
@@ -74,7 +85,7 @@ def default_start(half_lives_s: Sequence[float]) -> dict[str, float]:
 
 def feature_names(half_lives_s: Sequence[float], optional: Sequence[str] = ()) -> tuple[str, ...]:
     """Names of the features: ranks in the sources, then their scores; ``optional`` are sources added."""
-    lists = [f"popularity_{half_life:g}s" for half_life in half_lives_s]
+    lists = [*(f"popularity_{half_life:g}s" for half_life in half_lives_s), "beginnings"]
     sources = ["sequence", "transition", "factors", *lists, "content", *optional]
     scores = ["forward", "backward", "transition", "factors", *lists]
     return (
@@ -90,7 +101,7 @@ def feature_names(half_lives_s: Sequence[float], optional: Sequence[str] = ()) -
 
 def reason_codes(half_lives_s: Sequence[float], optional: Sequence[ReasonCode]) -> list[ReasonCode]:
     """Reason code of each feature."""
-    lists = [_popular(half_life) for half_life in half_lives_s]
+    lists = [*map(_popular, half_lives_s), ReasonCode.POPULAR_FIRST]
     history, last, taste = ReasonCode.FOLLOWS_HISTORY, ReasonCode.FOLLOWS_LAST_ITEM, ReasonCode.SIMILAR_TASTE
     fresh, kind = ReasonCode.RECENT_ACTIVITY, ReasonCode.SAME_KIND
     ranks = [history, last, taste, *lists, kind, *optional]

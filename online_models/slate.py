@@ -46,6 +46,7 @@ class ReasonCode(StrEnum):
     POPULAR_THIS_WEEK = "popular_this_week"
     POPULAR_THIS_MONTH = "popular_this_month"
     POPULAR_ALL_TIME = "popular_all_time"
+    POPULAR_FIRST = "popular_first"
     RECENT_ACTIVITY = "recent_activity"
     SAME_KIND = "same_kind"
     NEW_OF_THE_KIND = "new_of_the_kind"
@@ -64,6 +65,7 @@ SOURCE_OF = {
     ReasonCode.POPULAR_THIS_WEEK: Source.POPULARITY,
     ReasonCode.POPULAR_THIS_MONTH: Source.POPULARITY,
     ReasonCode.POPULAR_ALL_TIME: Source.POPULARITY,
+    ReasonCode.POPULAR_FIRST: Source.POPULARITY,
     ReasonCode.RECENT_ACTIVITY: Source.FRESHNESS,
     ReasonCode.SAME_KIND: Source.CONTENT,
     ReasonCode.NEW_OF_THE_KIND: Source.CONTENT,

@@ -1,7 +1,8 @@
 """Decayed counts of items at several half-lives, with their top lists sorted on touch.
 
 ``table`` is float64[n_rows, 2 * H + 2]: for each half-life the value, then for each its epoch, then the
-times of the first and of the last event. A row of zeros is a row without events.
+times of the first and of the last event. A row of zeros is a row without events. The last of the half-lives
+is that of a count which takes only the events that begin a visit.
 
 A list holds exactly the rows that rank above its *bound*, best first. A key grows with each touch and never
 falls, so only the touched row moves, and a row outside can enter only when it is touched.
@@ -107,6 +108,7 @@ def add(
     row: int,
     at: float,
     weight: float,
+    begins: bool,
     rates: NDArray[np.float64],
     table: NDArray[np.float64],
     stamps: NDArray[np.int64],
@@ -118,7 +120,7 @@ def add(
     bounds: NDArray[np.float64],
     orders: NDArray[np.int64],
 ) -> None:
-    """Count one event of a row."""
+    """Count one event of a row, which begins a visit or does not."""
     remember(row, table, stamps, book, old)
     n = rates.shape[0]
     if table[row, 0] == 0.0 and table[row, 2 * n] == 0.0 and table[row, 2 * n + 1] == 0.0:
@@ -128,7 +130,7 @@ def add(
             table[row, n + h] = epoch_of(at, rates[h])
     table[row, 2 * n] = min(at, table[row, 2 * n])
     table[row, 2 * n + 1] = max(at, table[row, 2 * n + 1])
-    for h in range(n):
+    for h in range(n if begins else n - 1):
         value = table[row, h]
         epoch = table[row, n + h]
         old_key = sort_key(value, epoch)
@@ -147,6 +149,7 @@ def add_many(
     rows: NDArray[np.int32],
     times: NDArray[np.float64],
     weights: NDArray[np.float64],
+    begins: NDArray[np.uint8],
     rates: NDArray[np.float64],
     table: NDArray[np.float64],
     stamps: NDArray[np.int64],
@@ -165,6 +168,7 @@ def add_many(
                 rows[n],
                 times[n],
                 weights[n],
+                begins[n] != 0,
                 rates,
                 table,
                 stamps,

@@ -26,6 +26,7 @@ def propose(
     at: float,
     gap: int,
     length: int,
+    begins: bool,
     optional_rows: NDArray[np.int32],
     optional_scores: NDArray[np.float64],
     n_optional: NDArray[np.int64],
@@ -78,6 +79,8 @@ def propose(
         Rows of the user's items, newest first, −1 for unknown ones; the first ``n_history`` are in use.
     new_only : bool
         Whether the items of the history are excluded, as those of ``excluded`` are.
+    begins : bool
+        Whether a visit begins: then what visits begin with is proposed, too.
     optional_rows, optional_scores, n_optional : int32[O, k], float64[O, k], int64[O]
         What the optional sources list, best first, and how many each.
     newcomers : float64[j]
@@ -149,6 +152,7 @@ def propose(
         depth,
         optional_rows,
         n_optional,
+        begins,
         call,
         seen,
         values,
@@ -178,6 +182,7 @@ def propose(
         at,
         gap,
         length,
+        begins,
         rows,
         marks,
         hits,
@@ -196,7 +201,7 @@ def propose(
         names[2, c] = int(hits[marks[c], LOUDEST_AGE])
     for k in range(newcomers.shape[0]):
         describe_newcomer(
-            k, n, gap, length, newcomers[k], rates.shape[0], rank_values, weights, features, numbers
+            k, n, gap, length, begins, newcomers[k], rates.shape[0], rank_values, weights, features, numbers
         )
         names[0, n] = -k - 1
         names[1, n] = k

@@ -1,6 +1,6 @@
 """The linear ranker over the candidates of one event: features, scores, one softmax step.
 
-Features of a candidate, with S sources (sequence, transition, factors, H half-lives of popularity, content,
+Features of a candidate, with S sources (sequence, transition, factors, H counts of popularity, content,
 O optional ones): S ranks, then the scores F, B, T and of the factors, then H decayed counts, then the item's
 age and the time since its last event, then the scores of content and of the optional sources, and last how
 well an item suits that nobody has met yet, 0 for all others. ``features`` is float32[n_features, m], one
@@ -91,6 +91,7 @@ def describe(
     at: float,
     gap: int,
     length: int,
+    begins: bool,
     rows: NDArray[np.int32],
     marks: NDArray[np.int32],
     hits: NDArray[np.float64],
@@ -108,12 +109,14 @@ def describe(
     ----------
     gap, length : int
         Rows of ``weights`` for the context.
+    begins : bool
+        Whether a visit begins; else the count of beginnings is 0 for all.
     rows, marks : int32[m]
         Rows of the candidates and of ``hits``.
     factor_scores : float64[m]
         Scores of the factor model.
     scores, popularity : float64[m]
-        Take the ranker's score, and the count at the last half-life, which breaks ties.
+        Take the ranker's score, and the count of all events at the last half-life, which breaks ties.
     """
     n_half_lives = rates.shape[0]
     n_features = features.shape[0]
@@ -130,9 +133,10 @@ def describe(
     for c in range(n):
         features[d, c] = min(max(factor_scores[c], FACTOR_LOW), FACTOR_HIGH)
     d += 1
-    for h in range(n_half_lives):
+    features[d + n_half_lives - 1, :n] = 0.0
+    for h in range(n_half_lives if begins else n_half_lives - 1):
         _counts(n, h, at, rates[h], rows, table, n_half_lives, values)
-        if h == n_half_lives - 1:
+        if h == n_half_lives - 2:  # the last is of beginnings alone
             popularity[:n] = values
         for c in range(n):
             values[c] += COUNT_OFFSET
@@ -158,6 +162,7 @@ def describe_newcomer(
     c: int,
     gap: int,
     length: int,
+    begins: bool,
     suits: float,
     n_half_lives: int,
     rank_values: NDArray[np.float64],
@@ -176,6 +181,8 @@ def describe_newcomer(
     features[d : d + 3, c] = SCORE_SCALE * np.log(SCORE_OFFSET)
     d += 4
     features[d : d + n_half_lives, c] = COUNT_SCALE * np.log(COUNT_OFFSET)
+    if not begins:
+        features[d + n_half_lives - 1, c] = 0.0
     d += n_half_lives + 2
     features[d : d + 1 + n_optional, c] = SCORE_SCALE * np.log(SCORE_OFFSET)
     features[n_features - 1, c] = suits * (0.5 + 0.5 * rank_values[min(k, rank_values.shape[0] - 1)])

@@ -248,6 +248,7 @@ def gather(
     depth: int,
     optional_rows: NDArray[np.int32],
     n_optional: NDArray[np.int64],
+    begins: bool,
     call: int,
     seen: NDArray[np.int64],
     values: NDArray[np.float64],
@@ -260,7 +261,7 @@ def gather(
 ) -> int:
     """Union of the best rows of each source that are not excluded, as many of each as ``best`` has room for.
 
-    Sources, in this order: sequence, transition, factors, each half-life of popularity, content, and the
+    Sources, in this order: sequence, transition, factors, each count of popularity, content, and the
     optional ones.
 
     Parameters
@@ -268,7 +269,9 @@ def gather(
     heads : float64[n_rows, 4]
         Of co-occurrence.
     list_rows, lengths : int32[H, capacity], int64[H, 2]
-        Sorted rows of each half-life, and how many there are.
+        Sorted rows of each count, and how many there are.
+    begins : bool
+        Whether a visit begins; else the last count, that of beginnings, proposes nothing.
     optional_rows, n_optional : int32[O, m], int64[O]
         Rows of each optional source, best first, and how many.
     values, best, numbers
@@ -300,6 +303,8 @@ def gather(
             length = _best_hits(CONTENT, n_hits, hits, hit_rows, heads, orders, values, best)
         elif source > content:
             length = n_optional[source - content - 1]
+        elif source == content - 1 and not begins:
+            length = 0
         else:
             length = min(depth, lengths[source - 3, 0])
         rank = 0

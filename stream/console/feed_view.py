@@ -33,6 +33,7 @@ _WORDS = {
     "popular_this_week": "popular this week",
     "popular_this_month": "popular this month",
     "popular_all_time": "popular",
+    "popular_first": "popular to begin with",
     "recent_activity": "active lately",
     "same_kind": "of the kind viewed",
     "new_of_the_kind": "new, of the kind viewed",

@@ -136,15 +136,19 @@ class Learner:
             return
         blend, time = self._models.blend, moment.event.time
         history = moment.history
-        asker = asker_of(moment, blend)
+        asker, gap_s = asker_of(moment, blend), moment.gap_s
         for item_id in moment.fresh:
             rank = self._rank(item_id, moment, history, memory, asker)
             self._models.recommend_metrics.update(rank)
             values = self._values_of(moment.event, item_id)
-            memory.factors = blend.observe(item_id, history, time, 1.0, False, memory.factors, values, asker)
+            memory.factors = blend.observe(
+                item_id, history, time, 1.0, False, memory.factors, values, asker, gap_s=gap_s
+            )
             history = [item_id, *history][:64]
         for item_id in moment.repeated:
-            memory.factors = blend.observe(item_id, history, time, 1.0, repeat=True, memory=memory.factors)
+            memory.factors = blend.observe(
+                item_id, history, time, 1.0, repeat=True, memory=memory.factors, gap_s=gap_s
+            )
         if moment.event.kind is EventKind.ORDER:
             learn_order(self._models.baskets, [*moment.fresh, *moment.repeated], time)
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from benchmarks import recommend_published
 from benchmarks.recommend_windows import START, WINDOW_S, ndcg, run
 
 
@@ -24,3 +25,13 @@ def test_windows_begin_where_the_protocol_says_and_learn_at_their_end() -> None:
     assert (2, 4) == (report["windows"], report["user_windows"])
     assert 0.5 == report["figures"]["recent_popularity"]["first_10"]["hit_micro"]
     assert 0.5 == report["figures"]["nudge"]["first_10"]["hit_macro"]
+
+
+def test_the_published_ndcg_reads_scores_as_ranks() -> None:
+    """An item half as popular as the first scores 1 / log2(1.5) as published, 1 / log2(3) at its place 2."""
+    before = [(f"u{n}", item, START - 100 + n) for n, item in enumerate("aab")]
+    found = recommend_published.run([*before, ("u9", "b", START)])["RecentPopularity"]
+
+    assert round(1 / math.log2(1.5), 4) == found["as_published"]["ndcg_micro"]
+    assert round(1 / math.log2(3), 4) == found["best_ten"]["ndcg_micro"]
+    assert 2.0 == found["items_with_a_score"]

@@ -55,7 +55,7 @@ class Shop:
             if not repeat:
                 slate = self.blend.propose(history, at, gap_s, set(history), memory)
                 self.blend.learn_one(slate, item)
-            self.memories[user] = self.blend.observe(item, history, at, 1.0, repeat, memory)
+            self.memories[user] = self.blend.observe(item, history, at, 1.0, repeat, memory, gap_s=gap_s)
             self.histories[user] = [item, *history][:8]
             self.last[user] = at
 

@@ -209,7 +209,7 @@ def clear_features(blend: OnlineBlend, history: list[str], at: float, item: str)
     first, last = blend.popularity.table[row, -2:]
     times = [0.2 * math.log(1 + (at - first) / 3600.0), 0.2 * math.log(1 + (at - last) / 60.0)]
     no_content = 0.3 * math.log(0.003)
-    return [*scores, 0.0, *counts, *times, no_content, 0.0]
+    return [*scores, 0.0, *counts, 0.0, *times, no_content, 0.0]
 
 
 def test_features_are_those_of_the_formulas() -> None:
@@ -219,10 +219,10 @@ def test_features_are_those_of_the_formulas() -> None:
     slate = blend.propose(history, at, 600.0, {"bread", "butter"})
     names = blend.feature_names
 
-    assert 22 == len(names) == slate.features.shape[1]
+    assert 24 == len(names) == slate.features.shape[1]
     for item in slate.item_ids(60):
         place = slate.place_of(item)
-        assert slate.features[place, 9:].tolist() == pytest.approx(
+        assert slate.features[place, 10:].tolist() == pytest.approx(
             clear_features(blend, history, at, item), rel=1e-5, abs=1e-6
         )
     by_count = [item for item, _ in blend.popularity.top(at, 4, 60) if item not in history]
@@ -231,6 +231,25 @@ def test_features_are_those_of_the_formulas() -> None:
         assert slate.features[slate.place_of(item), names.index("popularity_infs_rank")] == pytest.approx(
             expected, abs=1e-6
         )
+
+
+def test_what_visits_begin_with_counts_when_one_begins() -> None:
+    """Thirty visits began with bread: it has the first rank and its count then, and neither in mid-visit."""
+    blend, _ = shop()
+    at, beginnings = 40 * HOUR, blend.popularity.beginnings
+    columns = [blend.feature_names.index(f"beginnings_{kind}") for kind in ("rank", "score")]
+
+    def features(gap_s: float | None) -> list[float]:
+        slate = blend.propose(["butter"], at, gap_s, set())
+        place = slate.place_of("bread")
+        assert place is not None
+        return [float(slate.features[place, column]) for column in columns]
+
+    assert ["bread"] == [item for item, _ in blend.popularity.top(at, beginnings, 5)]
+    score = 0.3 * math.log(blend.popularity.count("bread", at, beginnings) + 0.02)
+    assert features(None) == pytest.approx([1.0, score], rel=1e-5)
+    assert features(None) == features(HOUR)
+    assert [0.0, 0.0] == features(HOUR - 1.0)
 
 
 def clear_step(

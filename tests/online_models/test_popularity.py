@@ -62,6 +62,22 @@ def test_late_event_counts_less() -> None:
     assert 1.5 == model.count("a", 0.0, 0)
 
 
+def test_what_visits_begin_with_is_counted_apart() -> None:
+    """Of three events one begins a visit, and half of it is left after 30 days; only its item is listed."""
+    vocabulary = Vocabulary(5)
+    model = DecayedPopularity(vocabulary, (HOUR, math.inf))
+    models = ModelSet([model], vocabulary)
+    models.begin()
+    model.learn_one("landing", 0.0, begins=True)
+    model.learn_one("landing", 0.0)
+    model.learn_one("later", 0.0)
+    models.keep()
+
+    assert 0.5 == model.count("landing", 30 * 86_400.0, model.beginnings)
+    assert 2.0 == model.count("landing", 30 * 86_400.0, 1)
+    assert [("landing", 1.0)] == model.top(0.0, model.beginnings, 5)
+
+
 @given(EVENTS)
 def test_equals_the_definition(events: list[tuple[str, float, float]]) -> None:
     """Landmarks and rebases change nothing but rounding."""
@@ -90,7 +106,7 @@ def test_lists_are_exact_whatever_was_evicted(seed: int, monkeypatch: pytest.Mon
         model.learn_one(f"i{int(20 * rng.random() ** 2)}", n * 600.0, float(rng.integers(1, 4)))
         for h in range(2):
             table = {item_id: model.table[vocabulary.row(item_id)] for item_id in vocabulary._rows}
-            keys = {item_id: math.log2(row[h]) + 64.0 * row[2 + h] for item_id, row in table.items()}
+            keys = {item_id: math.log2(row[h]) + 64.0 * row[3 + h] for item_id, row in table.items()}
             order = {item_id: vocabulary.order[vocabulary.row(item_id)] for item_id in keys}
             ranked = sorted(keys, key=lambda item_id: (-keys[item_id], order[item_id]))
             assert ranked[:depth] == [item_id for item_id, _ in model.top(0.0, h, 100)]
