@@ -45,7 +45,7 @@ class Moment:
     profile: Profile
     on_time: bool  # neither late nor odd: it may arm, recommend and offer
     teaches: bool  # on time, and its user lets us learn
-    gap_s: float | None  # since the user's last event; None for the first
+    gap_s: float | None  # since the last event that showed interest in an item; None before any
     fresh: list[str]  # interacted items that the user had not consumed before, in order
     repeated: list[str]
     history: list[str]  # the ring before this event, newest first
@@ -56,12 +56,11 @@ def update(event: Event, profile: Profile, *, on_time: bool, learns: bool = True
 
     Without ``learns`` no model is taught; what the profile knows is kept up to date all the same.
     """
-    gap_s = max(0.0, event.time - profile.last_seen) if profile.n_events else None
     teaches = on_time and learns and profile.lets_learn
-    moment = Moment(event, profile, on_time, teaches, gap_s, [], [], profile.ring)
+    moment = Moment(event, profile, on_time, teaches, silence(profile, event.time), [], [], profile.ring)
     if profile.n_events == 0:
         profile.first_seen = event.time
-    if gap_s is None or gap_s > SESSION_GAP_S:
+    if event.time - profile.last_seen > SESSION_GAP_S:
         profile.session_start = event.time
     profile.n_events += 1
     profile.known = profile.known or event.known
@@ -77,7 +76,21 @@ def update(event: Event, profile: Profile, *, on_time: bool, learns: bool = True
     _count(event, profile)
     if shows_interest(event):
         _interact(event, moment)
+        if moment.fresh or moment.repeated:
+            profile.last_interest = max(profile.last_interest, event.time)
     return moment
+
+
+def silence(profile: Profile, at: float) -> float | None:
+    """Seconds since the user showed interest in an item; None before any.
+
+    What says nothing of items, such as a request or a mail that was opened, does not end a silence: rankers
+    are asked at a request what they learn from the view after it.
+    """
+    if not profile.ring:
+        return None
+    last = profile.last_interest
+    return max(0.0, at - (last if last > float("-inf") else profile.last_seen))  # rows of before have none
 
 
 def _count(event: Event, profile: Profile) -> None:

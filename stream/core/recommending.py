@@ -13,6 +13,7 @@ from schemas.reasons import EventKind
 from stream.core.causes import Occasion, cause_of
 from stream.core.commands import is_stopped
 from stream.core.learning import asker_of
+from stream.core.profiles import silence
 from stream.core.reranking import POOL, reranked, reranks
 from stream.core.rows import OpenDecision
 from stream.core.slots import Slot, listed, slot_of
@@ -93,10 +94,11 @@ class Recommender:
         config, profile, now, page = self._config, moment.profile, moment.event.time, moment.event.item_id
         history = profile.ring if personal else []
         excluded = [*profile.bought] if personal else [*profile.ring, *profile.bought]
+        gap_s = silence(profile, now) if history else None
         if kind is Slot.OTHERS_YOU_MAY_LIKE and page is not None:
             history = [page, *(item_id for item_id in history if item_id != page)]
+            gap_s = 0.0  # the page is what the user is interested in now
         factors = memory.factors if personal else b""
-        gap_s = 0.0 if history else None
         blend = self._models.serving_blend
         slate = blend.propose(
             history,

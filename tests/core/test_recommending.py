@@ -114,3 +114,31 @@ def test_a_damaged_model_memory_is_not_fatal(memory: bytes) -> None:
     stream.pipe(viewed("u1", 600, "other1"))
 
     assert [1, 1] == [1 for slate in stream.take("recommendations") if slate.user_id == "u1"]
+
+
+def test_a_visit_that_begins_with_a_request_is_shown_what_visits_begin_with() -> None:
+    """Users come for tea and go on with others; who is back after a day is asked as rankers have learned.
+
+    A request shows no interest in an item: it does not end the silence before the view that follows.
+    """
+    stream = Driver(settings=Settings(**SMALL, recommend={"min_interval_s": 1e6}))
+    seen = [viewed("u1", 0.0, "tea0")]
+    for day in range(1, 6):
+        for n in range(12):
+            start = day * DAY + 1000.0 * n
+            seen.append(event("Recommendations Requested", user=f"v{n}", at=start, slot="home"))
+            seen.append(viewed(f"v{n}", start + 10, f"tea{day}"))
+            seen += [viewed(f"v{n}", start + 20 + k, f"cake{(n + k) % 9}-{day}") for k in range(9)]
+    stream.pipe(*seen)
+    stream.flush()
+    stream.take("recommendations")
+    stream.pipe(event("Recommendations Requested", user="u1", at=6 * DAY, slot="for_you"))
+    [back] = stream.take("recommendations")
+    stream.pipe(viewed("u1", 6 * DAY + 30, "cake1-4"))
+    stream.pipe(event("Recommendations Requested", user="u1", at=6 * DAY + 40, slot="for_you"))
+    later = stream.take("recommendations")[-1]
+
+    assert 4 <= sum(item.item_id.startswith("tea") for item in back.items[:5])
+    assert "popular_first" in back.items[0].reasons
+    assert all("popular_first" not in item.reasons for item in later.items)
+    assert 2 > sum(item.item_id.startswith("tea") for item in later.items[:5])
