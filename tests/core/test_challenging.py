@@ -27,7 +27,7 @@ def pages(n: int) -> list[bytes]:
         user = f"u{at}"
         categories = rng.choice(["shoes", "hats"], 2).tolist()
         products = [
-            {"product_id": f"{category}-{place}", "category": category, "position": place + 1}
+            {"product_id": f"i{at % 50}-{place}", "category": category, "position": place + 1}
             for place, category in enumerate(categories)
         ]
         found.append(event("Product List Viewed", user=user, at=60.0 * at, list_id="home", products=products))
