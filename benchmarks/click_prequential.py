@@ -16,9 +16,11 @@ many events.
 from __future__ import annotations
 
 import argparse
+import csv
 import gzip
 import itertools
 import json
+import math
 import os
 import platform
 import time
@@ -35,6 +37,9 @@ DATA = Path(os.environ.get("NUDGE_DATA", Path(__file__).resolve().parents[2] / "
 BATCH = 500
 MODELS: dict[str, Callable[[], HashedLogistic]] = {
     "gaussian": ClickRate,
+    "gaussian_flat_curve": lambda: ClickRate(curve_precision=2.0**20),
+    "gaussian_full_evidence": lambda: ClickRate(evidence=1.0),
+    "gaussian_plain": lambda: ClickRate(evidence=1.0, curve_precision=2.0**20),
     "ftrl": FollowTheRegularizedLeader,
     "ftrl_alpha_.1": lambda: FollowTheRegularizedLeader(alpha=0.1),
 }
@@ -67,6 +72,51 @@ def kdd12_examples(folder: Path = DATA / "kdd12-click-small") -> Iterator[tuple[
             yield row["user_id"], texts, int(row["click"] != "0")
 
 
+def shoppers_examples(folder: Path = DATA / "online-shoppers") -> Iterator[tuple[str, list[str], int]]:
+    """Sessions of a shop, whether they end with an order; numbers in classes of a factor of two."""
+    with gzip.open(folder / "online_shoppers_intention.csv.gz", "rt") as file:
+        for n, row in enumerate(csv.DictReader(file)):
+            label = row.pop("Revenue") == "TRUE"
+            texts = [f"{name}={bucket(v) if _is_amount(name) else v}" for name, v in row.items()]
+            yield str(n), texts, int(label)
+
+
+def hillstrom_examples(folder: Path = DATA / "hillstrom-a") -> Iterator[tuple[str, list[str], int]]:
+    """Customers of a mail trial with the mail they got, whether they visited, in the file's order."""
+    with gzip.open(folder / "hillstrom_rows_00001-32000.csv.gz", "rt") as file:
+        for n, row in enumerate(csv.DictReader(file)):
+            label = row["visit"] == "1"
+            for outcome in ("visit", "conversion", "spend", "history"):
+                del row[outcome]
+            yield str(n), [f"{name}={value}" for name, value in row.items()], int(label)
+
+
+def taobao_examples(folder: Path = DATA / "taobao") -> Iterator[tuple[str, list[str], int]]:
+    """Events of a shop by time, whether they are more than a view: of user, item, category and hour."""
+    with gzip.open(folder / "UserBehavior_first100k.csv.gz", "rt") as file:
+        rows = sorted((line.split(",") for line in file), key=lambda row: int(row[4]))
+    for user, item, category, kind, at in rows:
+        texts = [f"user={user}", f"item={item}", f"category={category}", f"hour={int(at) // 3600 % 24}"]
+        yield user, texts, int(kind != "pv")
+
+
+def _is_amount(name: str) -> bool:
+    """Whether a column of the shop's sessions is a number, and no code of a browser or region."""
+    return name.startswith(("Administrative", "Informational", "ProductRelated", "PageValues")) or (
+        name in {"BounceRates", "ExitRates", "SpecialDay"}
+    )
+
+
+def bucket(value: str | float) -> str:
+    """Class of an amount on a scale of logarithms; rates, which are below 1, are finer.
+
+    >>> [bucket(value) for value in (0.0, 0.02, 1.0, 3.0)]
+    ['0', '2', '100', '200']
+    """
+    number = float(value)
+    return str(int(100 * math.log2(1.0 + number)) if number < 1.0 else 100 * int(math.log2(1.0 + number)))
+
+
 def _rows(path: Path) -> Iterator[tuple[str, list[str]]]:
     with path.open(encoding="utf-8") as lines:
         next(lines)
@@ -75,7 +125,13 @@ def _rows(path: Path) -> Iterator[tuple[str, list[str]]]:
             yield first, rest
 
 
-EXAMPLES = {"ml-100k": ml100k_examples, "kdd12": kdd12_examples}
+EXAMPLES = {
+    "ml-100k": ml100k_examples,
+    "kdd12": kdd12_examples,
+    "online-shoppers": shoppers_examples,
+    "hillstrom": hillstrom_examples,
+    "taobao": taobao_examples,
+}
 
 
 def run(
@@ -135,7 +191,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--stream", choices=["ml-100k", "kdd12"], default="ml-100k")
+    parser.add_argument("--stream", choices=list(EXAMPLES), default="ml-100k")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--merge-every", type=int, default=1000)
     parser.add_argument("--model", choices=list(MODELS), action="append", help="may be repeated; all")

@@ -19,7 +19,7 @@ from online_models.fading import ForgettingClock
 from online_models.hashing import FeatureHasher, FeatureValue, SparseFeatures
 from online_models.journal import Journal
 from online_models.kernels import logistic
-from online_models.kernels.logistic import COLUMNS, ERA_COLUMN
+from online_models.kernels.logistic import COLUMNS, ERA_COLUMN, KNOTS
 
 __all__ = ["Contribution", "HashedLogistic"]
 
@@ -57,7 +57,8 @@ class HashedLogistic:
     name, spec : str
         As in :class:`online_models.base.Foldable`.
     n_slots : int
-        Size of the table of weights, 40 bytes each; memory is mapped when a slot is first used.
+        Size of the table of weights, 40 bytes each; memory is mapped when a slot is first used. The Gaussian
+        has the knots of its calibration curve behind them.
     proximal : bool
         FTRL-Proximal, or else a diagonal Gaussian.
     settings : tuple of float
@@ -83,11 +84,13 @@ class HashedLogistic:
         self.n_slots = n_slots
         self.hasher = FeatureHasher(n_slots, crosses=crosses)
         self.clock = ForgettingClock(f"{name}.alarms", half_life_s)
-        self.spec = f"{name}(format=3, n_slots={n_slots}, {spec}, half_life_s={half_life_s!r}, hash=murmur3)"
+        layout = f"format={3 if proximal else 4}, n_slots={n_slots}"
+        self.spec = f"{name}({layout}, {spec}, half_life_s={half_life_s!r}, hash=murmur3)"
         self._proximal = proximal
         self._settings = np.array(settings)
-        self._state = np.zeros((n_slots, COLUMNS), np.int64)
-        self._work = np.empty((2, MAX_SLOTS))
+        n_rows = n_slots if proximal else n_slots + KNOTS
+        self._state = np.zeros((n_rows, COLUMNS), np.int64)
+        self._work = np.empty((3, MAX_SLOTS + 2))
         self._journal = Journal(self._state)
         self._open = False
 
@@ -241,8 +244,9 @@ class HashedLogistic:
         dtypes = [column.dtype for column in (slots, eras, increments)]
         if (increments.shape, eras.shape) != shapes or dtypes != _DTYPES:
             raise DeltaError("slots and increments of the click model have other shapes than (n,) and (n, 2)")
-        if len(slots) and not (slots.min() >= 0 and slots.max() < self.n_slots and eras.min() >= 0):
-            raise DeltaError(f"slots {slots.min()}..{slots.max()} of a table of {self.n_slots}")
+        n_rows = len(self._state)
+        if len(slots) and not (slots.min() >= 0 and slots.max() < n_rows and eras.min() >= 0):
+            raise DeltaError(f"slots {slots.min()}..{slots.max()} of a table of {n_rows}")
         sizes = np.abs(increments)  # of the least integer it is negative
         if not ((sizes >= 0) & (sizes <= _MAX_INCREMENT)).all() or (increments[:, 0] < 0).any():
             raise DeltaError("an increment of the click model is too large, or takes precision away")
@@ -267,10 +271,11 @@ class HashedLogistic:
         """Take over a snapshot."""
         slots = arrays["slot"].astype(np.int64)
         state = arrays["state"]
+        n_rows = len(self._state)
         if state.shape != (len(slots), COLUMNS) or (
-            len(slots) and not 0 <= slots.min() <= slots.max() < self.n_slots
+            len(slots) and not 0 <= slots.min() <= slots.max() < n_rows
         ):
-            raise ValueError(f"a snapshot of shape {state.shape} with slots outside of {self.n_slots}")
+            raise ValueError(f"a snapshot of shape {state.shape} with slots outside of {n_rows}")
         if state.dtype != np.int64 or (state.astype(np.int64)[:, [0, 2, ERA_COLUMN]] < 0).any():
             raise ValueError("a snapshot of the click model holds a precision that is negative or no integer")
         self._state[:] = 0

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
-import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from io import BytesIO
 from itertools import islice
 from pathlib import Path
 
-from benchmarks.click_prequential import DATA, EXAMPLES
+from benchmarks.click_prequential import DATA, EXAMPLES, bucket
 from benchmarks.offers_logged import LOGS
 from schemas.codec import parse_time
 from stream.importing import import_events
@@ -88,35 +86,9 @@ def _mind() -> Iterator[bytes]:
                 "user": user,
                 "position": str(min(place, 30)),
                 "hour": str(times[at].hour),
-                "history": _bucket(float(len(history.split()))),
+                "history": bucket(float(len(history.split()))),
             }
             yield _line({"time": times[at].timestamp(), "features": features, "label": int(label)})
-
-
-def _shoppers() -> Iterator[bytes]:
-    """Sessions of a shop, whether they end with an order; numbers in classes of a factor of two."""
-    with gzip.open(DATA / "online-shoppers" / "online_shoppers_intention.csv.gz", "rt") as file:
-        for row in csv.DictReader(file):
-            label = row.pop("Revenue") == "TRUE"
-            features = {name: _bucket(value) if _is_amount(name) else value for name, value in row.items()}
-            yield _line({"features": features, "label": int(label)})
-
-
-def _is_amount(name: str) -> bool:
-    """Whether a column of the shop's sessions is a number, and no code of a browser or region."""
-    return name.startswith(("Administrative", "Informational", "ProductRelated", "PageValues")) or (
-        name in {"BounceRates", "ExitRates", "SpecialDay"}
-    )
-
-
-def _bucket(value: str | float) -> str:
-    """Class of an amount on a scale of logarithms; rates, which are below 1, are finer.
-
-    >>> [_bucket(value) for value in (0.0, 0.02, 1.0, 3.0)]
-    ['0', '3', '100', '200']
-    """
-    number = float(value)
-    return str(int(100 * math.log2(1.0 + number)) if number < 1.0 else 100 * int(math.log2(1.0 + number)))
 
 
 def _decisions(log: str) -> Iterator[bytes]:
@@ -154,7 +126,7 @@ RECOMMENDATIONS = {
 CLICKS = {
     "kdd12-click-small": Stream(partial(_examples, "kdd12"), "all, in the file's order"),
     "mind-5k": Stream(_mind, "all articles of all lists, by time"),
-    "online-shoppers": Stream(_shoppers, "all sessions, in the file's order"),
+    "online-shoppers": Stream(partial(_examples, "online-shoppers"), "all sessions, in the file's order"),
     "ml-100k": Stream(partial(_examples, "ml-100k"), "all ratings by time, positive from four stars on"),
 }
 """Streams of examples."""

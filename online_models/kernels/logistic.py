@@ -7,14 +7,19 @@ they are published, and taking one away restores the bits. A float64 holds ten b
 are not in the state.
 
 **Diagonal Gaussian** (extended Kalman filter of AdPredictor's family). a is the precision that the data gave,
-b the precision times the mean; H is a and the prior; c = 1/H, m = b/H, ω the weight::
+b the precision times the mean; H is a and the prior; c = 1/H, m = b/H, ω the weight, φ the share of an
+example's information that counts as evidence::
 
-    s = Σ m_i x_i        v = Σ c_i x_i²        p = σ(s / √(1 + πv/8))        r = p(1 - p)
+    s = Σ m_i x_i        v = Σ c_i x_i²        z = s / √(1 + πv/8)
+    and two more terms, the knots beside z: x_k, x_k+1 by nearness, together 1
+    v = Σ c_i x_i² over all terms        p = σ(z + m_k x_k + m_k+1 x_k+1)        r = p(1 - p)
     d = 1 + ω r v
-    ΔH_i  = ω r x_i² / (1 + ω r (v - c_i x_i²))
+    ΔH_i  = φ ω r x_i² / (1 + ω r (v - c_i x_i²))
     ΔHM_i = ΔH_i m_i + (H_i + ΔH_i) · ω (y - p) c_i x_i / d
 
-``ΔH_i`` is ``1/c'_i - 1/c_i`` for ``c'_i = c_i - ω r c_i² x_i² / d``, written so that nothing cancels.
+With φ = 1, ``ΔH_i`` is ``1/c'_i - 1/c_i`` for ``c'_i = c_i - ω r c_i² x_i² / d``, written so that nothing
+cancels. The knots' weights are the table's last rows: a piecewise linear calibration curve over the model's
+own log odds, learned as any other number's.
 
 **FTRL-Proximal**. a is n, the sum of squared gradients, b is z::
 
@@ -37,7 +42,7 @@ from online_models.kernels.choosing import MAX_LOG_ODDS
 from online_models.kernels.fading import era_of, growth, roll, shares
 from online_models.kernels.journal import remember
 
-__all__ = ["COLUMNS", "ERA_COLUMN", "GRID", "MAX_PRECISION", "add", "learn", "moments", "predict"]
+__all__ = ["COLUMNS", "ERA_COLUMN", "GRID", "KNOTS", "MAX_PRECISION", "add", "learn", "moments", "predict"]
 
 COLUMNS = 5
 ERA_COLUMN = 4
@@ -48,6 +53,9 @@ MAX_MEAN = 32.0  # of one weight: log odds no real feature has; bounds HM by 2**
 _MAX_SQUARES = 2.0**20  # sum of squared gradients; from here on FTRL's rate is constant
 _MAX_Z = 2.0**20
 _PI_8 = 0.39269908169872414
+KNOTS = 17  # rows of the calibration curve, behind the slots
+_KNOT_STEP = 2.0  # in log odds: from -16 to 16, beyond which no probability is told apart
+_MAX_POSITION = 15.999999  # of a score between the knots
 
 
 @part
@@ -60,6 +68,13 @@ def _weight(z: float, n: float, settings: NDArray[np.float64]) -> float:
     return float(-w if z > 0.0 else w)
 
 
+@part
+def _sums(i: int, era: float, grown: float, state: NDArray[np.int64]) -> tuple[float, float]:
+    """Read both sums of a row at an age."""
+    new, old = shares(float(state[i, ERA_COLUMN]), era, grown)
+    return (new * state[i, 0] + old * state[i, 2]) * _UNIT, (new * state[i, 1] + old * state[i, 3]) * _UNIT
+
+
 @kernel
 def moments(
     slots: NDArray[np.int32],
@@ -69,18 +84,17 @@ def moments(
     state: NDArray[np.int64],
     out: NDArray[np.float64],
 ) -> None:
-    """Mean and variance of the weights at some slots, into ``out``, shape ``(2, n)``.
+    """Mean and variance of the weights at some slots, into ``out``, shape ``(2, n)`` or more.
 
-    ``settings`` are the prior precisions of the bias and of the others, or with ``proximal`` FTRL's
-    (α, β, λ1, λ2), whose rates α/(β + √n) stand for variances: they say how little is known.
+    ``settings`` are the prior precisions of the bias, of the others and of the curve, and the share φ, or
+    with ``proximal`` FTRL's (α, β, λ1, λ2), whose rates α/(β + √n) stand for variances: they say how little
+    is known.
     """
     era = era_of(age)
     grown = growth(age)
     for f in range(slots.shape[0]):
         i = slots[f]
-        new, old = shares(float(state[i, ERA_COLUMN]), era, grown)
-        a = (new * state[i, 0] + old * state[i, 2]) * _UNIT
-        b = (new * state[i, 1] + old * state[i, 3]) * _UNIT
+        a, b = _sums(i, era, grown, state)
         if proximal:
             out[0, f] = _weight(b, a, settings)
             out[1, f] = settings[0] / (settings[1] + np.sqrt(a))
@@ -88,6 +102,51 @@ def moments(
             c = 1.0 / (settings[0 if i == 0 else 1] + a)
             out[0, f] = b * c
             out[1, f] = c
+
+
+@part
+def _score(
+    slots: NDArray[np.int32],
+    values: NDArray[np.float64],
+    age: float,
+    proximal: bool,
+    settings: NDArray[np.float64],
+    state: NDArray[np.int64],
+    work: NDArray[np.float64],
+) -> tuple[float, float, int]:
+    """Log odds, their variance, and the first of the two rows of the curve, -1 for none.
+
+    Means, variances and values of all terms are left in ``work``, those of the curve behind the slots'.
+    """
+    n = slots.shape[0]
+    moments(slots, age, proximal, settings, state, work)
+    s = 0.0
+    v = 0.0
+    for f in range(n):
+        x = values[f]
+        s += work[0, f] * x
+        v += work[1, f] * x * x
+        work[2, f] = x
+    if proximal:
+        return min(max(s, -MAX_LOG_ODDS), MAX_LOG_ODDS), v, -1
+    z = min(max(s / np.sqrt(1.0 + _PI_8 * v), -MAX_LOG_ODDS), MAX_LOG_ODDS)
+    position = z / _KNOT_STEP + 0.5 * (KNOTS - 1)
+    position = min(position, _MAX_POSITION) if position > 0.0 else 0.0  # also where it is NaN
+    below = int(position)
+    knot = state.shape[0] - KNOTS + below
+    era = era_of(age)
+    grown = growth(age)
+    work[2, n] = 1.0 - (position - below)
+    work[2, n + 1] = position - below
+    for k in range(2):
+        a, b = _sums(knot + k, era, grown, state)
+        c = 1.0 / (settings[2] + a)
+        x = work[2, n + k]
+        work[0, n + k] = b * c
+        work[1, n + k] = c
+        z += b * c * x
+        v += c * x * x
+    return min(max(z, -MAX_LOG_ODDS), MAX_LOG_ODDS), v, knot
 
 
 @kernel
@@ -100,15 +159,9 @@ def predict(
     state: NDArray[np.int64],
     work: NDArray[np.float64],
 ) -> float:
-    """Probability of a click, with the Gaussian averaged over the weights' posterior."""
-    moments(slots, age, proximal, settings, state, work)
-    s = 0.0
-    v = 0.0
-    for f in range(slots.shape[0]):
-        s += work[0, f] * values[f]
-        v += work[1, f] * values[f] * values[f]
-    z = s if proximal else s / np.sqrt(1.0 + _PI_8 * v)
-    return float(1.0 / (1.0 + np.exp(-min(max(z, -MAX_LOG_ODDS), MAX_LOG_ODDS))))
+    """Probability of a click, with the Gaussian averaged over the weights' posterior and calibrated."""
+    z, _, _ = _score(slots, values, age, proximal, settings, state, work)
+    return float(1.0 / (1.0 + np.exp(-z)))
 
 
 @kernel
@@ -129,28 +182,19 @@ def learn(
     """Learn one labelled event in place, keeping the old rows; return the probability from before.
 
     Slots are distinct. ``stamps``, ``book`` and ``old_rows`` are the journal of ``state``; ``work`` has at
-    least the shape ``(2, n)``.
+    least the shape ``(3, n + 2)``.
     """
     n = slots.shape[0]
-    moments(slots, age, proximal, settings, state, work)
-    s = 0.0
-    v = 0.0
-    for f in range(n):
-        s += work[0, f] * values[f]
-        v += work[1, f] * values[f] * values[f]
-    z = s if proximal else s / np.sqrt(1.0 + _PI_8 * v)
-    z = min(max(z, -MAX_LOG_ODDS), MAX_LOG_ODDS)
+    z, v, knot = _score(slots, values, age, proximal, settings, state, work)
     p = 1.0 / (1.0 + np.exp(-z))
     wr = weight * p * (1.0 - p)
     step = weight * (y - p) / (1.0 + wr * v)
     era = era_of(age)
     grown = growth(age)
-    for f in range(n):
-        i = slots[f]
-        x = values[f]
-        new, old = shares(float(state[i, ERA_COLUMN]), era, grown)
-        a = (new * state[i, 0] + old * state[i, 2]) * _UNIT
-        b = (new * state[i, 1] + old * state[i, 3]) * _UNIT
+    for f in range(n if proximal else n + 2):
+        i = slots[f] if f < n else knot + (f - n)
+        x = work[2, f]
+        a, b = _sums(i, era, grown, state)
         remember(i, state, stamps, book, old_rows)
         k = roll(i, era, 2, ERA_COLUMN, state)
         if k < 0:
@@ -166,7 +210,7 @@ def learn(
             h = 1.0 / c
             dh = 0.0
             if h < MAX_PRECISION:
-                dh = np.rint(wr * x * x / (1.0 + wr * (v - c * x * x)) * grown * GRID)
+                dh = np.rint(settings[3] * wr * x * x / (1.0 + wr * (v - c * x * x)) * grown * GRID)
             state[i, k] += np.int64(dh)
             mean = min(max(work[0, f] + step * c * x, -MAX_MEAN), MAX_MEAN)
             db = (h + dh * _UNIT / grown) * mean - b

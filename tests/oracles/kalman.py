@@ -35,21 +35,32 @@ class FullGaussian:
 
 
 class DiagonalGaussian:
-    """Logistic regression with one mean and one variance for each weight."""
+    """Logistic regression with one mean and one variance for each weight, and a calibration curve.
 
-    def __init__(self, precision: Vector) -> None:
-        self.mean = np.zeros(len(precision))
-        self.variance = 1.0 / precision
+    The curve is piecewise linear over the log odds z, with knots at -16, -14, ... 16. Of an example's
+    information the share ``evidence`` counts.
+    """
+
+    def __init__(self, precision: Vector, curve_precision: float, evidence: float) -> None:
+        self.knots = np.linspace(-16.0, 16.0, 17)
+        self.mean = np.zeros(len(precision) + len(self.knots))
+        self.variance = 1.0 / np.r_[precision, np.full(len(self.knots), curve_precision)]
+        self.evidence = evidence
+        self.n_slots = len(precision)
 
     def learn_one(self, slots: NDArray[np.int32], x: Vector, y: float, weight: float = 1.0) -> float:
         """Learn one example; the probability from before."""
         m, c = self.mean[slots], self.variance[slots]
-        v = float(c @ (x * x))
-        p = probability(float(m @ x), v)
+        z = float(m @ x) / math.sqrt(1.0 + math.pi * float(c @ (x * x)) / 8.0)
+        near = np.maximum(1.0 - np.abs(self.knots - z) / 2.0, 0.0)
+        at, values = np.r_[slots, self.n_slots + np.arange(len(near))], np.r_[x, near]
+        m, c = self.mean[at], self.variance[at]
+        p = 1.0 / (1.0 + math.exp(-z - float(self.mean[self.n_slots :] @ near)))
         r = p * (1.0 - p)
-        d = 1.0 + weight * r * v
-        self.mean[slots] = m + weight * (y - p) * c * x / d
-        self.variance[slots] = c - weight * c**2 * x**2 * r / d
+        d = 1.0 + weight * r * float(c @ (values * values))
+        self.mean[at] = m + weight * (y - p) * c * values / d
+        learned = 1.0 / (c - weight * c**2 * values**2 * r / d) - 1.0 / c
+        self.variance[at] = 1.0 / (1.0 / c + self.evidence * learned)
         return p
 
 
