@@ -59,16 +59,16 @@ def random_events(n: int, n_slots: int, seed: int) -> list[tuple[SparseFeatures,
 def test_one_event_by_hand() -> None:
     """Bias of precision .1 and the curve's middle knot of 10: v = 10.1, p = 1/2, r = 1/4, d = 1 + 10.1/4.
 
-    The means move by .5·10/3.525 and .5·.1/3.525; of the information 1/(4 + .1) and 1/(4 + 10) counts .4.
+    The means move by .5·10/3.525 and .5·.1/3.525; of the information 1/(4 + .1) and 1/(4 + 10) counts .6.
     """
     model = ClickRate(n_slots=8)
     model.begin()
     assert model.learn_one({}, 1) == pytest.approx(0.5)
     mean, variance = model.moments(np.zeros(1, np.int32), 0.0)[:, 0]
-    assert 1.0 / variance == pytest.approx(0.1 + 0.4 / 4.1, abs=1e-7)
+    assert 1.0 / variance == pytest.approx(0.1 + 0.6 / 4.1, abs=1e-7)
     assert mean == pytest.approx(5.0 / 3.525, abs=1e-6)
     knot = model._state[8 + 8, :2] / GRID
-    np.testing.assert_allclose(knot, [0.4 / 14.0, (10.0 + 0.4 / 14.0) * 0.05 / 3.525], atol=1e-8)
+    np.testing.assert_allclose(knot, [0.6 / 14.0, (10.0 + 0.6 / 14.0) * 0.05 / 3.525], atol=1e-8)
 
 
 @pytest.mark.parametrize(("weight", "evidence"), [(1.0, 0.4), (0.3, 0.4), (7.0, 0.4), (1.0, 1.0)])
