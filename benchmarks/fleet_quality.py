@@ -150,8 +150,8 @@ def recommend(
         blend = found[owner(user, n_workers, seed)]
         seen, history, memory = consumed[user], histories[user], memories.get(user, b"")
         repeat = item in seen
+        gap_s = at - last_event[user] if user in last_event else None
         if not repeat:
-            gap_s = at - last_event[user] if user in last_event else None
             slate = blend.propose(history, at, gap_s, seen, memory)
             if n >= WARM_UP * len(events):
                 place = slate.place_of(item)
