@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["BETS", "BLOCK", "MAX_DIFFERENCE", "WIDTH", "Evidence"]
 
 BETS: Final = tuple(2.0**power for power in range(-6, 4))
-BLOCK: Final = (
-    4096  # a mean of a fifth of the deviation is found within two: tests/online_models/test_gate.py
-)
+BLOCK: Final = 4096  # examples: a mean of a fifth of the deviation is found within two blocks
 MAX_STAKE: Final = 0.5  # of the wealth, in the worst case of one example
 GRID: Final = 2.0**24
 MAX_DIFFERENCE: Final = 2.0**12  # nats times weight
