@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from online_models.averaging import share_of
 from online_models.content import learn_attributes
 from online_models.delta import DeltaError
 from online_models.history import HistoryRows
@@ -441,15 +442,3 @@ NO_FACTORS: tuple[NDArray[Any], ...] = (
     np.zeros(1, np.int32),
     np.zeros(0, np.float32),
 )
-
-
-def share_of(n: NDArray[np.int64], meanwhile: NDArray[np.int64]) -> NDArray[np.float64]:
-    """How far batches of ``n`` examples take weights along that were taught so many since they began.
-
-    Batches that began together and are folded one after the other give their mean; one without an example
-    moves nothing.
-
-    >>> share_of(np.array([100, 100, 100, 100, 0]), np.array([-5, 0, 100, 300, 0])).tolist()
-    [1.0, 1.0, 0.5, 0.25, 0.0]
-    """
-    return n / np.maximum(n + np.maximum(meanwhile, 0), 1)
