@@ -29,7 +29,9 @@ __all__ = ["STEP", "DeltaError", "DeltaReader", "DeltaWriter"]
 MAGIC = b"NUDL"
 FORMAT = 1
 HEADER = struct.Struct("<4sB3x16sI")
+BYTE, WORD, COUNT, KIND = (struct.Struct(code) for code in ("<B", "<H", "<I", "<BB"))
 MAX_AXES = 3
+SHAPES = tuple(struct.Struct(f"<{axes}I") for axes in range(MAX_AXES + 1))
 MAX_STRING = 65_535
 
 STEP = "step"
@@ -126,14 +128,12 @@ class DeltaWriter:
         """The delta."""
         raw = [text.encode() for text in self._table]
         lengths = np.array([len(part) for part in raw], "<u2")
-        parts = [struct.pack("<I", len(raw)), lengths.tobytes(), *raw]
-        parts.append(struct.pack("<H", len(self._sections)))
+        parts = [COUNT.pack(len(raw)), lengths.tobytes(), *raw, WORD.pack(len(self._sections))]
         for name, columns in self._sections.items():
-            parts.append(_name(name) + struct.pack("<B", len(columns)))
+            parts.append(_name(name) + BYTE.pack(len(columns)))
             for key, column in columns.items():
-                shape = struct.pack(f"<{column.ndim}I", *column.shape)
-                head = struct.pack("<BB", CODES[column.dtype], column.ndim)
-                parts += [_name(key), head, shape, column.tobytes()]
+                head = KIND.pack(CODES[column.dtype], column.ndim)
+                parts += [_name(key), head, SHAPES[column.ndim].pack(*column.shape), column.tobytes()]
         body = b"".join(parts)
         return HEADER.pack(MAGIC, FORMAT, spec_hash(self._spec), zlib.crc32(body)) + body
 
@@ -145,9 +145,9 @@ class DeltaReader:
     ----------
     strings : list of str
         The shared table that operations point into.
-    rows : int32[n_strings]
-        Row of each string in the vocabulary of the folding worker, −1 where it has none.
-        The model set fills it in.
+    rows : int32[n_strings + 1]
+        Row of each string in the vocabulary of the folding worker, −1 where it has none; the last is −1, for
+        the index −1. The model set fills it in.
 
     Raises
     ------
@@ -173,14 +173,14 @@ class DeltaReader:
         self._at = HEADER.size
         try:
             self.strings = self._strings()
-            self._sections = dict(self._section() for _ in range(self._number("<H")))
+            self._sections = dict(self._section() for _ in range(self._numbers(WORD)[0]))
         except UnicodeDecodeError as error:
             message = f"a string is not UTF-8: {error}"
             raise DeltaError(message) from error
         if self._at != len(data):
             message = f"{len(data) - self._at} bytes after the last section"
             raise DeltaError(message)
-        self.rows: NDArray[np.int32] = np.full(len(self.strings), -1, np.int32)
+        self.rows: NDArray[np.int32] = np.full(len(self.strings) + 1, -1, np.int32)
         self._window: tuple[int, int] | None = None
 
     @property
@@ -214,7 +214,7 @@ class DeltaReader:
         if indices.size and not (indices.min() >= -1 and indices.max() < len(self.strings)):
             message = f"string indices {indices.min()}..{indices.max()} of a table of {len(self.strings)}"
             raise DeltaError(message)
-        return np.append(self.rows, np.int32(-1))[indices]
+        return self.rows[indices]
 
     def text_of(self, index: int) -> str:
         """The string at an index of the table."""
@@ -232,15 +232,19 @@ class DeltaReader:
         self._at = end
         return part
 
-    def _number(self, code: str) -> int:
-        number: int = struct.unpack(code, self._take(struct.calcsize(code)))[0]
-        return number
+    def _numbers(self, layout: struct.Struct) -> tuple[int, ...]:
+        at = self._at
+        self._at = end = at + layout.size
+        if end > len(self._data):
+            message = f"{layout.size} bytes wanted at {at}, {len(self._data) - at} left"
+            raise DeltaError(message)
+        return layout.unpack_from(self._data, at)
 
     def _text(self) -> str:
-        return str(self._take(self._number("<B")), "utf-8")
+        return str(self._take(self._numbers(BYTE)[0]), "utf-8")
 
     def _strings(self) -> list[str]:
-        n = self._number("<I")
+        (n,) = self._numbers(COUNT)
         lengths = np.frombuffer(self._take(2 * n), "<u2")
         ends = np.cumsum(lengths, dtype=np.int64)
         raw = bytes(self._take(int(ends[-1]) if n else 0))
@@ -251,7 +255,7 @@ class DeltaReader:
 
     def _section(self) -> tuple[str, dict[str, NDArray[Any]]]:
         name = self._text()
-        columns = dict(self._column() for _ in range(self._number("<B")))
+        columns = dict(self._column() for _ in range(self._numbers(BYTE)[0]))
         lengths = {len(column) for column in columns.values()}
         if len(lengths) != 1:
             message = f"columns of section {name!r} have lengths {sorted(lengths)}"
@@ -260,11 +264,11 @@ class DeltaReader:
 
     def _column(self) -> tuple[str, NDArray[Any]]:
         name = self._text()
-        code, axes = self._number("<B"), self._number("<B")
+        code, axes = self._numbers(KIND)
         if code >= len(DTYPES) or not 1 <= axes <= MAX_AXES:
             message = f"column {name!r} has dtype code {code} and {axes} axes"
             raise DeltaError(message)
-        shape = struct.unpack(f"<{axes}I", self._take(4 * axes))
+        shape = self._numbers(SHAPES[axes])
         dtype = DTYPES[code]
         n_values = 1
         for size in shape:  # plain integers: numpy's would wrap
@@ -275,4 +279,4 @@ class DeltaReader:
 
 def _name(text: str) -> bytes:
     raw = text.encode("ascii")
-    return struct.pack("<B", len(raw)) + raw
+    return BYTE.pack(len(raw)) + raw

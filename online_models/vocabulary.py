@@ -293,7 +293,7 @@ class Vocabulary:
         so a batch without evictions is one piece.
         """
         columns = delta.columns(self.name)
-        delta.rows = np.array(self.rows(delta.strings), np.int32)
+        delta.rows = np.array([*self.rows(delta.strings), -1], np.int32)
         if not columns:
             yield (-1, 0)
             return

@@ -81,7 +81,7 @@ def test_window_shows_operations_of_its_steps() -> None:
 def test_item_rows() -> None:
     """Indices become rows of the folding worker; −1 stays −1 and unknown items are −1."""
     reader = DeltaReader(written(), SPEC)
-    reader.rows[:] = [7, -1, 3]
+    reader.rows[:3] = [7, -1, 3]
 
     assert [[7, -1], [-1, 3]] == reader.item_rows(np.array([[0, 1], [-1, 2]], np.int32)).tolist()
     for index in (3, -2):
