@@ -203,7 +203,12 @@ class HashedLogistic:
 
     def write_delta(self, delta: DeltaWriter) -> None:
         """Write what the batch added to each slot and era: sums are exact, so one increment says it all."""
-        n = int(self._journal.book[1])
+        if n := int(self._journal.book[1]):
+            delta.add(self.name, self._increments(n))
+        self.clock.write(delta)
+
+    def _increments(self, n: int) -> dict[str, NDArray[np.generic]]:
+        """What the batch added to the ``n`` slots that it touched."""
         slots = self._journal.book[2 : 2 + n].astype(np.int32)
         new, old = self._state[slots], self._journal.old[:n]
         steps = (new[:, ERA_COLUMN] - old[:, ERA_COLUMN])[:, None]
@@ -218,8 +223,7 @@ class HashedLogistic:
         }
         if not columns["era"].any():
             del columns["era"]  # as long as nothing ages
-        delta.add(self.name, columns)
-        self.clock.write(delta)
+        return columns
 
     def keep(self) -> None:
         """Close the batch and keep what it learned."""
