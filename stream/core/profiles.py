@@ -45,7 +45,7 @@ class Moment:
     profile: Profile
     on_time: bool  # neither late nor odd: it may arm, recommend and offer
     teaches: bool  # on time, and its user lets us learn
-    gap_s: float | None  # since the last event that showed interest in an item; None before any
+    gap_s: float | None  # since the user's last event about an item; None before any
     fresh: list[str]  # interacted items that the user had not consumed before, in order
     repeated: list[str]
     history: list[str]  # the ring before this event, newest first
@@ -76,21 +76,23 @@ def update(event: Event, profile: Profile, *, on_time: bool, learns: bool = True
     _count(event, profile)
     if shows_interest(event):
         _interact(event, moment)
-        if moment.fresh or moment.repeated:
-            profile.last_interest = max(profile.last_interest, event.time)
+    if event.kind in INTERACTIONS and event.items:
+        profile.last_item_at = max(profile.last_item_at, event.time)
     return moment
 
 
 def silence(profile: Profile, at: float) -> float | None:
-    """Seconds since the user showed interest in an item; None before any.
+    """Seconds since the user's last event about an item; None before any.
 
     What says nothing of items, such as a request or a mail that was opened, does not end a silence: rankers
     are asked at a request what they learn from the view after it.
     """
-    if not profile.ring:
-        return None
-    last = profile.last_interest
-    return max(0.0, at - (last if last > float("-inf") else profile.last_seen))  # rows of before have none
+    last = profile.last_item_at
+    if last == float("-inf"):
+        if not profile.ring:
+            return None
+        last = profile.last_seen  # rows of before do not say
+    return max(0.0, at - last)
 
 
 def _count(event: Event, profile: Profile) -> None:

@@ -186,7 +186,7 @@ class Profile(Struct, array_like=True, gc=False):
     segments: dict[str, float] = field(default_factory=dict)  # memberships, with when they began
     segments_at: float = float("-inf")  # when memberships were last looked at
     segments_due_at: float = 0.0  # when they are looked at next; 0: no condition depends on time
-    last_interest: float = float("-inf")  # last event that models learn items of
+    last_item_at: float = float("-inf")  # last event about an item, liked or not
 
     @property
     def lets_learn(self) -> bool:

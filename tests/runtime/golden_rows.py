@@ -91,7 +91,7 @@ PROFILE_3 = replace(
     hours=[0] * 23 + [5],
     engaged={"push": 2},
     answered_at={"contact": 1_767_225_700.0},
-    last_interest=1_767_225_900.5,
+    last_item_at=1_767_225_900.5,
 )
 MEMORY_3 = ModelMemory(
     factors=MEMORY.factors,
