@@ -62,6 +62,7 @@ from recommend_prequential import (  # type: ignore[import-not-found]
     source_ranks,
 )
 
+from benchmarks.jobs.results import keep, read_kept, write_between
 from online_models.bandits import ThompsonSampling
 from online_models.base import Foldable
 from online_models.click_rate import ClickRate
@@ -325,14 +326,6 @@ def table(results: dict[str, list[dict[str, Any]]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_between(path: Path, text: str, marks: tuple[str, str] = MARKS) -> None:
-    """Put a text between the marks of a document."""
-    begin, end = marks
-    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
-    _, _, after = rest.partition(end)
-    path.write_text(f"{before}{begin}\n{text}{end}{after}", encoding="utf-8")
-
-
 def numbers(text: str) -> list[int]:
     """Read numbers between commas."""
     return [int(part) for part in text.split(",") if part]
@@ -356,9 +349,7 @@ def main() -> None:
     limit = QUICK_EVENTS if asked.quick else None
     if asked.quick:
         asked.workers, asked.every = [1, 4], [1000]
-    results: dict[str, list[dict[str, Any]]] = {}
-    if asked.keep is not None and asked.keep.is_file():
-        results = json.loads(asked.keep.read_text(encoding="utf-8"))
+    results: dict[str, list[dict[str, Any]]] = read_kept(asked.keep)
     for stream in asked.stream or ["ml-100k", "clicks", "offers"]:
         found = results.setdefault(stream, [])
         n_seeds = asked.seeds * (OFFER_SEEDS if stream == "offers" and not asked.quick else 1)
@@ -373,8 +364,7 @@ def main() -> None:
             beside = {name: beside_one(name, sums, alone[name]) for name, sums in measures.items()}
             found.append({**asdict(fleet), "seeds": n_seeds, "measures": beside})
             print(stream, found[-1], file=sys.stderr, flush=True)
-            if asked.keep is not None:
-                asked.keep.write_text(json.dumps(results, indent=1), encoding="utf-8")
+            keep(asked.keep, results)
         found.sort(key=lambda one: (one["workers"], one["own"], one["every"], one["one_ranker"]))
     verdicts = {
         f"{stream}.{measure}, {one['workers']} workers": verdict(value)
@@ -392,7 +382,7 @@ def main() -> None:
     json.dump(told, sys.stdout, indent=1)
     sys.stdout.write("\n")
     if asked.table is not None:
-        write_between(asked.table, table(results))
+        write_between(asked.table, table(results), MARKS)
 
 
 if __name__ == "__main__":

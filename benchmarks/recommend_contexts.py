@@ -29,10 +29,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from fleet_quality import write_between  # type: ignore[import-not-found]  # it stands beside this script
 from recommend_optional import compare  # type: ignore[import-not-found]
 
 from benchmarks.jobs.public_data import QUICK, RECOMMENDATIONS, Stream
+from benchmarks.jobs.results import keep, read_kept, write_between
 from online_models.content import attribute_value
 from online_models.hybrid import FIRST_SQUARES, MAX_HISTORY, OnlineBlend
 from online_models.ranker_features import FIRST_EVENT, N_CONTEXTS
@@ -214,17 +214,14 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="file of results")
     parser.add_argument("--table", type=Path, help="document to write the table into")
     asked = parser.parse_args()
-    streams: dict[str, dict[str, Any]] = {}
-    if asked.keep is not None and asked.keep.is_file():
-        streams = json.loads(asked.keep.read_text(encoding="utf-8"))
+    streams: dict[str, dict[str, Any]] = read_kept(asked.keep)
     for name in asked.stream or RECOMMENDATIONS:
         if name in streams:
             continue
         stream = RECOMMENDATIONS[name]
         found = play(stream, read(stream, quick=asked.quick))
         streams[name] = {variant: compare(one, found[AS_IS]) for variant, one in found.items()}
-        if asked.keep is not None:
-            asked.keep.write_text(json.dumps(streams, indent=1), encoding="utf-8")
+        keep(asked.keep, streams)
     json.dump({"benchmark": "recommend_contexts", "streams": streams}, sys.stdout, indent=1)
     sys.stdout.write("\n")
     if asked.table is not None:

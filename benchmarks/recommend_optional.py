@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from fleet_quality import write_between  # type: ignore[import-not-found]  # it stands beside this script
 from recommend_prequential import (  # type: ignore[import-not-found]
     DATA,
     STREAMS,
@@ -36,6 +35,7 @@ from recommend_prequential import (  # type: ignore[import-not-found]
     factor_source,
 )
 
+from benchmarks.jobs.results import keep, read_kept, write_between
 from online_models.cooccurrence import SequentialCooccurrence
 from online_models.fold import ModelSet
 from online_models.hybrid import MAX_HISTORY, OnlineBlend
@@ -178,9 +178,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="file of results")
     parser.add_argument("--table", type=Path, help="document to write the table into")
     asked = parser.parse_args()
-    streams: dict[str, dict[str, Any]] = {}
-    if asked.keep is not None and asked.keep.is_file():
-        streams = json.loads(asked.keep.read_text(encoding="utf-8"))
+    streams: dict[str, dict[str, Any]] = read_kept(asked.keep)
     for name in asked.stream or sorted(STREAMS):
         events = STREAMS[name]()[: 5000 if asked.quick else asked.events]
         members = segments() if name == "ml-100k" else {}
@@ -193,8 +191,7 @@ def main() -> None:
             found = without if source == NONE else run(events, source, members)
             results[source] = compare(found, without)
             print(name, source, results[source], file=sys.stderr, flush=True)
-            if asked.keep is not None:
-                asked.keep.write_text(json.dumps(streams, indent=1), encoding="utf-8")
+            keep(asked.keep, streams)
     json.dump({"benchmark": "recommend_optional", "streams": streams}, sys.stdout, indent=1)
     sys.stdout.write("\n")
     if asked.table is not None:

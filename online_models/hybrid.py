@@ -221,7 +221,7 @@ class OnlineBlend:
         at : float
             Event time.
         gap_s : float or None
-            Seconds since the user's last event; None when this is the first.
+            Seconds since the user's last event about an item; None before any.
         exclude : collection of str
             Items that must not be proposed.
         memory : bytes
@@ -337,7 +337,7 @@ class OnlineBlend:
         asker : Asker
             Whose event it is; optional sources alone read it.
         gap_s : float or None
-            Seconds since the user's last event; None when this is the first.
+            Seconds since the user's last event about an item; None before any.
 
         Returns
         -------

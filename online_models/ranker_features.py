@@ -42,7 +42,7 @@ POPULAR = (
 
 
 def gap_class(gap_s: float | None) -> int:
-    """Row of weights for the seconds since the user's last event; the first event is a class of its own.
+    """Row of weights for the seconds since the user's last event about an item; none is a class too.
 
     >>> [gap_class(gap_s) for gap_s in (None, -5.0, 59.0, 60.0, 86399.0, 86400.0)]
     [1, 2, 2, 3, 5, 6]

@@ -6,7 +6,7 @@ age and the time since its last event, then the scores of content and of the opt
 well an item suits that nobody has met yet, 0 for all others. ``features`` is float32[n_features, m], one
 candidate a column, so that each step runs along the candidates; the first ``n`` columns are in use.
 ``weights`` and ``squares`` are float64[14, n_features]: one shared set, six for the gap since the user's
-last event, seven for the length of the history.
+last event about an item, seven for the length of the history.
 """
 
 from __future__ import annotations
