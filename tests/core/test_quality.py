@@ -168,7 +168,15 @@ def test_a_number_with_too_little_behind_it_is_left_out() -> None:
         told = {measure for measure, numbers in live.snapshot(60, ENOUGH).items() if numbers}
         assert told <= {"catalogue_coverage", "exposure_gini", "slate_hit_rate"}
         assert ("catalogue_coverage" in told) == ("exposure_gini" in told) == (n_slates >= ENOUGH)
+        assert ("slate_hit_rate" in told) == (live._hits.n >= ENOUGH)
     assert n_slates > ENOUGH
+    for n in range(ENOUGH):
+        assert not live.snapshot(60, ENOUGH)["log_loss"]
+        assert "offer_entropy" not in live.snapshot(60, ENOUGH)
+        live.losses["clicks"].update(float(n % 2), 0.5, 1.0, EPOCH + n)
+        live._arms.update("a", EPOCH + n)
+    assert ["clicks"] == [*live.snapshot(60, ENOUGH)["log_loss"]]
+    assert "offer_entropy" in live.snapshot(60, ENOUGH)
     unseen = Driver(settings=Settings(**SMALL)).models.live
     assert not any(unseen.snapshot(60).values())
 
