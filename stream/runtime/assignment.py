@@ -52,6 +52,7 @@ MANY, MANY_S = 12, 30.0  # assignments that no group of living members hears in 
 RETRY_S: Final = 0.05
 FETCH_RECORDS: Final = 500  # decoded at once, some milliseconds; all that waits would hold the loop for 50
 FETCH_MS: Final = 200  # a partition that was opened meanwhile waits so long for its first fetch
+FULL_MS: Final = 20  # one whose inbox was full, while others have nothing
 
 logger = structlog.get_logger(__name__)
 
@@ -83,7 +84,7 @@ class Assignment:
         self._spawn = spawn
         self._clock = asyncio.get_running_loop().time
         self._epoch = 0
-        self._opened = asyncio.Event()
+        self._wanted = asyncio.Event()  # there is an inbox with room, perhaps
         self._pumps: dict[int, asyncio.Task[None]] = {}
         self._suspects = Suspects()
         self._assigned_at: deque[float] = deque(maxlen=MANY)
@@ -156,16 +157,22 @@ class Assignment:
         return [p for p, task in self.tasks.items() if task.committed_at < oldest and self.lag(task)]
 
     async def fetch(self) -> None:
-        """Hand what is fetched to the partitions' inboxes until cancelled."""
+        """Hand what is fetched to the partitions' inboxes until cancelled.
+
+        Records of a full inbox are not asked for. aiokafka keeps what it has of them; of a paused partition
+        that is asked for it throws them away, in a cycle of references, and fetches them again.
+        """
         while True:
-            epoch, sources = self._epoch, [task.source for task in self.tasks.values()]
+            epoch, tasks = self._epoch, self.tasks.values()
+            sources = [task.source for task in tasks if not task.inbox.full]
             if not sources:
-                self._opened.clear()
-                await self._opened.wait()
+                self._wanted.clear()
+                await self._wanted.wait()
                 continue
+            wait_ms = FETCH_MS if len(sources) == len(tasks) else FULL_MS
             try:
                 fetched = await self._consumer.getmany(
-                    *sources, timeout_ms=FETCH_MS, max_records=FETCH_RECORDS
+                    *sources, timeout_ms=wait_ms, max_records=FETCH_RECORDS
                 )
             except OffsetOutOfRangeError as error:
                 await self._lose(error, epoch)
@@ -189,6 +196,7 @@ class Assignment:
             records = inbox.take(self._suspects.batch_size(task.source.partition, inbox.first(), usual))
             if was_full and not inbox.full:
                 self._consumer.resume(task.source)
+                self._wanted.set()
             try:
                 async with task.busy:
                     await self._feed(task, records)
@@ -297,7 +305,7 @@ class Assignment:
             return
         del self.opening[partition]
         self.tasks[partition] = task
-        self._opened.set()
+        self._wanted.set()
         self._consumer.seek(task.source, task.position)
         self._consumer.resume(task.source)
         self._pumps[partition] = self._spawn(self._pump(task), f"partition {partition}")

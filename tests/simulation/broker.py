@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
@@ -88,6 +89,7 @@ class Broker:
 
     def __init__(self, seed: int = 0, noted: Callable[[str, str], None] = lambda _group, _what: None) -> None:
         self.topics: dict[str, list[PartitionLog]] = {}
+        self.served: Counter[TopicPartition] = Counter()  # bytes that fetches got
         self.groups = GroupCoordinator(noted)
         self.transactions = TransactionCoordinator(
             random.Random(f"markers {seed}"), self.log_of, self.groups.end_transaction, self.now_ms
@@ -239,6 +241,7 @@ class Broker:
             else:
                 try:
                     found = log.read(offset, max_bytes, committed=committed)
+                    self.served[partition] += len(found.data)
                 except RefusedError as refused:
                     code = refused.code
             by_topic.setdefault(partition.topic, []).append(

@@ -110,3 +110,23 @@ def test_a_fenced_producer_costs_the_partition_and_not_the_worker() -> None:
         return cluster.crashed
 
     assert [] == on_stage(fence_while_sending)
+
+
+def test_a_backlog_is_fetched_once() -> None:
+    """What was fetched of a partition whose inbox is full stays: it is neither lost nor fetched again."""
+
+    async def work_off(cluster: Cluster) -> tuple[int, int]:
+        cluster.produce_events(shop_stream(4000, 1))
+        logs = cluster.broker.topics[cluster.names.events]
+        cluster.start(cluster.add("w0"))
+        group = cluster.broker.groups.group(cluster.settings.kafka.group)
+        async with asyncio.timeout(120.0):
+            while sum(offset for offset, _ in group.offsets.values()) < sum(log.end for log in logs):
+                await asyncio.sleep(0.25)
+        sources = [TopicPartition(cluster.names.events, number) for number in range(len(logs))]
+        served = sum(cluster.broker.served[source] for source in sources)
+        return served, sum(len(batch.raw) for log in logs for batch in log.batches)
+
+    served, written = on_stage(work_off)
+
+    assert written == served
