@@ -29,6 +29,8 @@ class _Read(NamedTuple):
     items: list[str]
     rows: NDArray[np.int32]
     complete: bool  # no item was unknown: the rows stand as long as no item loses its row
+    last: int  # the highest of them
+    admission: int  # of the last
     revision: int
     losses: int
 
@@ -80,8 +82,14 @@ class HistoryRows:
 
     def _stands(self, known: _Read) -> bool:
         vocabulary = self._vocabulary
-        return known.revision == vocabulary.changes.revision or (
-            known.complete and known.losses == vocabulary.losses
+        if known.revision == vocabulary.changes.revision:
+            return True
+        admissions = vocabulary.admissions
+        return (
+            known.complete
+            and known.losses == vocabulary.losses
+            and known.last < len(admissions)
+            and known.admission == admissions[known.last]
         )
 
     def _extended(self, items: list[str]) -> _Read | None:
@@ -95,16 +103,19 @@ class HistoryRows:
         tail = items[1:]
         if known.items != tail and known.items[: n - 1] != tail:
             return None
-        vocabulary = self._vocabulary
         rows = np.empty_like(known.rows)
-        rows[0] = row = vocabulary.row(items[0])
+        rows[0] = row = self._vocabulary.row(items[0])
         rows[1:] = known.rows[:-1]
         del self._kept[items[1], items[2] if n > 2 else None]
-        return _Read(items, rows, known.complete and row >= 0, vocabulary.changes.revision, vocabulary.losses)
+        return self._read(items, rows, known.complete and row >= 0, max(known.last, row))
 
     def _looked_up(self, items: list[str]) -> _Read:
-        vocabulary = self._vocabulary
-        found = vocabulary.rows(items)
+        found = self._vocabulary.rows(items)
         rows = self._none.copy()
         rows[: len(items)] = found
-        return _Read(items, rows, -1 not in found, vocabulary.changes.revision, vocabulary.losses)
+        return self._read(items, rows, -1 not in found, max(found))
+
+    def _read(self, items: list[str], rows: NDArray[np.int32], complete: bool, last: int) -> _Read:  # noqa: FBT001
+        vocabulary = self._vocabulary
+        admission = vocabulary.admissions[last] if last >= 0 else 0
+        return _Read(items, rows, complete, last, admission, vocabulary.changes.revision, vocabulary.losses)

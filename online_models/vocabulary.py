@@ -58,8 +58,12 @@ class Vocabulary:
         Index of the item touched last, as :meth:`refer` gives it.
     changes : Changes
         Ids of items that got or lost a row, and attribute values that did.
+    admissions : list of int
+        A number for each row that no other admission of an item has. Rows are given out in order and taken
+        back from the end: while the last of some rows keeps its number, and ``losses`` stands, all of them
+        keep their items.
     losses : int
-        Grows whenever items lose their rows.
+        Grows whenever rows pass from item to item, as at an eviction.
     n_evicted : int
         Items that lost their row since the vocabulary was made.
 
@@ -91,6 +95,8 @@ class Vocabulary:
         self.n_evicted = 0
         self.changes = Changes()
         self.losses = 0
+        self.admissions: list[int] = []
+        self._n_admitted = 0
         self.touched = -1
         self._rows: dict[str, int] = {}
         self.ids: list[str] = []
@@ -205,6 +211,8 @@ class Vocabulary:
         previous: str | None = None
         if row < self.max_rows:
             self.ids.append(item_id)
+            self._n_admitted += 1
+            self.admissions.append(self._n_admitted)
         else:
             row = least_recent(self._last_use)
             previous = self._evict(row)
@@ -259,14 +267,15 @@ class Vocabulary:
 
     def rollback(self) -> None:
         """Close the batch and undo its admissions, evictions and uses."""
-        self.losses += 1
         for row, previous in reversed(self._undo):
             self.changes.note(self.ids[row])
             del self._rows[self.ids[row]]
             if previous is None:
                 self.ids.pop()
+                self.admissions.pop()
                 self.order[row] = 0
                 continue
+            self.losses += 1
             self.changes.note(previous)
             self.ids[row] = previous
             self._rows[previous] = row
@@ -356,6 +365,8 @@ class Vocabulary:
         self.changes.note_all()
         self.losses += 1
         self.ids = ids
+        self.admissions = [*range(self._n_admitted + 1, self._n_admitted + 1 + n)]
+        self._n_admitted += n
         self._rows = {item_id: row for row, item_id in enumerate(ids)}
         self.generation[:] = 0
         self.generation[:n] = arrays["generation"]
