@@ -96,6 +96,7 @@ class HashedLogistic:
         self._state = np.zeros((n_rows, COLUMNS), np.int64)
         self._work = np.empty((3, MAX_SLOTS + 2))
         self._journal = Journal(self._state)
+        self._n_learned = 0  # examples of the open batch
         self._newest = -math.inf  # event time of the open batch
         self._open = False
 
@@ -153,7 +154,7 @@ class HashedLogistic:
             raise ValueError(f"weight is {weight}; it must be finite and not negative")
         features = self._features(x)
         age = self.clock.age_of(at)
-        self.overlap.learned += 1
+        self._n_learned += 1
         self._newest = max(self._newest, at)
         journal = self._journal
         p = logistic.learn(
@@ -207,7 +208,7 @@ class HashedLogistic:
         self._journal.begin()
         self.clock.open()
         self.overlap.open()
-        self._newest = -math.inf
+        self._n_learned, self._newest = 0, -math.inf
         self._open = True
 
     def write_delta(self, delta: DeltaWriter) -> None:
@@ -215,7 +216,7 @@ class HashedLogistic:
         if n := int(self._journal.book[1]):
             delta.add(self.name, self._increments(n))
         self.clock.write(delta)
-        self.overlap.write(delta)
+        self.overlap.write(delta, self._n_learned)
 
     def _increments(self, n: int) -> dict[str, NDArray[np.generic]]:
         """What the batch added to the ``n`` slots that it touched."""
@@ -237,10 +238,10 @@ class HashedLogistic:
 
     def keep(self) -> None:
         """Close the batch and keep what it learned, with the bits that folding its delta gives."""
-        if self.overlap.learned and self.overlap.others:
+        if self._n_learned and self.overlap.others:
             slots = self._journal.book[2 : 2 + self._journal.book[1]]
             self._state[slots] = self._tempered(slots)
-        self.overlap.keep()
+        self.overlap.keep(self._n_learned)
         self._journal.keep()
         self._open = False
 

@@ -29,10 +29,10 @@ MAX_MEANWHILE = 2**32  # keeps the sum far below 2**63
 class Overlap:
     """Counts of one model, with a batch open that can be undone.
 
-    Attributes
+    Parameters
     ----------
-    learned : int
-        Examples of the open batch.
+    section : str
+        Name of the counts in a delta.
 
     Examples
     --------
@@ -45,7 +45,6 @@ class Overlap:
 
     def __init__(self, section: str) -> None:
         self._section = section
-        self.learned = 0
         self._counts = (0, 0)  # examples taught, and Σ m
         self._before = self._counts
 
@@ -65,24 +64,21 @@ class Overlap:
 
     def open(self) -> None:
         """Begin a batch."""
-        self.learned = 0
         self._before = self._counts
 
-    def write(self, delta: DeltaWriter) -> None:
+    def write(self, delta: DeltaWriter, n: int) -> None:
         """Write the examples of the batch, and those that had been taught when it began."""
-        if self.learned:
-            delta.add(self._section, {"examples": np.array([[self.learned, self._before[0]]], np.int64)})
+        if n:
+            delta.add(self._section, {"examples": np.array([[n, self._before[0]]], np.int64)})
 
-    def keep(self) -> None:
-        """Count the batch that was learned here."""
-        if self.learned:
-            self.count(self.learned, self._before[0])
-        self.learned = 0
+    def keep(self, n: int) -> None:
+        """Count the *n* examples of the batch that were learned here."""
+        if n:
+            self.count(n, self._before[0])
 
     def undo(self) -> None:
         """Undo the batch."""
         self._counts = self._before
-        self.learned = 0
 
     def read(self, delta: DeltaReader) -> None:
         """Count a committed batch."""

@@ -46,16 +46,15 @@ def test_who_folds_counts_as_who_learned() -> None:
     learner, follower = Overlap("overlap"), Overlap("overlap")
     for n in (5, 7):
         learner.open()
-        learner.learned = n
         writer = DeltaWriter("spec")
-        learner.write(writer)
-        learner.keep()
+        learner.write(writer, n)
+        learner.keep(n)
         follower.open()
         follower.read(DeltaReader(writer.to_bytes(), "spec"))
-        follower.keep()
+        follower.keep(0)
     assert [12, 0] == learner.state().tolist() == follower.state().tolist()
     learner.open()
-    learner.learned = 9
+    learner.keep(9)
     learner.undo()
     assert [12, 0] == learner.state().tolist()
 
