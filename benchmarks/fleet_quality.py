@@ -4,8 +4,9 @@ Users are shared out among simulated workers by a hash, each with models of its 
 each publishes what it learned, undoes it, and folds everybody's deltas in the order of the workers, as
 batches with overlapping commits do. One worker is the sequential learner.
 
-    python benchmarks/fleet_quality.py [--stream ml-100k|yoochoose|clicks|offers] [--workers 1,4,16]
-        [--every 1000,10000] [--own 1000] [--one-ranker] [--seeds N] [--quick] [--keep FILE] [--table FILE]
+    python benchmarks/fleet_quality.py [--stream ml-100k|yoochoose|clicks|shoppers|offers]
+        [--workers 1,4,16] [--every 1000,10000] [--own 1000] [--one-ranker] [--seeds N] [--quick]
+        [--keep FILE] [--table FILE]
 
 `every 1000` counts the events *of the fleet*, so with 16 workers each publishes after some 60 events of its
 own. `--own` adds the harsher form, in which each publishes after so many events *of its own*, and the fleet
@@ -14,7 +15,8 @@ has had as many times more as it has workers.
 - Recommendations: test-then-train recall@10 as in `recommend_prequential.py`, of the blend and of each source
   alone. `--one-ranker` adds a fleet that cannot be: its sources learn apart and its ranker does not, so it
   shows what the sources' lag costs the blend.
-- Clicks: progressive log loss of the ratings of ML-100K, as in `click_prequential.py`.
+- Clicks: progressive log loss of the ratings of ML-100K, as in `click_prequential.py`; `shoppers` are Online
+  Shoppers: few and dense features, whose sum of steps overshoots first.
 - Offers: the share of the best offer's conversions that Thompson sampling gets, in the simulation of
   `offers_regret.py` with ten offers. Like the others without the first tenth, in which next to nothing is
   known, and also from the start.
@@ -79,6 +81,7 @@ MAX_ROWS = 20_000
 BAR = 0.005  # of the quality of one worker, at an exchange every 1,000 events
 N_DRAWS = 2000
 MARKS = "<!-- fleet_quality.py -->", "<!-- end -->"
+CLICKS = {"clicks": "ml-100k", "shoppers": "online-shoppers"}
 SOURCES = ("blend", "cooccurrence", "factors")
 LEAST = 1e-15  # probability
 Measures = dict[str, NDArray[np.float64]]  # sums and what they are shares of, by user or seed: (2, n)
@@ -173,13 +176,13 @@ def recommend(
     return {f"{name}.recall_at_10": by_group(users, np.array(hit, float)) for name, hit in hits.items()}
 
 
-def clicks(n_events: int | None, n_workers: int, every: int, seed: int) -> Measures:
+def clicks(examples: str, n_events: int | None, n_workers: int, every: int, seed: int) -> Measures:
     """Progressive log loss of a fleet's click model, by user."""
     models = [ClickRate() for _ in range(n_workers)]
     fleet = [Worker([model], Vocabulary(1)) for model in models]
     users: list[str] = []
     losses: list[float] = []
-    for n, (user, texts, y) in enumerate(EXAMPLES["ml-100k"]()):
+    for n, (user, texts, y) in enumerate(EXAMPLES[examples]()):
         if n == n_events:
             break
         if n % every == 0 and n_workers > 1:
@@ -247,8 +250,8 @@ class Fleet:
 
     def play(self, stream: str, seed: int, n_events: int | None) -> Measures:
         """Run a stream, or the first events of it."""
-        if stream == "clicks":
-            return clicks(n_events, self.workers, self.span, seed)
+        if stream in CLICKS:
+            return clicks(CLICKS[stream], n_events, self.workers, self.span, seed)
         if stream == "offers":
             return offers(n_events or OFFER_EVENTS, self.workers, self.span, seed)
         events = STREAMS[stream]()[:n_events]
@@ -334,7 +337,7 @@ def numbers(text: str) -> list[int]:
 def main() -> None:
     """Run all fleets and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--stream", choices=[*sorted(STREAMS), "clicks", "offers"], action="append")
+    parser.add_argument("--stream", choices=[*sorted(STREAMS), *CLICKS, "offers"], action="append")
     parser.add_argument("--workers", type=numbers, default=[1, 4, 16])
     parser.add_argument("--every", type=numbers, default=[1000, 10_000], help="events of the fleet")
     parser.add_argument("--own", type=numbers, default=[], help="events of each worker")
@@ -350,7 +353,7 @@ def main() -> None:
     if asked.quick:
         asked.workers, asked.every = [1, 4], [1000]
     results: dict[str, list[dict[str, Any]]] = read_kept(asked.keep)
-    for stream in asked.stream or ["ml-100k", "clicks", "offers"]:
+    for stream in asked.stream or ["ml-100k", *CLICKS, "offers"]:
         found = results.setdefault(stream, [])
         n_seeds = asked.seeds * (OFFER_SEEDS if stream == "offers" and not asked.quick else 1)
         alone: Measures = {}

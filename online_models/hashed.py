@@ -1,7 +1,8 @@
 """What the logistic regressions over hashed features share: features, batches, deltas, snapshots, forgetting.
 
 A weight's state is two sums of increments that fade with event time, so that the learning of many workers
-adds up (SDA-Bayes). The maths is in :mod:`online_models.kernels.logistic`.
+adds up (SDA-Bayes). The maths is in :mod:`online_models.kernels.logistic`. The Gaussian's batches leave room
+for what others learn at the same time (:mod:`online_models.tempering`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from online_models.hashing import FeatureHasher, FeatureValue, SparseFeatures
 from online_models.journal import Journal
 from online_models.kernels import logistic
 from online_models.kernels.logistic import COLUMNS, ERA_COLUMN, KNOTS
+from online_models.overlap import Overlap
+from online_models.tempering import move_shares
 
 __all__ = ["Contribution", "HashedLogistic"]
 
@@ -84,7 +87,8 @@ class HashedLogistic:
         self.n_slots = n_slots
         self.hasher = FeatureHasher(n_slots, crosses=crosses)
         self.clock = ForgettingClock(f"{name}.alarms", half_life_s)
-        layout = f"format={3 if proximal else 4}, n_slots={n_slots}"
+        self.overlap = Overlap(f"{name}.overlap")
+        layout = f"format={4 if proximal else 5}, n_slots={n_slots}"
         self.spec = f"{name}({layout}, {spec}, half_life_s={half_life_s!r}, hash=murmur3)"
         self._proximal = proximal
         self._settings = np.array(settings)
@@ -92,6 +96,8 @@ class HashedLogistic:
         self._state = np.zeros((n_rows, COLUMNS), np.int64)
         self._work = np.empty((3, MAX_SLOTS + 2))
         self._journal = Journal(self._state)
+        self._n_learned = 0  # examples of the open batch
+        self._newest = -math.inf  # event time of the open batch
         self._open = False
 
     def encode(self, x: Mapping[str, FeatureValue]) -> SparseFeatures:
@@ -148,6 +154,8 @@ class HashedLogistic:
             raise ValueError(f"weight is {weight}; it must be finite and not negative")
         features = self._features(x)
         age = self.clock.age_of(at)
+        self._n_learned += 1
+        self._newest = max(self._newest, at)
         journal = self._journal
         p = logistic.learn(
             features.slots,
@@ -199,6 +207,8 @@ class HashedLogistic:
             raise RuntimeError("a batch is open already: keep() or rollback() it first")
         self._journal.begin()
         self.clock.open()
+        self.overlap.open()
+        self._n_learned, self._newest = 0, -math.inf
         self._open = True
 
     def write_delta(self, delta: DeltaWriter) -> None:
@@ -206,11 +216,12 @@ class HashedLogistic:
         if n := int(self._journal.book[1]):
             delta.add(self.name, self._increments(n))
         self.clock.write(delta)
+        self.overlap.write(delta, self._n_learned)
 
     def _increments(self, n: int) -> dict[str, NDArray[np.generic]]:
         """What the batch added to the ``n`` slots that it touched."""
         slots = self._journal.book[2 : 2 + n].astype(np.int32)
-        new, old = self._state[slots], self._journal.old[:n]
+        new, old = self._tempered(slots), self._journal.old[:n]
         steps = (new[:, ERA_COLUMN] - old[:, ERA_COLUMN])[:, None]
         newest = new[:, :2] - np.where(steps == 0, old[:, :2], 0)
         before = new[:, 2:4] - np.where(steps == 0, old[:, 2:4], np.where(steps == 1, old[:, :2], 0))
@@ -226,7 +237,11 @@ class HashedLogistic:
         return columns
 
     def keep(self) -> None:
-        """Close the batch and keep what it learned."""
+        """Close the batch and keep what it learned, with the bits that folding its delta gives."""
+        if self._n_learned and self.overlap.others:
+            slots = self._journal.book[2 : 2 + self._journal.book[1]]
+            self._state[slots] = self._tempered(slots)
+        self.overlap.keep(self._n_learned)
         self._journal.keep()
         self._open = False
 
@@ -234,11 +249,31 @@ class HashedLogistic:
         """Close the batch and undo it, bit for bit."""
         self._journal.rollback()
         self.clock.undo()
+        self.overlap.undo()
         self._open = False
+
+    def _tempered(self, slots: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Rows that the batch touched, their means moved as far as others who learn meanwhile leave to it."""
+        rows: NDArray[np.int64] = self._state[slots]
+        others = self.overlap.others
+        if self._proximal or not others or slots[0] != 0:  # the bias is met first
+            return rows
+        age = self.clock.age_of(self._newest)
+        prior = np.full(len(slots), self._settings[1])
+        prior[0] = self._settings[0]
+        prior[slots >= self.n_slots] = self._settings[2]
+        old, new = logistic.sums(self._journal.old[: len(slots)], age), logistic.sums(rows, age)
+        before, after = np.stack([old[0], prior + old[0]]), np.stack([new[0], prior + new[0]])
+        bias = float(old[0, 0]), float(new[0, 0])
+        share = move_shares(before, after, bias, float(self._settings[3]), others)
+        back = (1.0 - share) * (new[1] / after[1] - old[1] / before[1])
+        logistic.shift(rows, age, -back * after[1])
+        return rows
 
     def fold(self, delta: DeltaReader) -> None:
         """Add the increments of a committed batch."""
         self.clock.read(delta)
+        self.overlap.read(delta)
         columns = delta.columns(self.name)
         if not columns:
             return
@@ -269,7 +304,12 @@ class HashedLogistic:
     def snapshot(self) -> Snapshot:
         """Every slot that learned something, ascending."""
         slots = np.flatnonzero(self._state[:, :ERA_COLUMN].any(axis=1))
-        return {"slot": slots.astype(np.int32), "state": self._state[slots], **self.clock.state()}
+        return {
+            "slot": slots.astype(np.int32),
+            "state": self._state[slots],
+            "overlap": self.overlap.state(),
+            **self.clock.state(),
+        }
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Take over a snapshot."""
@@ -282,6 +322,7 @@ class HashedLogistic:
             raise ValueError(f"a snapshot of shape {state.shape} with slots outside of {n_rows}")
         if state.dtype != np.int64 or (state.astype(np.int64)[:, [0, 2, ERA_COLUMN]] < 0).any():
             raise ValueError("a snapshot of the click model holds a precision that is negative or no integer")
+        self.overlap.take_over(arrays["overlap"])
         self._state[:] = 0
         self._state[slots] = state
         self.clock.take_over(arrays)

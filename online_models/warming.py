@@ -107,6 +107,12 @@ def _clicks() -> None:
     click_rate.predict_proba_one(features)
     click_rate.learn_one(features, 1)
     click_rate.explain(features, 1)
+    delta = models.delta()
+    models.rollback()
+    for _ in range(2):  # as if two workers had learned at the same time
+        models.fold(delta)
+    models.begin()
+    click_rate.learn_one(features, 1)
     _close(models)
 
 

@@ -42,7 +42,19 @@ from online_models.kernels.choosing import MAX_LOG_ODDS
 from online_models.kernels.fading import era_of, growth, roll, shares
 from online_models.kernels.journal import remember
 
-__all__ = ["COLUMNS", "ERA_COLUMN", "GRID", "KNOTS", "MAX_PRECISION", "add", "learn", "moments", "predict"]
+__all__ = [
+    "COLUMNS",
+    "ERA_COLUMN",
+    "GRID",
+    "KNOTS",
+    "MAX_PRECISION",
+    "add",
+    "learn",
+    "moments",
+    "predict",
+    "shift",
+    "sums",
+]
 
 COLUMNS = 5
 ERA_COLUMN = 4
@@ -216,6 +228,24 @@ def learn(
             db = (h + dh * _UNIT / grown) * mean - b
         state[i, k + 1] += np.int64(np.rint(db * grown * GRID))
     return float(p)
+
+
+@kernel
+def sums(rows: NDArray[np.int64], age: float) -> NDArray[np.float64]:
+    """Both sums of some rows at an age; shape ``(2, n)``."""
+    out = np.empty((2, rows.shape[0]))
+    for f in range(rows.shape[0]):
+        out[0, f], out[1, f] = _sums(f, era_of(age), growth(age), rows)
+    return out
+
+
+@kernel
+def shift(rows: NDArray[np.int64], age: float, by: NDArray[np.float64]) -> None:
+    """Add so much to the sums b of some rows, as they read at an age, in place."""
+    for f in range(rows.shape[0]):
+        new, _ = shares(float(rows[f, ERA_COLUMN]), era_of(age), growth(age))
+        if new > 0.0:
+            rows[f, 1] += np.int64(np.rint(by[f] / new * GRID))
 
 
 @kernel
