@@ -432,7 +432,7 @@ def main() -> None:
         for stream, found in results.items()
         for one in found
         if one["workers"] > 1
-        and one["every"] <= 1000
+        and one["every"] == 1000
         and not (one["own"] or one["one_ranker"] or one["lag_alone"])
         for measure, value in one["measures"].items()
     }
