@@ -5,8 +5,8 @@ each publishes what it learned, undoes it, and folds everybody's deltas in the o
 batches with overlapping commits do. One worker is the sequential learner.
 
     python benchmarks/fleet_quality.py [--stream ml-100k|yoochoose|clicks|shoppers|offers]
-        [--workers 1,4,16] [--every 1000,10000] [--own 1000] [--one-ranker] [--seeds N] [--quick]
-        [--keep FILE] [--table FILE]
+        [--workers 1,4,16] [--every 1000,10000] [--own 1000] [--one-ranker] [--lag-alone] [--seeds N]
+        [--quick] [--keep FILE] [--table FILE]
 
 `every 1000` counts the events *of the fleet*, so with 16 workers each publishes after some 60 events of its
 own. `--own` adds the harsher form, in which each publishes after so many events *of its own*, and the fleet
@@ -14,7 +14,9 @@ has had as many times more as it has workers.
 
 - Recommendations: test-then-train recall@10 as in `recommend_prequential.py`, of the blend and of each source
   alone. `--one-ranker` adds a fleet that cannot be: its sources learn apart and its ranker does not, so it
-  shows what the sources' lag costs the blend.
+  shows what the sources' lag costs the blend. `--lag-alone` adds another that cannot be: at each exchange
+  every worker takes over what one worker knows that learned all events in sequence, so it lacks nothing but
+  the others' events since. What it loses no rule of merging can bring back.
 - Clicks: progressive log loss of the ratings of ML-100K, as in `click_prequential.py`; `shoppers` are Online
   Shoppers: few and dense features, whose sum of steps overshoots first.
 - Offers: the share of the best offer's conversions that Thompson sampling gets, in the simulation of
@@ -40,7 +42,7 @@ import platform
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -114,6 +116,15 @@ def exchange(fleet: list[Worker]) -> None:
         worker.follow(deltas)
 
 
+def catch_up(fleet: list[Worker], sequential: Worker) -> None:
+    """Let everybody forget the batch and know what a worker knows that learned it all in sequence."""
+    delta = sequential.publish()
+    for worker in fleet:
+        worker.models.rollback()
+    for worker in (*fleet, sequential):
+        worker.follow([delta])
+
+
 def owner(name: str, n_workers: int, seed: int) -> int:
     """The worker of a user, by the hash of one of many ways to share users out."""
     return crc32(f"{seed}/{name}".encode()) % n_workers
@@ -138,18 +149,30 @@ def blends(n_workers: int, max_rows: int, *, one_ranker: bool) -> tuple[list[Wor
 
 
 def recommend(
-    events: list[Event], n_workers: int, every: int, max_rows: int, seed: int, *, one_ranker: bool = False
+    events: list[Event],
+    n_workers: int,
+    every: int,
+    max_rows: int,
+    seed: int,
+    *,
+    one_ranker: bool = False,
+    lag_alone: bool = False,
 ) -> Measures:
     """Recall@10 of a fleet's blend and of each source alone, by user."""
     fleet, found = blends(n_workers, max_rows, one_ranker=one_ranker)
+    (sequential,), (in_sequence,) = blends(1, max_rows, one_ranker=False)
     consumed: dict[str, set[str]] = defaultdict(set)
     histories: dict[str, list[str]] = defaultdict(list)
     last_event: dict[str, float] = {}
     memories: dict[str, bytes] = {}
+    memories_in_sequence: dict[str, bytes] = {}
     hits: dict[str, list[bool]] = {name: [] for name in SOURCES}
     users: list[str] = []
     for n, (user, item, at) in enumerate(events):
-        if n % every == 0 and n_workers > 1:
+        if n % every == 0 and lag_alone:
+            catch_up(fleet, sequential)
+            memories = dict(memories_in_sequence)
+        elif n % every == 0 and n_workers > 1:
             exchange(fleet)
         blend = found[owner(user, n_workers, seed)]
         seen, history, memory = consumed[user], histories[user], memories.get(user, b"")
@@ -168,6 +191,13 @@ def recommend(
                 users.append(user)
             blend.learn_one(slate, item)
         memories[user] = blend.observe(item, history, at, 1.0, repeat, memory, gap_s=gap_s)
+        if lag_alone:
+            memory = memories_in_sequence.get(user, b"")
+            if not repeat:
+                in_sequence.learn_one(in_sequence.propose(history, at, gap_s, seen, memory), item)
+            memories_in_sequence[user] = in_sequence.observe(
+                item, history, at, 1.0, repeat, memory, gap_s=gap_s
+            )
         last_event[user] = at
         if not repeat:
             seen.add(item)
@@ -236,12 +266,20 @@ class Fleet:
         Events of the fleet between two exchanges; of each worker with ``own``.
     one_ranker : bool
         Whether one ranker learns everything at once.
+    lag_alone : bool
+        Whether every exchange leaves the workers with what one worker knows.
     """
 
     workers: int
     every: int
     own: bool = False
     one_ranker: bool = False
+    lag_alone: bool = False
+
+    @property
+    def kind(self) -> str:
+        """What sets a fleet apart that cannot be; nothing for others."""
+        return ", one ranker" * self.one_ranker + ", lag alone" * self.lag_alone
 
     @property
     def span(self) -> int:
@@ -255,7 +293,15 @@ class Fleet:
         if stream == "offers":
             return offers(n_events or OFFER_EVENTS, self.workers, self.span, seed)
         events = STREAMS[stream]()[:n_events]
-        return recommend(events, self.workers, self.span, MAX_ROWS, seed, one_ranker=self.one_ranker)
+        return recommend(
+            events,
+            self.workers,
+            self.span,
+            MAX_ROWS,
+            seed,
+            one_ranker=self.one_ranker,
+            lag_alone=self.lag_alone,
+        )
 
     def measure(self, stream: str, n_seeds: int, n_events: int | None) -> Measures:
         """All seeds: a simulation each for offers; other ways to share the same users out are averaged."""
@@ -267,7 +313,7 @@ class Fleet:
 
 
 def fleets(
-    workers: list[int], every: list[int], *, own: list[int], one_ranker: bool, stream: str
+    workers: list[int], every: list[int], *, own: list[int], one_ranker: bool, lag_alone: bool, stream: str
 ) -> list[Fleet]:
     """One worker, and every other number of them with every span between exchanges."""
     found = [Fleet(1, 1)]
@@ -278,6 +324,8 @@ def fleets(
             found.append(Fleet(n, span))
             if one_ranker and stream in STREAMS:
                 found.append(Fleet(n, span, one_ranker=True))
+            if lag_alone and stream in STREAMS:
+                found.append(Fleet(n, span, lag_alone=True))
         found += [Fleet(n, span, own=True) for span in own]
     return found
 
@@ -309,24 +357,28 @@ def verdict(measure: dict[str, Any]) -> str:
 
 
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
-    """Measures of all fleets, and how they differ from one worker's."""
-    columns = [(stream, name) for stream, found in results.items() for name in found[0]["measures"]]
-    lines = [
-        "| workers | exchange every | " + " | ".join(f"{name}, {stream}" for stream, name in columns) + " |",
-        "|---|---|" + "---|" * len(columns),
-    ]
-    rows: dict[tuple[str, str], dict[tuple[str, str], str]] = defaultdict(dict)
+    """A table for each stream: measures of all fleets, and how they differ from one worker's."""
+    lines: list[str] = []
     for stream, found in results.items():
+        names = list(found[0]["measures"])
+        lines += [
+            f"**{stream}**",
+            "",
+            "| workers | exchange every | " + " | ".join(names) + " |",
+            "|---|---|" + "---|" * len(names),
+        ]
         for one in found:
-            who = f"{one['workers']}{', one ranker' if one['one_ranker'] else ''}"
-            when = f"{one['every']}{' of its own' if one['own'] else ''}" if one["workers"] > 1 else ""
-            for name, measure in one["measures"].items():
+            fleet = Fleet(**{field.name: one[field.name] for field in fields(Fleet)})
+            when = f"{fleet.every}{' of its own' * fleet.own}" if fleet.workers > 1 else ""
+            cells = [f"{fleet.workers}{fleet.kind}", when]
+            for name in names:
+                measure = one["measures"][name]
                 low, high = measure["worse_by_95"]
                 change = f" ({-measure['worse_by']:+.2%}; {-high:+.2%}, {-low:+.2%})"
-                rows[who, when][stream, name] = f"{measure['value']:.4f}" + (change if when else "")
-    for (who, when), cells in rows.items():
-        lines.append(f"| {who} | {when} | " + " | ".join(cells.get(column, "") for column in columns) + " |")
-    return "\n".join(lines) + "\n"
+                cells.append(f"{measure['value']:.4f}" + (change if when else ""))
+            lines.append("| " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def numbers(text: str) -> list[int]:
@@ -345,6 +397,7 @@ def main() -> None:
         "--seeds", type=int, default=1, help="ways to share users out; of offers 8 times more"
     )
     parser.add_argument("--one-ranker", action="store_true")
+    parser.add_argument("--lag-alone", action="store_true")
     parser.add_argument("--quick", action="store_true", help="5,000 events, one and four workers")
     parser.add_argument("--keep", type=Path, help="file of results")
     parser.add_argument("--table", type=Path, help="document to write the table into")
@@ -358,7 +411,12 @@ def main() -> None:
         n_seeds = asked.seeds * (OFFER_SEEDS if stream == "offers" and not asked.quick else 1)
         alone: Measures = {}
         for fleet in fleets(
-            asked.workers, asked.every, own=asked.own, one_ranker=asked.one_ranker, stream=stream
+            asked.workers,
+            asked.every,
+            own=asked.own,
+            one_ranker=asked.one_ranker,
+            lag_alone=asked.lag_alone,
+            stream=stream,
         ):
             if any(asdict(fleet).items() <= one.items() for one in found):
                 continue
@@ -368,12 +426,16 @@ def main() -> None:
             found.append({**asdict(fleet), "seeds": n_seeds, "measures": beside})
             print(stream, found[-1], file=sys.stderr, flush=True)
             keep(asked.keep, results)
-        found.sort(key=lambda one: (one["workers"], one["own"], one["every"], one["one_ranker"]))
+        found.sort(
+            key=lambda one: (one["workers"], one["own"], one["every"], one["one_ranker"], one["lag_alone"])
+        )
     verdicts = {
         f"{stream}.{measure}, {one['workers']} workers": verdict(value)
         for stream, found in results.items()
         for one in found
-        if one["workers"] > 1 and one["every"] <= 1000 and not one["own"] and not one["one_ranker"]
+        if one["workers"] > 1
+        and one["every"] == 1000
+        and not (one["own"] or one["one_ranker"] or one["lag_alone"])
         for measure, value in one["measures"].items()
     }
     told = {
