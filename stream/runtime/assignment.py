@@ -30,6 +30,7 @@ from stream.runtime.errors import (
     located,
 )
 from stream.runtime.memory import give_back
+from stream.runtime.offsets import OffsetCommits
 from stream.runtime.partition import EngineFailedError, PartitionTask
 from stream.runtime.quarantine import Suspects
 
@@ -81,6 +82,7 @@ class Assignment:
         self.heard = False
         self._shared = shared
         self._consumer = consumer
+        self._offsets = OffsetCommits(consumer)
         self._spawn = spawn
         self._clock = asyncio.get_running_loop().time
         self._epoch = 0
@@ -283,7 +285,7 @@ class Assignment:
             await asyncio.sleep(pause_s)
             if not self._still_opens(partition, epoch):
                 return  # to open it now would fence its new owner
-            task = PartitionTask(self._shared, self._consumer, partition)
+            task = PartitionTask(self._shared, self._consumer, self._offsets, partition)
             try:
                 await task.open()
                 break

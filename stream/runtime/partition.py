@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from stream.core.engine import Engine
     from stream.core.rows import Tally
+    from stream.runtime.offsets import OffsetCommits
     from stream.runtime.shared import Shared
     from stream.runtime.statecache import StateCache
     from stream.runtime.transport import GroupConsumer, LogRecord, Producer
@@ -89,7 +90,9 @@ class PartitionTask:
         The loop's time of the last commit.
     """
 
-    def __init__(self, shared: Shared, consumer: GroupConsumer, partition: int) -> None:
+    def __init__(
+        self, shared: Shared, consumer: GroupConsumer, offsets: OffsetCommits, partition: int
+    ) -> None:
         kafka = shared.settings.kafka
         self.source = TopicPartition(shared.names.events, partition)
         self.position = 0
@@ -99,6 +102,7 @@ class PartitionTask:
         self.committed_at = self._ticked_at = self._clock()
         self._shared = shared
         self._consumer = consumer
+        self._offsets = offsets
         self._partition = partition
         self._exactly_once = kafka.guarantee == "exactly_once"
         self._commit_limit_s = kafka.transaction_timeout_ms / 1000
@@ -392,7 +396,7 @@ class PartitionTask:
         async with asyncio.timeout(self._commit_limit_s):
             await batch.outbox.send()  # 1.
             sent = await batch.state.send()  # 2.
-            await self._consumer.commit({self.source: next_offset})  # 3.
+            await self._offsets.commit(self.source, next_offset)  # 3.
         return sent
 
     def _forget_batch(self, batch: _Batch, next_offset: int, started: float, delta_bytes: int) -> None:
