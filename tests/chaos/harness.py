@@ -183,9 +183,14 @@ def aborted(setup: Setup) -> int:
 
 def open_transaction(setup: Setup, limit_s: float = 5.0) -> int:
     """Wait until user state is on the log whose commit must follow; return its partition, -1 if none came."""
+    return next_write(setup, setup.names.user_state, limit_s)
+
+
+def next_write(setup: Setup, topic: str, limit_s: float = 5.0) -> int:
+    """Wait until somebody writes a topic; return the partition, -1 if nothing came."""
 
     async def sighting() -> int:
-        partitions = [TopicPartition(setup.names.user_state, p) for p in range(setup.kafka.partitions)]
+        partitions = [TopicPartition(topic, p) for p in range(setup.kafka.partitions)]
         opened = open_reader(setup.kafka.bootstrap, partitions, read_committed=False)
         async with opened as reader:
             await reader.seek_to_end(*partitions)
