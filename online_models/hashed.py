@@ -26,7 +26,6 @@ from online_models.tempering import move_shares
 
 __all__ = ["Contribution", "HashedLogistic"]
 
-MIN_PROBABILITY = 1e-6
 MAX_WEIGHT = 100.0  # of one example; a negative sample kept at 1 % has weight 100
 MAX_SLOTS = 1024  # of one event; a number takes two
 _MAX_INCREMENT = 2**62  # in units of the grid
@@ -95,7 +94,15 @@ class HashedLogistic:
         n_rows = n_slots if proximal else n_slots + KNOTS
         self._state = np.zeros((n_rows, COLUMNS), np.int64)
         self._work = np.empty((3, MAX_SLOTS + 2))
-        self._journal = Journal(self._state)
+        self._journal = journal = Journal(self._state)
+        self._learned = (
+            self._settings,
+            self._state,
+            journal.stamps,
+            journal.book,
+            journal.old,
+            self._work,
+        )
         self._n_learned = 0  # examples of the open batch
         self._newest = -math.inf  # event time of the open batch
         self._open = False
@@ -108,10 +115,8 @@ class HashedLogistic:
         """Probability of a click at an event time, from 1e-6 to 1 - 1e-6; a new feature has its prior."""
         features = self._features(x)
         age = self.clock.age_of(at)
-        return _clipped(
-            logistic.predict(
-                features.slots, features.values, age, self._proximal, self._settings, self._state, self._work
-            )
+        return logistic.predict(
+            features.slots, features.values, age, self._proximal, self._settings, self._state, self._work
         )
 
     def learn_one(
@@ -155,23 +160,17 @@ class HashedLogistic:
         features = self._features(x)
         age = self.clock.age_of(at)
         self._n_learned += 1
-        self._newest = max(self._newest, at)
-        journal = self._journal
-        p = logistic.learn(
+        if at > self._newest:  # noqa: PLR1730  a call takes longer
+            self._newest = at
+        return logistic.learn(
             features.slots,
             features.values,
             float(y),
             min(float(weight), MAX_WEIGHT),
             age,
             self._proximal,
-            self._settings,
-            self._state,
-            journal.stamps,
-            journal.book,
-            journal.old,
-            self._work,
+            *self._learned,
         )
-        return _clipped(p)
 
     def moments(self, slots: NDArray[np.int32], at: float) -> NDArray[np.float64]:
         """Mean and variance of the weights at some slots and an event time; shape ``(2, n)``."""
@@ -332,7 +331,3 @@ class HashedLogistic:
         if len(features.slots) > MAX_SLOTS:
             raise ValueError(f"{len(features.slots)} slots in one event; the limit is {MAX_SLOTS}")
         return features
-
-
-def _clipped(p: float) -> float:
-    return min(max(p, MIN_PROBABILITY), 1.0 - MIN_PROBABILITY)

@@ -66,6 +66,7 @@ _MAX_SQUARES = 2.0**20  # sum of squared gradients; from here on FTRL's rate is 
 _MAX_Z = 2.0**20
 _PI_8 = 0.39269908169872414
 KNOTS = 17  # rows of the calibration curve, behind the slots
+MIN_PROBABILITY = 1e-6  # and at most 1 less it
 _KNOT_STEP = 2.0  # in log odds: from -16 to 16, beyond which no probability is told apart
 _MAX_POSITION = 15.999999  # of a score between the knots
 
@@ -161,6 +162,11 @@ def _score(
     return min(max(z, -MAX_LOG_ODDS), MAX_LOG_ODDS), v, knot
 
 
+@part
+def _clipped(p: float) -> float:
+    return float(min(max(p, MIN_PROBABILITY), 1.0 - MIN_PROBABILITY))
+
+
 @kernel
 def predict(
     slots: NDArray[np.int32],
@@ -171,9 +177,12 @@ def predict(
     state: NDArray[np.int64],
     work: NDArray[np.float64],
 ) -> float:
-    """Probability of a click, with the Gaussian averaged over the weights' posterior and calibrated."""
+    """Probability of a click, from 1e-6 to 1 - 1e-6.
+
+    The Gaussian is averaged over the weights' posterior and calibrated.
+    """
     z, _, _ = _score(slots, values, age, proximal, settings, state, work)
-    return float(1.0 / (1.0 + np.exp(-z)))
+    return _clipped(1.0 / (1.0 + np.exp(-z)))
 
 
 @kernel
@@ -227,7 +236,7 @@ def learn(
             mean = min(max(work[0, f] + step * c * x, -MAX_MEAN), MAX_MEAN)
             db = (h + dh * _UNIT / grown) * mean - b
         state[i, k + 1] += np.int64(np.rint(db * grown * GRID))
-    return float(p)
+    return _clipped(p)
 
 
 @kernel
