@@ -159,7 +159,7 @@ class HashedLogistic:
             raise ValueError(f"weight is {weight}; it must be finite and not negative")
         features = self._features(x)
         age = self.clock.age_of(at)
-        self._n_learned += 1
+        self._n_learned += not self._proximal  # whose batches are not shortened
         if at > self._newest:  # noqa: PLR1730  a call takes longer
             self._newest = at
         return logistic.learn(
