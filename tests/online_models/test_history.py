@@ -55,3 +55,19 @@ def test_a_list_that_its_owner_changed_is_read_anew() -> None:
     found, n, _ = rows.read(history)
 
     assert [1] == found[:n].tolist()
+
+
+def test_rows_that_were_taken_back_are_looked_up_though_others_have_them() -> None:
+    """After a rollback other items came into the same rows: what was read of the first no longer stands."""
+    vocabulary = Vocabulary(4)
+    rows = HistoryRows(vocabulary, 5)
+    vocabulary.begin()
+    vocabulary.touch("a", 0.0)
+    rows.read(["a"])
+    vocabulary.rollback()
+    vocabulary.begin()
+    vocabulary.touch("b", 1.0)
+    found, n, complete = rows.read(["a"])
+
+    assert [-1] == found[:n].tolist()
+    assert not complete
