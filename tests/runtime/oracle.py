@@ -13,7 +13,7 @@ import orjson
 from schemas.campaigns import Campaign
 from schemas.codec import encode
 from stream.assembly import build_engine, build_models
-from stream.core.records import Record
+from stream.core.records import Outputs, Record
 from stream.core.reference import Reference
 from stream.runtime.records import as_record
 from stream.runtime.statecodec import HEADER_KEY, encode_row, model_free, user_of
@@ -23,6 +23,7 @@ from tests.runtime.shop_stream import campaigns
 from tests.runtime.topic_setup import Setup
 
 RULES = frozenset({"trigger", "suppression", "holdout"})
+CHUNK = 1000  # records; a journal of all that a long run learns would be what fills the memory
 
 
 @dataclass(slots=True)
@@ -35,28 +36,44 @@ class Effects:
     dead_letters: dict[int, list[tuple[bytes | None, bytes | None]]] = field(default_factory=dict)
     rows: dict[str, bytes] = field(default_factory=dict)
 
+    def begin(self, partition: int) -> None:
+        """A partition has its lists, also where nothing comes of it."""
+        for values in (self.triggers, self.dry_run, self.rule_decisions, self.dead_letters):
+            values[partition] = []
+
+    def add(self, partition: int, outputs: Outputs) -> None:
+        """Append what came out."""
+        self.triggers[partition] += [encode(t) for t in outputs.triggers if not t.dry_run]
+        self.dry_run[partition] += [encode(t) for t in outputs.triggers if t.dry_run]
+        self.rule_decisions[partition] += [encode(d) for d in outputs.decisions if d.kind in RULES]
+        self.dead_letters[partition] += [(letter.key, letter.value) for letter in outputs.dead_letters]
+
 
 def expected_effects(
     settings: Settings, active: Sequence[Campaign], records: Iterable[LogRecord], n_partitions: int
 ) -> Effects:
-    """Run the engine over each partition's records, one after the other, without faults."""
+    """Run the engine over each partition's records in order, without faults."""
     reference = Reference(campaigns={campaign.campaign_id: campaign for campaign in active})
     models = build_models(settings)
     effects = Effects()
-    by_partition: dict[int, list[Record]] = {p: [] for p in range(n_partitions)}
-    for record in records:
-        by_partition[record.partition].append(as_record(record))
-    for partition, batch in by_partition.items():
-        engine = build_engine(
-            settings, models, reference, config=settings.engine_config(partitions=n_partitions)
-        )
+    config = settings.engine_config(partitions=n_partitions)
+    engines = {p: build_engine(settings, models, reference, config=config) for p in range(n_partitions)}
+    waiting: dict[int, list[Record]] = {p: [] for p in engines}
+
+    def process(partition: int) -> None:
         models.fold.begin()
-        outputs = engine.process(batch)
+        effects.add(partition, engines[partition].process(waiting[partition]))
         models.fold.keep()
-        effects.triggers[partition] = [encode(t) for t in outputs.triggers if not t.dry_run]
-        effects.dry_run[partition] = [encode(t) for t in outputs.triggers if t.dry_run]
-        effects.rule_decisions[partition] = [encode(d) for d in outputs.decisions if d.kind in RULES]
-        effects.dead_letters[partition] = [(letter.key, letter.value) for letter in outputs.dead_letters]
+        waiting[partition].clear()
+
+    for partition in engines:
+        effects.begin(partition)
+    for record in records:
+        waiting[record.partition].append(as_record(record))
+        if len(waiting[record.partition]) == CHUNK:
+            process(record.partition)
+    for partition, engine in engines.items():
+        process(partition)
         for user in engine.state:
             effects.rows[user] = model_free(encode_row(engine.state.profile(user), engine.state.memory(user)))
     return effects
@@ -65,29 +82,30 @@ def expected_effects(
 def assert_as_without_faults(setup: Setup, settings: Settings) -> None:
     """Compare all model-free effects on the topics with a fault-free run's, byte for byte and in order."""
     names, n_partitions = setup.names, setup.kafka.partitions
-    expected = expected_effects(settings, campaigns(), setup.read(names.events), n_partitions)
-    decisions = setup.read(names.decisions)
-    rule_decisions = [record for record in decisions if _field(record, "kind") in RULES]
+    expected = expected_effects(settings, campaigns(), setup.scan(names.events), n_partitions)
+    rule_decisions: list[LogRecord] = []
+    decision_ids: set[str] = set()
+    for n, record in enumerate(setup.scan(names.decisions), 1):
+        decision = orjson.loads(record.value or b"")
+        decision_ids.add(decision["decision_id"])
+        assert len(decision_ids) == n, f"{decision['decision_id']} came twice"
+        if decision["kind"] in RULES:
+            rule_decisions.append(record)
     letters: dict[int, list[tuple[bytes | None, bytes | None]]] = {p: [] for p in range(n_partitions)}
-    for record in setup.read(names.dead_letters):
+    for record in setup.scan(names.dead_letters):
         letters[record.partition].append((record.key, record.value))
 
     assert sum(map(len, expected.triggers.values())) > 50, "void: the stream triggers next to nothing"
-    assert expected.triggers == values_by_partition(setup.read(names.triggers), n_partitions)
-    assert expected.dry_run == values_by_partition(setup.read(names.triggers_dry_run), n_partitions)
+    assert expected.triggers == values_by_partition(setup.scan(names.triggers), n_partitions)
+    assert expected.dry_run == values_by_partition(setup.scan(names.triggers_dry_run), n_partitions)
     assert expected.rule_decisions == values_by_partition(rule_decisions, n_partitions)
     assert expected.dead_letters == letters
-    assert expected.rows == committed_rows(setup.read(names.user_state))
+    assert expected.rows == committed_rows(setup.scan(names.user_state))
 
-    decision_ids = [_field(record, "decision_id") for record in decisions]
-    recommendation_ids = [_field(record, "id") for record in setup.read(names.recommendations)]
-    assert len(decision_ids) == len(set(decision_ids))
-    assert len(recommendation_ids) == len(set(recommendation_ids))
-
-
-def _field(record: LogRecord, name: str) -> str:
-    value: str = orjson.loads(record.value or b"{}")[name]
-    return value
+    recommendation_ids: set[str] = set()
+    for n, record in enumerate(setup.scan(names.recommendations), 1):
+        recommendation_ids.add(orjson.loads(record.value or b"")["id"])
+        assert len(recommendation_ids) == n, "a recommendation came twice"
 
 
 def committed_rows(changelog: Iterable[LogRecord]) -> dict[str, bytes]:

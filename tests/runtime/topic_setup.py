@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from aiokafka import TopicPartition
 
 from schemas.campaigns import Campaign
 from stream.runtime import topics
-from stream.runtime.consuming import open_reader, read_topic
+from stream.runtime.consuming import open_reader, read_to_end, read_topic
 from stream.runtime.producing import produce
 from stream.runtime.statecodec import HEADER_KEY, decode_header
 from stream.runtime.transport import LogRecord
@@ -67,6 +67,22 @@ class Setup:
         """All records of a topic now, by partition and offset."""
         return asyncio.run(read_topic(self.kafka.bootstrap, topic, read_committed=read_committed))
 
+    def scan(self, topic: str) -> Iterator[LogRecord]:
+        """The same, committed ones, one by one: a topic of a long run need not fit into memory."""
+        with asyncio.Runner() as runner:
+            chunks = self._chunks(topic)
+            try:
+                while chunk := runner.run(_next(chunks)):
+                    yield from chunk
+            finally:
+                runner.run(chunks.aclose())
+
+    async def _chunks(self, topic: str) -> AsyncGenerator[list[LogRecord], None]:
+        for partition in range(self.kafka.partitions):
+            async with open_reader(self.kafka.bootstrap, [TopicPartition(topic, partition)]) as reader:
+                async for chunk in read_to_end(reader):
+                    yield chunk
+
     def ends(self, topic: str) -> dict[int, int]:
         """Where each partition of a topic ends now."""
 
@@ -106,3 +122,7 @@ class Setup:
             if record.key == HEADER_KEY and record.value:
                 newest[record.partition] = decode_header(record.value)[1]
         return sum(newest.values())
+
+
+async def _next(chunks: AsyncGenerator[list[LogRecord], None]) -> list[LogRecord] | None:
+    return await anext(chunks, None)
