@@ -16,10 +16,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 CODE := $(wildcard schemas online_models stream tests benchmarks docs/generate.py)
 GATES := $(wildcard tests/test_docs.py tests/test_architecture.py tests/test_packaging.py)
-LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	--no-annotate --custom-compile-command "make lock"
 
-.PHONY: help setup demo test check chaos bench lock docs format clean
+.PHONY: help setup demo test check chaos bench peers lock docs format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,9 +63,13 @@ format: setup ## rewrite the code the way `make check` wants it
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+peers: setup ## install the packages that only evaluations and benchmarks compare with
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/peers.txt
+
 lock: setup ## resolve requirements/*.txt anew from pyproject.toml (needs the network)
-	$(LOCK) --upgrade --extra demo --output-file requirements/lock.txt
-	$(LOCK) --upgrade --extra demo --group dev --constraints requirements/lock.txt --output-file requirements/dev.txt
+	$(LOCK) pyproject.toml --extra demo --output-file requirements/lock.txt
+	$(LOCK) pyproject.toml --extra demo --group dev --constraints requirements/lock.txt --output-file requirements/dev.txt
+	$(LOCK) --group peers --constraints requirements/dev.txt --output-file requirements/peers.txt
 
 clean: ## remove what the tools leave behind (the environment stays)
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage htmlcov

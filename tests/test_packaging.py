@@ -52,10 +52,14 @@ def declared() -> list[Requirement]:
     ]
 
 
-def developers() -> list[Requirement]:
-    """Dependencies of all groups."""
-    groups = PROJECT["dependency-groups"].values()
-    return [Requirement(entry) for group in groups for entry in group if isinstance(entry, str)]
+def grouped() -> list[tuple[str, Requirement]]:
+    """Dependencies of all groups, with the lock that pins each."""
+    return [
+        ("peers.txt" if name == "peers" else "dev.txt", Requirement(entry))
+        for name, group in PROJECT["dependency-groups"].items()
+        for entry in group
+        if isinstance(entry, str)
+    ]
 
 
 def test_wheel_holds_the_three_packages_and_nothing_else(wheel: zipfile.ZipFile) -> None:
@@ -104,7 +108,7 @@ def test_production_install_has_no_broker(wheel: zipfile.ZipFile) -> None:
     assert "extra == 'demo'" in lines[0]
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, "peers.txt"])
 def test_locks_hold_versions_and_hashes_only(lock: str) -> None:
     """Each package is pinned and hashed; no address of any machine is in the file."""
     text = (ROOT / "requirements" / lock).read_text(encoding="utf-8")
@@ -123,11 +127,20 @@ def test_locks_satisfy_what_is_declared(lock: str, requirement: Requirement) -> 
     assert all(version in requirement.specifier for version in versions)
 
 
-@pytest.mark.parametrize("requirement", developers(), ids=lambda requirement: requirement.name)
-def test_development_lock_has_the_tools(requirement: Requirement) -> None:
-    """Every tool of the dependency groups is in the environment that `make setup` builds."""
-    versions = pinned("dev.txt")[canonicalize_name(requirement.name)]
+@pytest.mark.parametrize(("lock", "requirement"), grouped(), ids=str)
+def test_groups_are_locked(lock: str, requirement: Requirement) -> None:
+    """Tools are in the environment that `make setup` builds, and what is compared with in its own lock."""
+    versions = pinned(lock)[canonicalize_name(requirement.name)]
     assert all(version in requirement.specifier for version in versions)
+
+
+def test_peers_leave_the_environment_as_it_is() -> None:
+    """`make peers` adds packages to the developers' environment and changes none of it."""
+    ours, peers = pinned("dev.txt"), pinned("peers.txt")
+    assert {name: peers[name] for name in ours.keys() & peers.keys()} == {
+        name: ours[name] for name in ours.keys() & peers.keys()
+    }
+    assert "numpy" in peers
 
 
 def test_development_and_production_run_the_same_versions() -> None:
