@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import partial
 from io import BytesIO
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 
 from benchmarks.click_prequential import DATA, EXAMPLES, bucket
@@ -72,23 +73,44 @@ def _examples(name: str) -> Iterator[bytes]:
         yield _line({"features": dict.fromkeys(texts, True), "label": label})
 
 
-def _mind() -> Iterator[bytes]:
-    """Articles of MIND's lists by time: article, user, place in the list, hour, length of the history."""
+def _mind_lists() -> list[tuple[datetime, list[str]]]:
+    """MIND's lists by time, each with impression, user, time, history and what was shown."""
     with gzip.open(DATA / "mind-5k" / "behaviors.tsv.gz", "rt", encoding="utf-8") as file:
         rows = [line.rstrip("\n").split("\t") for line in file]
-    times = [datetime.strptime(row[2] + " +0000", "%m/%d/%Y %I:%M:%S %p %z") for row in rows]
-    for at in sorted(range(len(rows)), key=lambda at: times[at]):
-        _, user, _, history, shown = rows[at]
+    timed = [(datetime.strptime(row[2] + " +0000", "%m/%d/%Y %I:%M:%S %p %z"), row) for row in rows]
+    return sorted(timed, key=itemgetter(0))
+
+
+def _mind() -> Iterator[bytes]:
+    """Articles of MIND's lists by time: article, user, place in the list, hour, length of the history."""
+    for time, (_, user, _, history, shown) in _mind_lists():
         for place, article in enumerate(shown.split()):
             item, _, label = article.rpartition("-")
             features = {
                 "item": item,
                 "user": user,
                 "position": str(min(place, 30)),
-                "hour": str(times[at].hour),
+                "hour": str(time.hour),
                 "history": bucket(float(len(history.split()))),
             }
-            yield _line({"time": times[at].timestamp(), "features": features, "label": int(label)})
+            yield _line({"time": time.timestamp(), "features": features, "label": int(label)})
+
+
+def _mind_clicks() -> Iterator[bytes]:
+    """Articles that MIND's users clicked, by time; what they had read before the week is left out."""
+    for time, (impression, user, _, _, shown) in _mind_lists():
+        for article in shown.split():
+            item, _, label = article.rpartition("-")
+            if label == "1":
+                yield _line(
+                    {
+                        "messageId": f"{impression}-{item}",
+                        "userId": user,
+                        "timestamp": time.isoformat(),
+                        "event": "Product Viewed",
+                        "properties": {"product_id": item},
+                    }
+                )
 
 
 def _decisions(log: str) -> Iterator[bytes]:
@@ -120,6 +142,13 @@ RECOMMENDATIONS = {
         "products of the first 3,000 orders",
         "Order Completed",
         3_000,
+    ),
+    "mind-5k": Stream(_mind_clicks, "clicks on news, most of them a user's only one", "Product Viewed"),
+    "taobao-slice": Stream(
+        partial(imported, "taobao", "taobao/UserBehavior_slice.csv.gz", since="2017-11-25"),
+        "page views of two hours of 58,732 users, the first 20,000 events",
+        "Product Viewed",
+        20_000,
     ),
 }
 """Streams of events."""

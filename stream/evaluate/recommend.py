@@ -22,7 +22,7 @@ from stream.core.cleaning import Cleaner
 from stream.core.learning import Learner, asker_of
 from stream.core.reference import Rows
 from stream.core.state import PartitionState
-from stream.evaluate.baselines import POPULARITY, POPULARITY_DAYS, RANKING
+from stream.evaluate.baselines import POPULARITY, RANKING
 from stream.evaluate.baselines.biased_mf import RiverBiasedMF
 from stream.evaluate.baselines.catalogue import Catalogue, place, top
 from stream.evaluate.baselines.isgd import IncrementalSGD
@@ -197,10 +197,7 @@ def _rankers(
         skipped |= dict.fromkeys(("isgd", "river_biased_mf"), reason)
     asked = [name for name in RANKING if name in (names if names is not None else RANKING)]
     makers: dict[str, Callable[[], Ranker]] = {
-        **{
-            name: partial(DecayedCounts, days * DAY_S, name)
-            for name, days in zip(POPULARITY, POPULARITY_DAYS, strict=True)
-        },
+        **{name: partial(DecayedCounts, days * DAY_S, name) for name, days in POPULARITY.items()},
         "item_knn": lambda: ItemCosine(DensePairs() if n_items <= MAX_DENSE_ITEMS else SparsePairs()),
         "isgd": lambda: IncrementalSGD(seed),
         "river_biased_mf": lambda: RiverBiasedMF(seed),
