@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from online_models.click_rate import ClickRate
-from online_models.delta import DeltaReader, DeltaWriter
+from online_models.delta import DeltaWriter, read_delta
 from online_models.hashed import HashedLogistic
 from online_models.metrics import ClickMetrics
 from online_models.proximal import FollowTheRegularizedLeader
@@ -181,7 +181,7 @@ def _merge(models: list[HashedLogistic]) -> None:
         model.begin()
         for source, delta in enumerate(deltas):
             if source != at:
-                model.fold(DeltaReader(delta, model.spec))
+                model.fold(read_delta(delta, model.spec))
         model.keep()
         model.begin()
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from online_models.bandits import NOTHING, ThompsonSampling
 from online_models.click_rate import ClickRate
-from online_models.delta import DeltaReader, DeltaWriter
+from online_models.delta import DeltaWriter, read_delta
 from online_models.factorisation import StreamingIALS
 from online_models.hashing import FeatureValue
 from online_models.metrics import ClickMetrics, RankingMetrics
@@ -63,7 +63,7 @@ def click_figures() -> dict[str, float]:
     figures["click_delta_bytes_per_event"] = round(len(delta) / 1000, 1)
 
     def fold(_: int) -> None:
-        model.fold(DeltaReader(delta, model.spec))
+        model.fold(read_delta(delta, model.spec))
 
     figures["click_fold_per_event"] = round(us_per_call(fold, 10) / 1000, 3)
     return figures
@@ -133,7 +133,7 @@ def factor_figures(n_factors: int) -> dict[str, float]:
     delta = writer.to_bytes()
 
     def fold(_: int) -> None:
-        reader = DeltaReader(delta, model.spec)
+        reader = read_delta(delta, model.spec)
         reader.rows = np.array(vocabulary.rows(reader.strings), np.int32)
         model.fold(reader)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["STEP", "DeltaError", "DeltaReader", "DeltaWriter"]
+__all__ = ["STEP", "DeltaError", "DeltaReader", "DeltaWriter", "read_delta"]
 
 MAGIC = b"NUDL"
 FORMAT = 1
@@ -59,7 +59,7 @@ class DeltaWriter:
     --------
     >>> writer = DeltaWriter("counts(v1)")
     >>> writer.add("counts", {"item": np.array([writer.intern("i7")], np.int32), "weight": np.array([2.0])})
-    >>> reader = DeltaReader(writer.to_bytes(), "counts(v1)")
+    >>> reader = read_delta(writer.to_bytes(), "counts(v1)")
     >>> reader.strings, reader.columns("counts")["weight"].tolist()
     (['i7'], [2.0])
     """
@@ -108,7 +108,7 @@ class DeltaWriter:
             The model's name; one section each.
         columns : mapping of str to ndarray
             Arrays of up to three axes whose first axes are equally long.
-            A column named ``step`` lets the section be folded piece by piece, see :class:`DeltaReader`.
+            A column named ``step`` lets the section be folded piece by piece, see :meth:`DeltaReader.window`.
         """
         if name in self._sections:
             message = f"section {name!r} is written twice"
@@ -123,6 +123,12 @@ class DeltaWriter:
             key: np.array(column, column.dtype.newbyteorder("<"), order="C")
             for key, column in columns.items()
         }
+        for column in self._sections[name].values():
+            column.flags.writeable = False  # as one that is read: a kernel would be compiled again
+
+    def reader(self) -> DeltaReader:
+        """The same as reading :meth:`to_bytes`, for who wrote it."""
+        return DeltaReader(self._table, self._sections)
 
     def to_bytes(self) -> bytes:
         """The delta."""
@@ -139,7 +145,7 @@ class DeltaWriter:
 
 
 class DeltaReader:
-    """Reads a delta strictly: every length is checked before it is used.
+    """What a batch taught, for the models to fold; used once.
 
     Attributes
     ----------
@@ -148,39 +154,12 @@ class DeltaReader:
     rows : int32[n_strings + 1]
         Row of each string in the vocabulary of the folding worker, −1 where it has none; the last is −1, for
         the index −1. The model set fills it in.
-
-    Raises
-    ------
-    DeltaError
-        When the bytes are damaged or were written under another spec.
     """
 
-    def __init__(self, data: bytes, spec: str) -> None:
-        self._data = memoryview(data)
-        if len(data) < HEADER.size:
-            message = f"a delta of {len(data)} bytes; the header alone has {HEADER.size}"
-            raise DeltaError(message)
-        magic, version, written_under, checksum = HEADER.unpack_from(data)
-        if magic != MAGIC or version != FORMAT:
-            message = f"magic {magic!r}, format {version}; expected {MAGIC!r}, format {FORMAT}"
-            raise DeltaError(message)
-        if zlib.crc32(self._data[HEADER.size :]) != checksum:
-            message = "checksum differs: the delta was damaged on its way"
-            raise DeltaError(message)
-        if written_under != spec_hash(spec):
-            message = "written under other hyper-parameters; deltas of different models cannot be mixed"
-            raise DeltaError(message)
-        self._at = HEADER.size
-        try:
-            self.strings = self._strings()
-            self._sections = dict(self._section() for _ in range(self._numbers(WORD)[0]))
-        except UnicodeDecodeError as error:
-            message = f"a string is not UTF-8: {error}"
-            raise DeltaError(message) from error
-        if self._at != len(data):
-            message = f"{len(data) - self._at} bytes after the last section"
-            raise DeltaError(message)
-        self.rows: NDArray[np.int32] = np.full(len(self.strings) + 1, -1, np.int32)
+    def __init__(self, strings: list[str], sections: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
+        self.strings = strings
+        self._sections = sections
+        self.rows: NDArray[np.int32] = np.full(len(strings) + 1, -1, np.int32)
         self._window: tuple[int, int] | None = None
 
     @property
@@ -222,6 +201,50 @@ class DeltaReader:
             message = f"string index {index} of a table of {len(self.strings)}"
             raise DeltaError(message)
         return self.strings[index]
+
+
+def read_delta(data: bytes, spec: str) -> DeltaReader:
+    """Read a delta strictly: every length is checked before it is used.
+
+    Raises
+    ------
+    DeltaError
+        When the bytes are damaged or were written under another spec.
+    """
+    if len(data) < HEADER.size:
+        message = f"a delta of {len(data)} bytes; the header alone has {HEADER.size}"
+        raise DeltaError(message)
+    magic, version, written_under, checksum = HEADER.unpack_from(data)
+    if magic != MAGIC or version != FORMAT:
+        message = f"magic {magic!r}, format {version}; expected {MAGIC!r}, format {FORMAT}"
+        raise DeltaError(message)
+    if zlib.crc32(memoryview(data)[HEADER.size :]) != checksum:
+        message = "checksum differs: the delta was damaged on its way"
+        raise DeltaError(message)
+    if written_under != spec_hash(spec):
+        message = "written under other hyper-parameters; deltas of different models cannot be mixed"
+        raise DeltaError(message)
+    try:
+        return _Bytes(data).delta()
+    except UnicodeDecodeError as error:
+        message = f"a string is not UTF-8: {error}"
+        raise DeltaError(message) from error
+
+
+class _Bytes:
+    """A place in the bytes of a delta, behind its header."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = memoryview(data)
+        self._at = HEADER.size
+
+    def delta(self) -> DeltaReader:
+        strings = self._strings()
+        sections = dict(self._section() for _ in range(self._numbers(WORD)[0]))
+        if self._at != len(self._data):
+            message = f"{len(self._data) - self._at} bytes after the last section"
+            raise DeltaError(message)
+        return DeltaReader(strings, sections)
 
     def _take(self, size: int) -> memoryview:
         end = self._at + size

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from online_models.base import Foldable, ItemModel
-from online_models.delta import DeltaError, DeltaReader, DeltaWriter
+from online_models.delta import DeltaError, DeltaReader, DeltaWriter, read_delta
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -86,11 +86,16 @@ class ModelSet:
 
     def delta(self) -> bytes:
         """What the open batch taught; ``b""`` when it taught nothing."""
+        writer = self.write()
+        return b"" if writer.empty else writer.to_bytes()
+
+    def write(self) -> DeltaWriter:
+        """The same, not yet as bytes."""
         writer = DeltaWriter(self.spec)
         self.vocabulary.write_delta(writer)
         for model in self.models:
             model.write_delta(writer)
-        return b"" if writer.empty else writer.to_bytes()
+        return writer
 
     def keep(self) -> None:
         """Close the batch: what it taught stays."""
@@ -117,9 +122,11 @@ class ModelSet:
         DeltaError
             When the delta is damaged or from other models; nothing has changed then.
         """
-        if not delta:
-            return
-        reader = DeltaReader(delta, self.spec)
+        if delta:
+            self.take(read_delta(delta, self.spec))
+
+    def take(self, reader: DeltaReader) -> None:
+        """The same of a delta that was read already."""
         self.begin()
         try:
             self._apply(reader)

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 import msgspec
 import orjson
 
-from online_models.delta import DeltaReader
+from online_models.delta import read_delta
 from schemas.outputs import Decision, Recommendation, Trigger
 from stream.assembly import build_models
 from stream.console import FeedView, OfferBelief
@@ -44,7 +44,7 @@ class OfferLedger:
         delta = self._joiners.setdefault(partition, Joiner()).add(value, part)
         if delta is None:
             return False
-        reader = DeltaReader(delta, self._spec)
+        reader = read_delta(delta, self._spec)
         if not reader.columns(self._bandit.name):
             return False
         self._bandit.begin()

@@ -9,28 +9,41 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from online_models.delta import DeltaWriter
     from online_models.fold import ModelSet
 
 __all__ = ["NOTHING", "Lesson", "ModelTurns"]
 
 
 class Lesson:
-    """What a batch taught, from its last record to the end of its commit."""
+    """What a batch taught, from its last record to the end of its commit.
 
-    __slots__ = ("delta",)
+    Attributes
+    ----------
+    delta : bytes
+        As others read it; empty where nothing was taught.
+    """
 
-    def __init__(self, delta: bytes) -> None:
-        self.delta = delta
+    __slots__ = ("_written", "delta")
+
+    def __init__(self, written: DeltaWriter | None) -> None:
+        self._written = written
+        self.delta = b"" if written is None or written.empty else written.to_bytes()
+
+    def fold(self, models: ModelSet) -> None:
+        """Teach the models, which have forgotten it; its bytes need not be read for that."""
+        if self._written is not None and self.delta:
+            models.take(self._written.reader())
 
 
-NOTHING = Lesson(b"")
+NOTHING = Lesson(None)
 
 
 class ModelTurns:
     """Who has the models.
 
     A batch that waits for its commit stays in the models until somebody else takes a turn; then it is rolled
-    back, and folded from its delta after the commit. No batch reads what another has not committed.
+    back, and folded anew after the commit. No batch reads what another has not committed.
     """
 
     def __init__(self, models: ModelSet) -> None:
@@ -49,7 +62,7 @@ class ModelTurns:
 
     def leave(self) -> Lesson:
         """End a turn with the open batch in the models: it waits for its commit."""
-        self._waiting = Lesson(self._models.delta())
+        self._waiting = Lesson(self._models.write())
         return self._waiting
 
     def abandon(self, lesson: Lesson) -> None:
@@ -65,4 +78,4 @@ class ModelTurns:
             self._waiting = None
         elif lesson.delta:
             async with self.turn() as models:
-                models.fold(lesson.delta)
+                lesson.fold(models)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from online_models.bandits import NOTHING, ThompsonSampling
 from online_models.base import Foldable
-from online_models.delta import DeltaError, DeltaReader, DeltaWriter
+from online_models.delta import DeltaError, DeltaWriter, read_delta
 from tests.online_models.thompson import alone, pick, posterior, trained
 from tests.oracles.kalman import FullGaussian, newton, probability
 
@@ -144,7 +144,7 @@ def test_bits_do_not_depend_on_batches_even_while_forgetting(seed: int) -> None:
             split.learn_one(*event)
         split.keep()
     folded.begin()
-    folded.fold(DeltaReader(delta, folded.spec))
+    folded.fold(read_delta(delta, folded.spec))
     folded.keep()
     expected = {key: array.tobytes() for key, array in whole.snapshot().items()}
     assert expected == {key: array.tobytes() for key, array in split.snapshot().items()}
@@ -210,7 +210,7 @@ def test_refuses_deltas_that_no_model_wrote(column: int, value: float) -> None:
     before = model._rows.table.tobytes()
     model.begin()
     with pytest.raises(DeltaError):
-        model.fold(DeltaReader(writer.to_bytes(), model.spec))
+        model.fold(read_delta(writer.to_bytes(), model.spec))
     assert before == model._rows.table.tobytes()
 
 
@@ -299,7 +299,7 @@ def test_priors_do_not_depend_on_the_order_of_folding() -> None:
         model = ThompsonSampling(2, half_life_s=DAY)
         for delta in order:
             model.begin()
-            model.fold(DeltaReader(delta, model.spec))
+            model.fold(read_delta(delta, model.spec))
             model.keep()
         arrays = model.snapshot()
         rows.append((arrays["rows"][:, :-1].tobytes(), arrays["alarms"].tobytes(), model.describe()))
@@ -366,6 +366,6 @@ def test_no_number_taints_a_posterior(events: list[tuple[str, float, bool, float
     choice = pick(model, ["a", "b", NOTHING], at=DAY)
     assert 1.0 == pytest.approx(sum(choice.propensities))
     folded.begin()
-    folded.fold(DeltaReader(delta, folded.spec))
+    folded.fold(read_delta(delta, folded.spec))
     folded.keep()
     assert model.snapshot()["rows"].tobytes() == folded.snapshot()["rows"].tobytes()

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from online_models.base import Foldable
 from online_models.click_rate import ClickRate
-from online_models.delta import DeltaError, DeltaReader, DeltaWriter
+from online_models.delta import DeltaError, DeltaWriter, read_delta
 from online_models.hashed import HashedLogistic
 from online_models.hashing import FeatureValue, SparseFeatures
 from online_models.kernels.logistic import ERA_COLUMN, GRID, KNOTS
@@ -145,7 +145,7 @@ def test_increments_of_workers_commute_exactly() -> None:
         model = ClickRate(n_slots=64)
         model.begin()
         for delta in order:
-            model.fold(DeltaReader(delta, model.spec))
+            model.fold(read_delta(delta, model.spec))
         model.keep()
         states.append(model.snapshot()["state"].tobytes())
     assert {states[0]} == set(states)
@@ -167,7 +167,7 @@ def test_learned_folded_and_undone_states_have_equal_bits() -> None:
     model.rollback()
     assert before == model._state.tobytes()
     model.begin()
-    model.fold(DeltaReader(delta, model.spec))
+    model.fold(read_delta(delta, model.spec))
     model.keep()
     assert after == model._state.tobytes()
 
@@ -286,7 +286,7 @@ def test_refuses_deltas_that_no_model_wrote(slots: list[int], increments: list[l
     before = model._state.tobytes()
     model.begin()
     with pytest.raises(DeltaError):
-        model.fold(DeltaReader(writer.to_bytes(), model.spec))
+        model.fold(read_delta(writer.to_bytes(), model.spec))
     assert before == model._state.tobytes()
 
 
@@ -323,7 +323,7 @@ def test_increments_of_workers_commute_exactly_while_they_fade() -> None:
         model = ClickRate(n_slots=64, half_life_s=DAY)
         for delta in order:
             model.begin()
-            model.fold(DeltaReader(delta, model.spec))
+            model.fold(read_delta(delta, model.spec))
             model.keep()
         states.append((model.snapshot()["state"].tobytes(), model.predict_proba_one({"a": "b"}, 30 * DAY)))
     assert {states[0]} == set(states)
@@ -342,7 +342,7 @@ def test_a_delta_may_reach_over_eras(size: int) -> None:
         delta = delta_of(learned)
         learned.keep()
         folded.begin()
-        folded.fold(DeltaReader(delta, folded.spec))
+        folded.fold(read_delta(delta, folded.spec))
         folded.keep()
     assert times.max() > 15 * DAY
     assert learned.snapshot()["state"].tobytes() == folded.snapshot()["state"].tobytes()

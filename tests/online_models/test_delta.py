@@ -5,12 +5,13 @@ from __future__ import annotations
 import struct
 import zlib
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from online_models.delta import STEP, DeltaError, DeltaReader, DeltaWriter
+from online_models.delta import STEP, DeltaError, DeltaWriter, read_delta
 
 SPEC = "counts(half_life_s=60)"
 HEADER_SIZE = 28
@@ -18,6 +19,11 @@ HEADER_SIZE = 28
 
 def written() -> bytes:
     """A delta with two sections."""
+    return writer_of_two().to_bytes()
+
+
+def writer_of_two() -> DeltaWriter:
+    """The same, not yet as bytes."""
     writer = DeltaWriter(SPEC)
     writer.begin_strings(["a", "b", "a"])
     writer.add(
@@ -29,7 +35,7 @@ def written() -> bytes:
         },
     )
     writer.add("ranker", {"weights": np.arange(6, dtype=np.float32).reshape(2, 3)})
-    return writer.to_bytes()
+    return writer
 
 
 def resealed(data: bytes) -> bytes:
@@ -39,7 +45,7 @@ def resealed(data: bytes) -> bytes:
 
 def test_round_trip() -> None:
     """Strings, names, dtypes, shapes and bits survive."""
-    reader = DeltaReader(written(), SPEC)
+    reader = read_delta(written(), SPEC)
 
     assert ["a", "b", "a"] == reader.strings
     assert ("counts", "ranker") == reader.names
@@ -60,15 +66,29 @@ def test_any_columns_round_trip(strings: list[str], values: list[float], dtype: 
     writer = DeltaWriter(SPEC)
     indices = [writer.intern(text) for text in strings]
     writer.add("m", {"column": column})
-    reader = DeltaReader(writer.to_bytes(), SPEC)
+    reader = read_delta(writer.to_bytes(), SPEC)
 
     assert strings == [reader.text_of(index) for index in indices]
     assert column.tobytes() == reader.columns("m").get("column", np.zeros(0)).tobytes()
 
 
+def test_a_writer_is_read_as_its_bytes_are() -> None:
+    """The same columns of the same types: kernels compile anew for arrays that may be written."""
+    writer = writer_of_two()
+    own, read = writer.reader(), read_delta(writer.to_bytes(), SPEC)
+
+    assert read.strings == own.strings
+    assert read.names == own.names
+    for name in read.names:
+        for key, column in read.columns(name).items():
+            mine = own.columns(name)[key]
+            assert (column.dtype, column.shape, column.tobytes()) == (mine.dtype, mine.shape, mine.tobytes())
+            assert numba.typeof(column) == numba.typeof(mine)
+
+
 def test_window_shows_operations_of_its_steps() -> None:
     """Each operation is in exactly one of adjoining windows; sections without steps stay whole."""
-    reader = DeltaReader(written(), SPEC)
+    reader = read_delta(written(), SPEC)
     shown = []
     for first, last in [(-1, 1), (1, 4), (4, 5)]:
         reader.window(first, last)
@@ -80,7 +100,7 @@ def test_window_shows_operations_of_its_steps() -> None:
 
 def test_item_rows() -> None:
     """Indices become rows of the folding worker; −1 stays −1 and unknown items are −1."""
-    reader = DeltaReader(written(), SPEC)
+    reader = read_delta(written(), SPEC)
     reader.rows[:3] = [7, -1, 3]
 
     assert [[7, -1], [-1, 3]] == reader.item_rows(np.array([[0, 1], [-1, 2]], np.int32)).tolist()
@@ -94,7 +114,7 @@ def test_item_rows() -> None:
 def test_other_spec_is_refused() -> None:
     """A delta learned under other hyper-parameters cannot be folded."""
     with pytest.raises(DeltaError, match="hyper-parameters"):
-        DeltaReader(written(), SPEC + "!")
+        read_delta(written(), SPEC + "!")
 
 
 def test_every_damaged_byte_is_noticed() -> None:
@@ -106,7 +126,7 @@ def test_every_damaged_byte_is_noticed() -> None:
         damaged = bytearray(data)
         damaged[at] ^= 1
         with pytest.raises(DeltaError):
-            DeltaReader(bytes(damaged), SPEC)
+            read_delta(bytes(damaged), SPEC)
 
 
 def test_every_truncation_is_noticed() -> None:
@@ -114,16 +134,16 @@ def test_every_truncation_is_noticed() -> None:
     data = written()
     for size in range(len(data)):
         with pytest.raises(DeltaError):
-            DeltaReader(data[:size], SPEC)
+            read_delta(data[:size], SPEC)
         if size >= HEADER_SIZE:
             with pytest.raises(DeltaError):
-                DeltaReader(resealed(data[:size]), SPEC)
+                read_delta(resealed(data[:size]), SPEC)
 
 
 def test_trailing_bytes_are_refused() -> None:
     """Nothing may follow the last section."""
     with pytest.raises(DeltaError, match="after the last section"):
-        DeltaReader(resealed(written() + b"x"), SPEC)
+        read_delta(resealed(written() + b"x"), SPEC)
 
 
 @given(st.binary(max_size=200))
@@ -131,7 +151,7 @@ def test_hostile_bodies_are_refused_or_read(body: bytes) -> None:
     """Random bytes behind a valid header never do anything but raise DeltaError or parse."""
     data = resealed(written()[:HEADER_SIZE] + body)
     try:
-        reader = DeltaReader(data, SPEC)
+        reader = read_delta(data, SPEC)
     except DeltaError:
         return
     assert len(body) >= 6
@@ -158,4 +178,4 @@ def test_nothing_learned_is_empty() -> None:
     writer.add("m", {"a": np.zeros(0)})
 
     assert writer.empty
-    assert () == DeltaReader(writer.to_bytes(), SPEC).names
+    assert () == read_delta(writer.to_bytes(), SPEC).names

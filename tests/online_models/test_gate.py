@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from online_models.delta import DeltaError, DeltaReader, DeltaWriter
+from online_models.delta import DeltaError, DeltaReader, DeltaWriter, read_delta
 from online_models.evidence import BETS, BLOCK, WIDTH
 from online_models.gate import ROUNDS, ChallengerGate, Verdict
 
@@ -34,7 +34,7 @@ def delta_of(gate: ChallengerGate) -> DeltaReader:
     """What a gate's open batch added."""
     writer = DeltaWriter("spec")
     gate.write_delta(writer)
-    return DeltaReader(writer.to_bytes(), "spec")
+    return read_delta(writer.to_bytes(), "spec")
 
 
 def told(gate: ChallengerGate) -> list[list[float]]:
@@ -287,4 +287,4 @@ def test_a_strange_delta_is_refused(rounds: list[int], gained: NDArray[np.float6
     gate, writer = fresh(), DeltaWriter("spec")
     writer.add(gate.name, {"round": np.array(rounds, np.int32), "gained": gained})
     with pytest.raises(DeltaError, match="gate"):
-        gate.fold(DeltaReader(writer.to_bytes(), "spec"))
+        gate.fold(read_delta(writer.to_bytes(), "spec"))

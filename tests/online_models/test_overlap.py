@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from online_models.delta import DeltaError, DeltaReader, DeltaWriter
+from online_models.delta import DeltaError, DeltaWriter, read_delta
 from online_models.overlap import BLOCK, Overlap
 
 
@@ -50,7 +50,7 @@ def test_who_folds_counts_as_who_learned() -> None:
         learner.write(writer, n)
         learner.keep(n)
         follower.open()
-        follower.read(DeltaReader(writer.to_bytes(), "spec"))
+        follower.read(read_delta(writer.to_bytes(), "spec"))
         follower.keep(0)
     assert [12, 0] == learner.state().tolist() == follower.state().tolist()
     learner.open()
@@ -75,7 +75,7 @@ def test_refuses_numbers_that_no_batch_had(examples: np.ndarray) -> None:
     writer = DeltaWriter("spec")
     writer.add("overlap", {"examples": examples})
     with pytest.raises(DeltaError):
-        overlap.read(DeltaReader(writer.to_bytes(), "spec"))
+        overlap.read(read_delta(writer.to_bytes(), "spec"))
     assert [0, 0] == overlap.state().tolist()
 
 

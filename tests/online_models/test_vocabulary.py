@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from online_models.delta import DeltaError, DeltaReader, DeltaWriter
+from online_models.delta import DeltaError, DeltaWriter, read_delta
 from online_models.vocabulary import Vocabulary
 
 Uses = list[tuple[str, float]]
@@ -116,7 +116,7 @@ def test_replay_of_a_delta_repeats_the_batch(kept: Uses, learned: Uses) -> None:
     writer.write_delta(delta)
     writer.keep()
     reader.begin()
-    list(reader.replay(DeltaReader(delta.to_bytes(), "s")))
+    list(reader.replay(read_delta(delta.to_bytes(), "s")))
     reader.keep()
 
     assert state(writer) == state(reader)
@@ -184,4 +184,4 @@ def test_replay_refuses_nonsense(column: dict[str, list[float]]) -> None:
     vocabulary.begin()
 
     with pytest.raises(DeltaError):
-        list(vocabulary.replay(DeltaReader(delta.to_bytes(), "s")))
+        list(vocabulary.replay(read_delta(delta.to_bytes(), "s")))
