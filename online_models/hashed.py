@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from online_models.base import Snapshot
 from online_models.delta import DeltaError, DeltaReader, DeltaWriter
 from online_models.fading import ForgettingClock
-from online_models.hashing import FeatureHasher, FeatureValue, SparseFeatures
+from online_models.hashing import MAX_SLOTS, FeatureHasher, FeatureValue, SparseFeatures
 from online_models.journal import Journal
 from online_models.kernels import logistic
 from online_models.kernels.logistic import COLUMNS, ERA_COLUMN, KNOTS
@@ -26,8 +26,6 @@ from online_models.tempering import move_shares
 
 __all__ = ["Contribution", "HashedLogistic"]
 
-MAX_WEIGHT = 100.0  # of one example; a negative sample kept at 1 % has weight 100
-MAX_SLOTS = 1024  # of one event; a number takes two
 _MAX_INCREMENT = 2**62  # in units of the grid
 _DTYPES = [np.dtype(np.int32), np.dtype(np.int32), np.dtype(np.int64)]  # of slots, eras, increments
 
@@ -93,7 +91,7 @@ class HashedLogistic:
         self._settings = np.array(settings)
         n_rows = n_slots if proximal else n_slots + KNOTS
         self._state = np.zeros((n_rows, COLUMNS), np.int64)
-        self._work = np.empty((3, MAX_SLOTS + 2))
+        self._work = np.empty((5, MAX_SLOTS + 2))
         self._journal = journal = Journal(self._state)
         self._learned = (
             self._settings,
@@ -113,7 +111,7 @@ class HashedLogistic:
 
     def predict_proba_one(self, x: Mapping[str, FeatureValue] | SparseFeatures, at: float = 0.0) -> float:
         """Probability of a click at an event time, from 1e-6 to 1 - 1e-6; a new feature has its prior."""
-        features = self._features(x)
+        features = x if isinstance(x, SparseFeatures) else self.hasher.encode(x)
         age = self.clock.age_of(at)
         return logistic.predict(
             features.slots, features.values, age, self._proximal, self._settings, self._state, self._work
@@ -157,16 +155,16 @@ class HashedLogistic:
             raise ValueError(f"label is {y}; it must be 0 or 1")
         if not 0.0 <= weight < math.inf:
             raise ValueError(f"weight is {weight}; it must be finite and not negative")
-        features = self._features(x)
+        features = x if isinstance(x, SparseFeatures) else self.hasher.encode(x)
         age = self.clock.age_of(at)
-        self._n_learned += not self._proximal  # whose batches are not shortened
+        self._n_learned += 1
         if at > self._newest:  # noqa: PLR1730  a call takes longer
             self._newest = at
         return logistic.learn(
             features.slots,
             features.values,
             float(y),
-            min(float(weight), MAX_WEIGHT),
+            float(weight),
             age,
             self._proximal,
             *self._learned,
@@ -182,7 +180,7 @@ class HashedLogistic:
         self, x: Mapping[str, FeatureValue] | SparseFeatures, n: int = 5, at: float = 0.0
     ) -> list[Contribution]:
         """Return the *n* features that move the log odds most, either way; ties by name."""
-        features = self._features(x)
+        features = x if isinstance(x, SparseFeatures) else self.hasher.encode(x)
         means, variances = self.moments(features.slots, at)
         terms = (means * features.values).tolist()
         deviations = (np.abs(features.values) * np.sqrt(variances)).tolist()
@@ -197,6 +195,11 @@ class HashedLogistic:
         if not self._open:
             raise RuntimeError("an alarm needs an open batch: call begin() first")
         return self.clock.alarm(at)
+
+    @property
+    def _n_counted(self) -> int:
+        """Examples that others' batches are shortened for: FTRL's are not."""
+        return 0 if self._proximal else self._n_learned
 
     # One batch
 
@@ -215,7 +218,7 @@ class HashedLogistic:
         if n := int(self._journal.book[1]):
             delta.add(self.name, self._increments(n))
         self.clock.write(delta)
-        self.overlap.write(delta, self._n_learned)
+        self.overlap.write(delta, self._n_counted)
 
     def _increments(self, n: int) -> dict[str, NDArray[np.generic]]:
         """What the batch added to the ``n`` slots that it touched."""
@@ -237,10 +240,10 @@ class HashedLogistic:
 
     def keep(self) -> None:
         """Close the batch and keep what it learned, with the bits that folding its delta gives."""
-        if self._n_learned and self.overlap.others:
+        if self._n_counted and self.overlap.others:
             slots = self._journal.book[2 : 2 + self._journal.book[1]]
             self._state[slots] = self._tempered(slots)
-        self.overlap.keep(self._n_learned)
+        self.overlap.keep(self._n_counted)
         self._journal.keep()
         self._open = False
 
@@ -325,9 +328,3 @@ class HashedLogistic:
         self._state[:] = 0
         self._state[slots] = state
         self.clock.take_over(arrays)
-
-    def _features(self, x: Mapping[str, FeatureValue] | SparseFeatures) -> SparseFeatures:
-        features = x if isinstance(x, SparseFeatures) else self.hasher.encode(x)
-        if len(features.slots) > MAX_SLOTS:
-            raise ValueError(f"{len(features.slots)} slots in one event; the limit is {MAX_SLOTS}")
-        return features

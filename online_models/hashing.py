@@ -40,6 +40,7 @@ FeatureValue = str | float | bool
 BIAS = "bias"
 MAX_FEATURES = 256  # one event's mapping; the longest of our own has about 40 entries
 MAX_CROSSES = 64
+MAX_SLOTS = 1024  # of one event; a number takes two
 MAX_TEXT = 256  # characters of ``name=value`` that are hashed; ids are at most 128
 MAX_NUMBER = 1e12  # the limit of the wire format; 80 knots on each side
 _KNOTS_PER_OCTAVE = 2.0
@@ -62,6 +63,11 @@ class SparseFeatures:
     slots: NDArray[np.int32]
     values: NDArray[np.float64]
     names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse more slots than a model has room for."""
+        if len(self.slots) > MAX_SLOTS:
+            raise ValueError(f"{len(self.slots)} slots in one event; the limit is {MAX_SLOTS}")
 
 
 def slot_of(text: str, n_slots: int) -> int:

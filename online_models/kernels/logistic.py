@@ -48,6 +48,7 @@ __all__ = [
     "GRID",
     "KNOTS",
     "MAX_PRECISION",
+    "MAX_WEIGHT",
     "add",
     "learn",
     "moments",
@@ -60,6 +61,7 @@ COLUMNS = 5
 ERA_COLUMN = 4
 GRID = 2.0**30  # units of 1
 _UNIT = 2.0**-30
+MAX_WEIGHT = 100.0  # of one example; a negative sample kept at 1 % has weight 100
 MAX_PRECISION = 2.0**20  # standard deviation .001: from here on the mean learns with a constant rate
 MAX_MEAN = 32.0  # of one weight: log odds no real feature has; bounds HM by 2**25
 _MAX_SQUARES = 2.0**20  # sum of squared gradients; from here on FTRL's rate is constant
@@ -88,6 +90,24 @@ def _sums(i: int, era: float, grown: float, state: NDArray[np.int64]) -> tuple[f
     return (new * state[i, 0] + old * state[i, 2]) * _UNIT, (new * state[i, 1] + old * state[i, 3]) * _UNIT
 
 
+@part
+def _moments(
+    i: int,
+    bias: bool,
+    era: float,
+    grown: float,
+    proximal: bool,
+    settings: NDArray[np.float64],
+    state: NDArray[np.int64],
+) -> tuple[float, float, float, float]:
+    """Mean and variance of a row's weight, and the two sums that they follow from."""
+    a, b = _sums(i, era, grown, state)
+    if proximal:
+        return _weight(b, a, settings), settings[0] / (settings[1] + np.sqrt(a)), a, b
+    c = 1.0 / (settings[0 if bias else 1] + a)
+    return b * c, c, a, b
+
+
 @kernel
 def moments(
     slots: NDArray[np.int32],
@@ -106,22 +126,15 @@ def moments(
     era = era_of(age)
     grown = growth(age)
     for f in range(slots.shape[0]):
-        i = slots[f]
-        a, b = _sums(i, era, grown, state)
-        if proximal:
-            out[0, f] = _weight(b, a, settings)
-            out[1, f] = settings[0] / (settings[1] + np.sqrt(a))
-        else:
-            c = 1.0 / (settings[0 if i == 0 else 1] + a)
-            out[0, f] = b * c
-            out[1, f] = c
+        out[0, f], out[1, f], _, _ = _moments(slots[f], slots[f] == 0, era, grown, proximal, settings, state)
 
 
 @part
 def _score(
     slots: NDArray[np.int32],
     values: NDArray[np.float64],
-    age: float,
+    era: float,
+    grown: float,
     proximal: bool,
     settings: NDArray[np.float64],
     state: NDArray[np.int64],
@@ -129,17 +142,19 @@ def _score(
 ) -> tuple[float, float, int]:
     """Log odds, their variance, and the first of the two rows of the curve, -1 for none.
 
-    Means, variances and values of all terms are left in ``work``, those of the curve behind the slots'.
+    Means, variances, values and both sums of all terms are left in ``work``, those of the curve behind the
+    slots'.
     """
     n = slots.shape[0]
-    moments(slots, age, proximal, settings, state, work)
     s = 0.0
     v = 0.0
     for f in range(n):
+        i = slots[f]
         x = values[f]
-        s += work[0, f] * x
-        v += work[1, f] * x * x
-        work[2, f] = x
+        m, c, a, b = _moments(i, i == 0, era, grown, proximal, settings, state)
+        work[0, f], work[1, f], work[2, f], work[3, f], work[4, f] = m, c, x, a, b
+        s += m * x
+        v += c * x * x
     if proximal:
         return min(max(s, -MAX_LOG_ODDS), MAX_LOG_ODDS), v, -1
     z = min(max(s / np.sqrt(1.0 + _PI_8 * v), -MAX_LOG_ODDS), MAX_LOG_ODDS)
@@ -147,16 +162,12 @@ def _score(
     position = min(position, _MAX_POSITION) if position > 0.0 else 0.0  # also where it is NaN
     below = int(position)
     knot = state.shape[0] - KNOTS + below
-    era = era_of(age)
-    grown = growth(age)
-    work[2, n] = 1.0 - (position - below)
-    work[2, n + 1] = position - below
     for k in range(2):
         a, b = _sums(knot + k, era, grown, state)
         c = 1.0 / (settings[2] + a)
-        x = work[2, n + k]
-        work[0, n + k] = b * c
-        work[1, n + k] = c
+        x = position - below if k else 1.0 - (position - below)
+        f = n + k
+        work[0, f], work[1, f], work[2, f], work[3, f], work[4, f] = b * c, c, x, a, b
         z += b * c * x
         v += c * x * x
     return min(max(z, -MAX_LOG_ODDS), MAX_LOG_ODDS), v, knot
@@ -181,7 +192,7 @@ def predict(
 
     The Gaussian is averaged over the weights' posterior and calibrated.
     """
-    z, _, _ = _score(slots, values, age, proximal, settings, state, work)
+    z, _, _ = _score(slots, values, era_of(age), growth(age), proximal, settings, state, work)
     return _clipped(1.0 / (1.0 + np.exp(-z)))
 
 
@@ -203,19 +214,19 @@ def learn(
     """Learn one labelled event in place, keeping the old rows; return the probability from before.
 
     Slots are distinct. ``stamps``, ``book`` and ``old_rows`` are the journal of ``state``; ``work`` has at
-    least the shape ``(3, n + 2)``.
+    least the shape ``(5, n + 2)``.
     """
     n = slots.shape[0]
-    z, v, knot = _score(slots, values, age, proximal, settings, state, work)
+    weight = min(weight, MAX_WEIGHT)
+    era = era_of(age)
+    grown = growth(age)
+    z, v, knot = _score(slots, values, era, grown, proximal, settings, state, work)
     p = 1.0 / (1.0 + np.exp(-z))
     wr = weight * p * (1.0 - p)
     step = weight * (y - p) / (1.0 + wr * v)
-    era = era_of(age)
-    grown = growth(age)
     for f in range(n if proximal else n + 2):
         i = slots[f] if f < n else knot + (f - n)
-        x = work[2, f]
-        a, b = _sums(i, era, grown, state)
+        x, a, b = work[2, f], work[3, f], work[4, f]
         remember(i, state, stamps, book, old_rows)
         k = roll(i, era, 2, ERA_COLUMN, state)
         if k < 0:
