@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from online_models.hashing import BIAS, FeatureHasher, FeatureValue, slot_of, slots
+from online_models.hashing import (
+    BIAS,
+    MAX_FEATURES,
+    MAX_SLOTS,
+    FeatureHasher,
+    FeatureValue,
+    SparseFeatures,
+    slot_of,
+    slots,
+)
 
 N = 2**18
 VALUES = st.one_of(st.text(max_size=8), st.booleans(), st.floats(), st.integers())
@@ -122,3 +131,11 @@ def test_limits() -> None:
         FeatureHasher(1)
     with pytest.raises(ValueError, match="remembered is 0"):
         FeatureHasher(N, remembered=0)
+
+
+def test_more_slots_than_a_model_has_room_for_are_refused() -> None:
+    """What the hasher makes always fits; slots that were logged elsewhere may not."""
+    features = {f"n{k}": 1.5 for k in range(MAX_FEATURES)}
+    assert len(FeatureHasher(N).encode(features).slots) <= MAX_SLOTS
+    with pytest.raises(ValueError, match=r"1025 slots in one event; the limit is 1024"):
+        SparseFeatures(np.arange(MAX_SLOTS + 1, dtype=np.int32), np.ones(MAX_SLOTS + 1), ())
