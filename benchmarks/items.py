@@ -9,7 +9,7 @@ in batches of 1000, all stages and models on, one cart campaign. Of the items th
 on a large catalogue nothing an event needs is in a cache.
 Rounds alternate between the sizes; ``ratio`` is the median over rounds of the last size's processor time to
 the first's. ``catalogue`` is what it takes to follow all records, in lots as a worker reads them, the longest
-lot, and resident memory after that and after learning.
+lot, resident memory after that and after learning, and what it takes to copy the models for a snapshot.
 """
 
 from __future__ import annotations
@@ -99,6 +99,10 @@ def shop_of(n_items: int, max_items: int) -> Shop:
             print(f"{n_items} items: {first} met", file=sys.stderr)
     follow(reference, models)
     catalogue["resident_with_models_mib"] = round(resident_mib())
+    started = time.process_time()
+    arrays = models.fold.snapshot()
+    catalogue["snapshot_s"] = round(time.process_time() - started, 3)
+    catalogue["snapshot_mib"] = round(sum(array.nbytes for array in arrays.values()) / 2**20)
     return Shop(n_items, build_engine(settings, models, reference), catalogue)
 
 

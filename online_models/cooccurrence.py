@@ -17,7 +17,14 @@ import numpy as np
 
 from online_models.delta import STEP, DeltaError
 from online_models.journal import Journal
-from online_models.kernels.cooccurrence import learn_and_record, learn_many, put_back_cells, worst_case
+from online_models.kernels.cooccurrence import (
+    learn_and_record,
+    learn_many,
+    pack,
+    put_back_cells,
+    unpack,
+    worst_case,
+)
 from online_models.kernels.retrieval import HIT_COLUMNS, neighbours
 from online_models.popularity import check_event, check_events
 
@@ -251,18 +258,25 @@ class SequentialCooccurrence:
 
     def snapshot(self) -> Snapshot:
         """Heads of the rows in use, and their neighbours one after the other."""
-        n = len(self.vocabulary)
-        used = np.arange(self.refs.shape[1]) < self.heads[:n, :1]
-        return {"heads": self.heads[:n].copy(), "refs": self.refs[:n][used], "cells": self.cells[:n][used]}
+        heads = self.heads[: len(self.vocabulary)].copy()
+        n = int(heads[:, 0].sum())
+        refs, cells = np.empty(n, self.refs.dtype), np.empty((n, 4), self.cells.dtype)
+        pack(heads, self.refs, self.cells, refs, cells)
+        return {"heads": heads, "refs": refs, "cells": cells}
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Take over a snapshot; the vocabulary is restored before."""
-        heads = arrays["heads"]
+        heads, refs, cells = (np.asarray(arrays[key]) for key in ("heads", "refs", "cells"))
+        lengths = heads[:, 0]
+        fits = ((lengths >= 0) & (lengths <= self.refs.shape[1])).all() and len(heads) <= len(self.heads)
+        if not fits or not lengths.sum() == len(refs) == len(cells):
+            raise ValueError(
+                f"a snapshot of {len(heads)} rows and {lengths.sum():g} neighbours holds {len(refs)} and "
+                f"{len(cells)} of them; there is room for {self.refs.shape}"
+            )
         self.heads[:] = 0.0
         self.heads[: len(heads)] = heads
-        used = np.arange(self.refs.shape[1]) < self.heads[: len(heads), :1]
-        self.refs[: len(heads)][used] = arrays["refs"]
-        self.cells[: len(heads)][used] = arrays["cells"]
+        unpack(self.heads[: len(heads)], self.refs, self.cells, refs, cells)
 
     def digest_arrays(self, rows: NDArray[np.int64]) -> Iterable[NDArray[np.generic]]:
         """Heads, and each row's neighbours in the order of the given rows; void neighbours are left out."""

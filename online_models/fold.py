@@ -155,6 +155,8 @@ class ModelSet:
         arrays: Snapshot = {"spec": np.frombuffer(self.spec.encode(), np.uint8)}
         for model in self._parts:
             arrays.update({f"{model.name}/{key}": array for key, array in model.snapshot().items()})
+        for array in arrays.values():
+            array.flags.writeable = False  # as when it is read back: kernels are compiled for one of both
         return arrays
 
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:

@@ -32,7 +32,17 @@ from online_models.kernels.vocabulary import refer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["find", "learn", "learn_and_record", "learn_many", "prune", "put_back_cells", "worst_case"]
+__all__ = [
+    "find",
+    "learn",
+    "learn_and_record",
+    "learn_many",
+    "pack",
+    "prune",
+    "put_back_cells",
+    "unpack",
+    "worst_case",
+]
 
 LENGTH, COUNT, ROW_EPOCH, DAMP = 0, 1, 2, 3
 C, D, T, GENERATION = 0, 1, 2, 3
@@ -385,3 +395,39 @@ def learn_many(
                 log_cells,
             )
     return int(rows.shape[0])
+
+
+@kernel
+def pack(
+    heads: NDArray[np.float64],
+    refs: NDArray[np.int32],
+    cells: NDArray[np.float32],
+    packed_refs: NDArray[np.int32],
+    packed_cells: NDArray[np.float32],
+) -> None:
+    """Write the neighbours of all rows of ``heads`` one after the other; there must be room for them."""
+    n = 0
+    for row in range(heads.shape[0]):
+        for slot in range(int(heads[row, LENGTH])):
+            packed_refs[n] = refs[row, slot]
+            for k in range(4):
+                packed_cells[n, k] = cells[row, slot, k]
+            n += 1
+
+
+@kernel
+def unpack(
+    heads: NDArray[np.float64],
+    refs: NDArray[np.int32],
+    cells: NDArray[np.float32],
+    packed_refs: NDArray[np.int32],
+    packed_cells: NDArray[np.float32],
+) -> None:
+    """Put back what :func:`pack` wrote of the rows of ``heads``."""
+    n = 0
+    for row in range(heads.shape[0]):
+        for slot in range(int(heads[row, LENGTH])):
+            refs[row, slot] = packed_refs[n]
+            for k in range(4):
+                cells[row, slot, k] = packed_cells[n, k]
+            n += 1

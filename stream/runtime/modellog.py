@@ -183,8 +183,9 @@ class ModelLog:
 
     async def _save_snapshot(self) -> None:
         async with self._turns.turn() as models:
-            arrays = models.snapshot()
             positions, covered, unsaved = list(self._folded), list(self._covered), self._unsaved
+            # In a thread: a million items take seconds. Batches wait for the models, heartbeats need not.
+            arrays = await asyncio.to_thread(models.snapshot)
         n_bytes, older = await self._snapshots.write(arrays, positions, covered)
         self._saved, self._unsaved = n_bytes, self._unsaved - unsaved
         logger.info("snapshot_written", bytes=n_bytes, positions=positions)
@@ -215,7 +216,7 @@ class ModelLog:
             return
         async with self._turns.turn() as models:
             try:
-                models.restore(snapshot.arrays)
+                await asyncio.to_thread(models.restore, snapshot.arrays)
             except ValueError as error:
                 raise ModelLogError(f"snapshot {snapshot.manifest.id}: {error}; {_OTHER_SETTINGS}") from error
         self._folded = list(snapshot.manifest.positions)

@@ -89,12 +89,11 @@ class SnapshotLog:
                 continue
             if any(position < start for position, start in zip(manifest.positions, starts, strict=True)):
                 continue
-            data = b"".join(values.get(_key(manifest.id, k), b"") for k in range(manifest.blocks))
-            if _digest(data) != manifest.digest:
-                logger.error("snapshot_damaged", id=manifest.id, blocks=manifest.blocks)
-                continue
-            arrays = await asyncio.get_running_loop().run_in_executor(None, _unpack, data)
-            return Snapshot(manifest, arrays, len(data))
+            blocks = [values.get(_key(manifest.id, k), b"") for k in range(manifest.blocks)]
+            snapshot = await asyncio.to_thread(_opened, manifest, blocks)
+            if snapshot is not None:
+                return snapshot
+            logger.error("snapshot_damaged", id=manifest.id, blocks=manifest.blocks)
         return None
 
     async def write(
@@ -104,8 +103,7 @@ class SnapshotLog:
         covered: Sequence[int],
     ) -> tuple[int, Manifest | None]:
         """Write a snapshot, drop all but two; return its size and what the log may be trimmed to."""
-        data = await asyncio.get_running_loop().run_in_executor(None, _pack, arrays)
-        digest = _digest(data)
+        data, digest = await asyncio.to_thread(_sealed, arrays)
         blocks = -(-len(data) // CHUNK_BYTES)
         new = Manifest(f"{sum(positions):020d}-{digest[:8]}", list(positions), list(covered), blocks, digest)
         older = _manifests(await self._read())
@@ -162,6 +160,18 @@ def _covers(new: Manifest, old: Manifest) -> bool:
 
 def _key(snapshot: str, suffix: bytes | int) -> bytes:
     return snapshot.encode() + b"/" + (suffix if isinstance(suffix, bytes) else b"%06d" % suffix)
+
+
+def _sealed(arrays: dict[str, NDArray[np.generic]]) -> tuple[bytes, str]:
+    """A snapshot's bytes and their digest."""
+    data = _pack(arrays)
+    return data, _digest(data)
+
+
+def _opened(manifest: Manifest, blocks: Sequence[bytes]) -> Snapshot | None:
+    """Put a snapshot together; nothing if it is damaged."""
+    data = b"".join(blocks)
+    return Snapshot(manifest, _unpack(data), len(data)) if _digest(data) == manifest.digest else None
 
 
 def _digest(data: bytes) -> str:

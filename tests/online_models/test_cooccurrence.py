@@ -203,3 +203,31 @@ def test_self_pairs_are_skipped() -> None:
     assert [] == model.top(["a"], 2.0, 5)
     assert 2.0 == model.heads[0, 1]
     assert not np.any(model.cells)
+
+
+@pytest.mark.parametrize("key", ["heads", "refs", "cells"])
+def test_a_snapshot_whose_parts_do_not_fit_is_refused(key: str) -> None:
+    """Nothing is read or written behind the end of an array, and the model stays what it was."""
+    _, models = learned([(0, item, 1.0) for item in "abcabd"])
+    other_model, other = learned([(1, item, 1.0) for item in "xyz"])
+    arrays, before = models.snapshot(), other.digest()
+
+    with pytest.raises(ValueError, match="a snapshot of"):
+        other_model.restore(
+            {
+                name.removeprefix("cooccurrence/"): array[:-1] if name.endswith(key) else array
+                for name, array in arrays.items()
+                if name.startswith("cooccurrence/")
+            }
+        )
+    assert before == other.digest()
+
+
+def test_a_snapshot_with_more_neighbours_than_a_row_takes_is_refused() -> None:
+    """Lengths are checked against the room before anything is copied."""
+    model, models = learned([(0, item, 1.0) for item in "abcabd"])
+    arrays = {name.removeprefix("cooccurrence/"): array for name, array in models.snapshot().items()}
+    heads = arrays["heads"].copy()
+    heads[:, 0] = [41.0, -1.0, *heads[2:, 0]]
+    with pytest.raises(ValueError, match="there is room for"):
+        model.restore({**arrays, "heads": heads})

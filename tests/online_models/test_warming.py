@@ -9,6 +9,7 @@ from pathlib import Path
 
 SCRIPT = """
 import importlib, math, pkgutil, sys
+import numpy as np
 sys.path[:0] = [{root!r}, {tests!r}]
 import online_models.kernels
 from online_models.warming import warm_up
@@ -32,12 +33,15 @@ for factors in (False, True):
     shop.models.rollback()
     shop.models.fold(delta)
     shop.answers()
+    arrays = shop.models.snapshot()
+    read = {{k: np.frombuffer(a.tobytes(), a.dtype).reshape(a.shape) for k, a in arrays.items()}}
+    shop.models.restore(read)
 print(sorted(name for name, n in compiled().items() if n != before[name]))
 """
 
 
 def test_nothing_is_compiled_after_the_warm_up() -> None:
-    """A stream with evictions, a rollback and a fold meets compiled kernels only."""
+    """A stream with evictions, a rollback, a fold and a restart meets compiled kernels only."""
     root = Path(__file__).parents[2]
     script = SCRIPT.format(root=str(root), tests=str(Path(__file__).parent))
     printed = subprocess.run(
