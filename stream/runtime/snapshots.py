@@ -36,6 +36,7 @@ __all__ = ["Manifest", "Snapshot", "SnapshotLog"]
 KEPT: Final = 2
 BLOCKS_IN_FLIGHT: Final = 16
 _MANIFEST: Final = b"manifest"
+_SUFFIX: Final = b"/" + _MANIFEST
 _LENGTH: Final = struct.Struct("<I")
 
 logger = structlog.get_logger(__name__)
@@ -106,7 +107,7 @@ class SnapshotLog:
         data, digest = await asyncio.to_thread(_sealed, arrays)
         blocks = -(-len(data) // CHUNK_BYTES)
         new = Manifest(f"{sum(positions):020d}-{digest[:8]}", list(positions), list(covered), blocks, digest)
-        older = _manifests(await self._read())
+        older = _manifests(await self._read(blocks=False))
         producer = self._transport.producer("nudge-snapshots")
         topic = self._partition.topic
         async with asyncio.timeout(60.0):
@@ -130,24 +131,24 @@ class SnapshotLog:
             await producer.stop()
         return len(data), behind[0] if behind else None
 
-    async def _read(self) -> dict[bytes, bytes]:
+    async def _read(self, *, blocks: bool = True) -> dict[bytes, bytes]:
+        """All values; without blocks only the manifests, for a snapshot may be as large as the models."""
         values: dict[bytes, bytes] = {}
         async with self._transport.reader([self._partition]) as reader:
             async for records in read_to_end(reader):
                 for record in records:
+                    key = record.key or b""
                     if record.value is None:
-                        values.pop(record.key or b"", None)
-                    else:
-                        values[record.key or b""] = record.value
+                        values.pop(key, None)
+                    elif blocks or key.endswith(_SUFFIX):
+                        values[key] = record.value
         return values
 
 
 def _manifests(values: dict[bytes, bytes]) -> list[Manifest]:
     """All manifests, the newest first."""
     found = [
-        msgspec.json.decode(value, type=Manifest)
-        for key, value in values.items()
-        if key.endswith(b"/" + _MANIFEST)
+        msgspec.json.decode(value, type=Manifest) for key, value in values.items() if key.endswith(_SUFFIX)
     ]
     return sorted(found, key=lambda manifest: manifest.id, reverse=True)
 
