@@ -13,62 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from online_models.base import FactorSource
 from online_models.delta import STEP, DeltaError
-from online_models.factorisation import StreamingIALS
-from online_models.fold import ModelSet
-from online_models.vocabulary import Vocabulary
+from tests.online_models.factor_shop import SETTINGS, Shop, shown, stream
 from tests.oracles.implicit_als import ClearIALS
 
 ROOT = Path(__file__).resolve().parents[2]
-SETTINGS: dict[str, Any] = {"w0": 0.1, "lambda_": 1.0, "beta": 0.2, "gamma": 0.9, "refresh": 4, "resolve": 2}
-
-
-class Shop:
-    """A model with its vocabulary, and users whose histories and memories it keeps."""
-
-    def __init__(self, max_rows: int = 100, n_factors: int = 4, **settings: Any) -> None:
-        self.vocabulary = Vocabulary(max_rows)
-        self.model = StreamingIALS(self.vocabulary, n_factors, **(SETTINGS | settings))
-        self.models = ModelSet([self.model], self.vocabulary)
-        self.items: dict[str, list[str]] = defaultdict(list)
-        self.memories: dict[str, bytes] = defaultdict(bytes)
-        self.at = 0.0
-
-    def rows(self, user: str) -> NDArray[np.int32]:
-        """Rows of a user's items, newest first."""
-        return np.array(self.vocabulary.rows(self.items[user]), np.int32)
-
-    def learn(self, user: str, item: str, weight: float = 1.0) -> None:
-        """One event."""
-        self.at += 1.0
-        row = self.vocabulary.touch(item, self.at)
-        history = self.rows(user)
-        self.memories[user] = self.model.learn_one(row, history, self.at, weight, self.memories[user])
-        self.items[user].insert(0, item)
-
-    def q(self, item: str) -> NDArray[np.float32]:
-        """An item's vector."""
-        k = self.model.n_factors
-        at = k * (k + 1) // 2 + k
-        vector: NDArray[np.float32] = self.model._table[self.vocabulary.row(item), at : at + k]
-        return vector
-
-
-def stream(n: int, seed: int, n_users: int = 6, n_items: int = 15) -> list[tuple[str, str]]:
-    """Users of two tastes choosing items they do not have yet."""
-    rng = np.random.default_rng(seed)
-    events: list[tuple[str, str]] = []
-    seen: set[tuple[int, int]] = set()
-    while len(events) < n:
-        user, item = int(rng.integers(n_users)), int(rng.integers(n_items))
-        if (user, item) in seen or (user % 2 != item % 2 and rng.random() < 0.7):
-            continue
-        seen.add((user, item))
-        events.append((f"u{user}", f"i{item}"))
-    return events
 
 
 def test_equals_the_clear_version() -> None:
@@ -150,87 +101,6 @@ def test_similar_users_items_score_higher() -> None:
     assert p is not None
     best = shop.model.retrieve(p, shop.rows("new"), 4)
     assert {f"cat-food{n}" for n in range(1, 5)} == {shop.vocabulary.item_id(row) for row in best.tolist()}
-
-
-def shown(model: StreamingIALS) -> dict[int, list[float]]:
-    """Rows that are scored one and all with their vectors: those with a solved one and not just one event."""
-    columns, rows, places = model._shown
-    n = int(rows[0])
-    assert [*range(1, n + 1)] == places[rows[1 : 1 + n]].tolist()
-    assert n == np.count_nonzero(places)
-    k = model.n_factors
-    expected = {
-        row: model._table[row, -2 - k : -2].tolist()
-        for row in np.flatnonzero((model._table[:, -1] != 0.0) & (model._table[:, -2] != 1.0)).tolist()
-    }
-    assert expected == dict(zip(rows[1 : 1 + n].tolist(), columns[:, :n].T.tolist(), strict=True))
-    return expected
-
-
-def test_retrieve_equals_sorting_all_scores() -> None:
-    """The best n by full sort, without the excluded and what one event is of; asking changes nothing."""
-    shop = Shop(n_factors=6)
-    shop.models.begin()
-    for user, item in stream(80, seed=3, n_items=30):
-        shop.learn(user, item)
-    shop.learn("u2", "seen once")
-    history = shop.rows("u1")
-    p = shop.model.user_vector(history, b"")
-    assert p is not None
-    rows = np.array([row for row in shown(shop.model) if row not in history], np.int32)
-    assert 10 < len(rows) < len(shop.vocabulary) - len(history)
-    scores = shop.model.score(p, rows)
-    expected = rows[np.argsort(-scores, kind="stable")]
-    before = shop.model._table.tobytes()
-    for n in (1, 5, 100):
-        assert expected[:n].tolist() == shop.model.retrieve(p, history, n).tolist()
-    assert before == shop.model._table.tobytes()
-
-
-def test_retrieve_is_exact_among_many_items_and_ends_at_the_scan_limit() -> None:
-    """With thousands of items few are sorted, and they are the best; beyond the limit there are none."""
-    shop = Shop(n_factors=6, max_rows=5000, scan_limit=4096)
-    shop.models.begin()
-    for n in range(2 * 4096):
-        shop.learn(f"u{n % 55}", f"i{n % 4096}")
-    history = shop.rows("u1")
-    p = shop.model.user_vector(history, b"")
-    assert p is not None
-    rows = np.array([row for row in range(len(shop.vocabulary)) if row not in history], np.int32)
-    scores = shop.model.score(p, rows)
-    best = shop.model.retrieve(p, history, 50)
-
-    assert rows[np.argsort(-scores, kind="stable")[:50]].tolist() == best.tolist()
-    shop.learn("u1", "one too many")
-    assert 5 == len(shop.model.retrieve(p, history, 5))
-    shop.learn("u2", "one too many")
-    assert 0 == len(shop.model.retrieve(p, history, 5))
-
-
-def test_explanation_adds_up_to_the_score() -> None:
-    """The terms of the history sum to the score; unknown items have none."""
-    shop = Shop()
-    shop.models.begin()
-    for user, item in stream(60, seed=4):
-        shop.learn(user, item)
-    history = np.r_[shop.rows("u0"), np.int32(-1)].astype(np.int32)
-    p = shop.model.user_vector(history, b"")
-    assert p is not None
-    for row in range(len(shop.vocabulary)):
-        terms = shop.model.explain(history, row)
-        expected = float(shop.model.score(p, np.array([row], np.int32))[0])
-        assert expected == pytest.approx(float(terms.sum()), abs=1e-6)
-        assert 0.0 == terms[-1]
-
-
-def test_unknown_users_and_items() -> None:
-    """Without a known item there is no vector; an unknown row scores 0."""
-    shop = Shop()
-    assert shop.model.user_vector(np.zeros(0, np.int32), b"") is None
-    assert shop.model.user_vector(np.array([-1, -1], np.int32), b"") is None
-    p = np.ones(4, np.float32)
-    assert [0.0] == shop.model.score(p, np.array([-1], np.int32)).tolist()
-    assert 0 == len(shop.model.retrieve(p, np.zeros(0, np.int32), 5))
 
 
 def unreadable(memory: bytes) -> list[bytes]:
@@ -438,7 +308,7 @@ def test_refuses_deltas_that_no_model_wrote(number: float) -> None:
 INTERPRETED = """
 import json, sys
 sys.path.insert(0, "tests/online_models")
-import test_factorisation as t
+import factor_shop as t
 shop = t.Shop(max_rows=9)
 shop.models.begin()
 for user, item in t.stream(40, seed=8):
