@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import numba
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["kernel", "n_compiled", "part"]
+__all__ = ["kernel", "n_compiled", "part", "wide"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,6 +34,15 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
 def part(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a function that only kernels call: as :func:`kernel`, without a door for Python."""
     return cast("Callable[P, R]", numba.njit(**_INNER)(function))
+
+
+@part
+def wide(row: int) -> int:
+    """A row number out of an array of int32, as wide as one from elsewhere.
+
+    Whatever it is given to would be compiled for both widths, and ``int`` leaves it as it is in numba.
+    """
+    return int(np.int64(row))
 
 
 def n_compiled(function: Callable[..., object]) -> int:

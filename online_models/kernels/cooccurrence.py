@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from online_models.kernels._jit import kernel, part
+from online_models.kernels._jit import kernel, part, wide
 from online_models.kernels.decay import epoch_of, growth, rebase
 from online_models.kernels.journal import remember
 from online_models.kernels.top_n import smallest
@@ -138,17 +138,18 @@ def find(row: int, other: int, length: int, refs: NDArray[np.int32]) -> int:
     Whole blocks are compared before one is searched: without an early exit the compiler uses vector
     instructions. ``benchmarks/models.py``, observe at 20,000 items.
     """
+    wanted = np.int32(other)  # as narrow as what it is compared with
     whole = length - length % BLOCK
     for start in range(0, whole, BLOCK):
         hits = 0
         for slot in range(start, start + BLOCK):
-            hits += refs[row, slot] == other
+            hits += refs[row, slot] == wanted
         if hits:
             for slot in range(start, start + BLOCK):
-                if refs[row, slot] == other:
+                if refs[row, slot] == wanted:
                     return slot
     for slot in range(whole, length):
-        if refs[row, slot] == other:
+        if refs[row, slot] == wanted:
             return slot
     return -1
 
@@ -282,7 +283,7 @@ def learn(
     heads[row, COUNT] = count
     heads[row, DAMP] = (count / own + 2.0) ** -settings[1]
     for age in range(min(n_history, ages.shape[0])):
-        other = history[age]
+        other = wide(history[age])
         if other < 0 or other == row:
             continue
         w = weight * ages[age]
@@ -324,7 +325,7 @@ def learn_and_record(
     for age in range(ages.shape[0]):
         operations[n_operations, 1 + age] = -1
         if age < n_history and history[age] >= 0:
-            operations[n_operations, 1 + age] = refer(history[age], indices, table)
+            operations[n_operations, 1 + age] = refer(wide(history[age]), indices, table)
     return learn(
         row,
         history,
@@ -377,7 +378,7 @@ def learn_many(
             return n
         if rows[n] >= 0:
             learn(
-                rows[n],
+                wide(rows[n]),
                 histories[n],
                 ring,
                 times[n],

@@ -27,7 +27,6 @@ _HALVINGS = 10
 @part
 def user_system(
     rows: NDArray[np.int32],
-    first_age: int,
     decay: NDArray[np.float64],
     w0: float,
     table: NDArray[np.float32],
@@ -35,10 +34,10 @@ def user_system(
     a: NDArray[np.float64],
     b: NDArray[np.float64],
 ) -> int:
-    """Add the items of a user to the system ``a p = b``; return how many were known."""
+    """Add the items of a user, one for each weight, to the system ``a p = b``; return how many were known."""
     n = b.shape[0]
     at_count = table.shape[1] - 2
-    size = min(rows.shape[0], decay.shape[0] - first_age)
+    size = min(rows.shape[0], decay.shape[0])
     vectors = np.empty((size, n))
     ages = np.empty(size, np.int64)
     known = 0
@@ -46,7 +45,7 @@ def user_system(
         row = rows[at]
         if row < 0 or (table[row, at_count] == 0.0 and table[row, at_count + 1] == 0.0):
             continue
-        ages[known] = first_age + at
+        ages[known] = at
         for k in range(n):
             vectors[known, k] = table[row, at_q + k]
         known += 1
@@ -78,7 +77,7 @@ def user(
     b = np.zeros(n)
     for k in range(n):
         a[k, k] += lambda_
-    known = user_system(rows, 0, decay, w0, table, at_q, a, b)
+    known = user_system(rows, decay, w0, table, at_q, a, b)
     if known == 0 or not solve_in_place(a, b):
         return 0
     for k in range(n):
@@ -105,7 +104,7 @@ def terms(
     b = np.zeros(n)
     for k in range(n):
         a[k, k] += lambda_
-    known = user_system(rows, 0, decay, w0, table, at_q, a, b)
+    known = user_system(rows, decay, w0, table, at_q, a, b)
     for k in range(n):
         b[k] = table[target, at_q + k]
     for at in range(out.shape[0]):

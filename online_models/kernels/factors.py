@@ -35,7 +35,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.kernels._jit import kernel, part
+from online_models.kernels._jit import kernel, part, wide
 from online_models.kernels.cholesky import solve_in_place
 from online_models.kernels.factor_scores import MAX_FACTOR, plausible, user_system
 from online_models.kernels.journal import remember
@@ -129,7 +129,7 @@ def _add_statistics(
     for k in range(n):
         difference[triangle + k] -= (1.0 + w0) * np.float64(old[k])
     for other in range(others.shape[0]):
-        j = others[other]
+        j = wide(others[other])
         if j < 0:
             continue
         remember(j, table, stamps, book, kept)
@@ -309,7 +309,7 @@ def learn(
         b[k] = (1.0 + w0) * q_k
         for m in range(n):
             a[k, m] += q_k * np.float64(table[row, at_q + m])
-    user_system(history, 1, decay, w0, table, at_q, a, b)
+    user_system(history, decay[1:], w0, table, at_q, a, b)
     if solve_in_place(a, b):
         for k in range(n):
             p_new[k] = min(max(b[k], -MAX_FACTOR), MAX_FACTOR)
@@ -325,7 +325,7 @@ def learn(
     entries = 1
     memory_out[tag_at] = _tag(row, order, generation)
     for at in range(min(refresh, history.shape[0])):
-        j = history[at]
+        j = wide(history[at])
         if j < 0 or j == row:
             continue
         tag = _tag(j, order, generation)
@@ -354,7 +354,7 @@ def learn(
     for solve in range(1 + resolve):
         j = row if solve == 0 else -1
         if 0 < solve <= min(refresh, history.shape[0]):
-            j = others[solve - 1]
+            j = wide(others[solve - 1])
         if j < 0:
             continue
         if _solve_item(j, w0, lambda_, table, gram[1], q):
@@ -407,8 +407,9 @@ def fold(
                 marks[j] = call
     q = np.empty(n, np.float32)
     for at in range(rows.shape[0]):
+        row = wide(rows[at, 0])
         _add_statistics(
-            rows[at, 0],
+            row,
             numbers[at, 1 : 1 + n],
             numbers[at, 1 + n : 1 + 2 * n],
             np.float64(numbers[at, 0]),
@@ -424,12 +425,12 @@ def fold(
             gram[1],
         )
         for solve in range(1 + resolve):
-            j = rows[at, 1 + refresh + solve]
+            j = wide(rows[at, 1 + refresh + solve])
             if j >= 0 and _solve_item(j, w0, lambda_, table, gram[1], q):
                 _replace_vector(j, q, table, stamps, book, kept, gram[0])
                 _show(j, n, table, columns, shown, places)
-        if rows[at, 0] >= 0:
-            _show(rows[at, 0], n, table, columns, shown, places)
+        if row >= 0:
+            _show(row, n, table, columns, shown, places)
 
 
 @kernel

@@ -37,7 +37,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.kernels._jit import kernel, part
+from online_models.kernels._jit import kernel, part, wide
 from online_models.kernels.choosing import MAX_LOG_ODDS
 from online_models.kernels.fading import era_of, growth, roll, shares
 from online_models.kernels.journal import remember
@@ -126,7 +126,9 @@ def moments(
     era = era_of(age)
     grown = growth(age)
     for f in range(slots.shape[0]):
-        out[0, f], out[1, f], _, _ = _moments(slots[f], slots[f] == 0, era, grown, proximal, settings, state)
+        out[0, f], out[1, f], _, _ = _moments(
+            wide(slots[f]), slots[f] == 0, era, grown, proximal, settings, state
+        )
 
 
 @part
@@ -149,7 +151,7 @@ def _score(
     s = 0.0
     v = 0.0
     for f in range(n):
-        i = slots[f]
+        i = wide(slots[f])
         x = values[f]
         m, c, a, b = _moments(i, i == 0, era, grown, proximal, settings, state)
         work[0, f], work[1, f], work[2, f], work[3, f], work[4, f] = m, c, x, a, b
@@ -225,7 +227,7 @@ def learn(
     wr = weight * p * (1.0 - p)
     step = weight * (y - p) / (1.0 + wr * v)
     for f in range(n if proximal else n + 2):
-        i = slots[f] if f < n else knot + (f - n)
+        i = wide(slots[f]) if f < n else knot + (f - n)
         x, a, b = work[2, f], work[3, f], work[4, f]
         remember(i, state, stamps, book, old_rows)
         k = roll(i, era, 2, ERA_COLUMN, state)
@@ -280,7 +282,7 @@ def add(
 ) -> None:
     """Add increments of (a, b), shape ``(n, 2)``, to the slots in place, keeping the old rows."""
     for f in range(slots.shape[0]):
-        i = slots[f]
+        i = wide(slots[f])
         remember(i, state, stamps, book, old_rows)
         k = roll(i, float(eras[f]), 2, ERA_COLUMN, state)
         if k >= 0:

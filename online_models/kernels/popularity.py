@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from online_models.kernels._jit import kernel, part
+from online_models.kernels._jit import kernel, part, wide
 from online_models.kernels.decay import epoch_of, growth, rebase, sort_key
 from online_models.kernels.journal import remember
 
@@ -165,7 +165,7 @@ def add_many(
     for n in range(rows.shape[0]):
         if rows[n] >= 0:
             add(
-                rows[n],
+                wide(rows[n]),
                 times[n],
                 weights[n],
                 begins[n] != 0,

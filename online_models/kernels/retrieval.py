@@ -293,14 +293,11 @@ def gather(
     content = 3 + list_rows.shape[0]
     for source in range(content + 1 + optional_rows.shape[0]):
         features[source, :] = rank_values[n_each]
-        if source == 0:
-            length = _best_hits(RETRIEVAL, n_hits, hits, hit_rows, heads, orders, values, best)
-        elif source == 1:
-            length = _best_hits(T, n_hits, hits, hit_rows, heads, orders, values, best)
+        if source < 2 or source == content:
+            column = RETRIEVAL if source == 0 else (T if source == 1 else CONTENT)
+            length = _best_hits(column, n_hits, hits, hit_rows, heads, orders, values, best)
         elif source == 2:
             length = n_factor_rows
-        elif source == content:
-            length = _best_hits(CONTENT, n_hits, hits, hit_rows, heads, orders, values, best)
         elif source > content:
             length = n_optional[source - content - 1]
         elif source == content - 1 and not begins:

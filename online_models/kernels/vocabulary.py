@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from online_models.kernels._jit import kernel
+from online_models.kernels._jit import kernel, wide
 from online_models.kernels.journal import remember
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def touch_many(
 ) -> None:
     """Move the last use of many rows forward."""
     for n in range(rows.shape[0]):
-        row = rows[n]
+        row = wide(rows[n])
         if times[n] > last_use[row, 0]:
             remember(row, last_use, stamps, book, old)
             last_use[row, 0] = times[n]
