@@ -109,24 +109,24 @@ class ModelSet:
             model.rollback()
         self.vocabulary.rollback()
 
-    def fold(self, delta: bytes) -> None:
+    def fold(self, delta: bytes, reader: DeltaReader | None = None) -> None:
         """Learn what a committed batch taught, here or elsewhere. No batch may be open.
 
         Parameters
         ----------
         delta : bytes
             As :meth:`delta` gave it; ``b""`` does nothing.
+        reader : DeltaReader, optional
+            What reading it gives, where somebody has that already.
 
         Raises
         ------
         DeltaError
             When the delta is damaged or from other models; nothing has changed then.
         """
-        if delta:
-            self.take(read_delta(delta, self.spec))
-
-    def take(self, reader: DeltaReader) -> None:
-        """The same of a delta that was read already."""
+        if not delta:
+            return
+        reader = reader or read_delta(delta, self.spec)
         self.begin()
         try:
             self._apply(reader)

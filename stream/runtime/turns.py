@@ -32,8 +32,7 @@ class Lesson:
 
     def fold(self, models: ModelSet) -> None:
         """Teach the models, which have forgotten it; its bytes need not be read for that."""
-        if self._written is not None and self.delta:
-            models.take(self._written.reader())
+        models.fold(self.delta, self._written.reader() if self._written is not None else None)
 
 
 NOTHING = Lesson(None)

@@ -53,7 +53,7 @@ def test_recommend_reads_stdin_and_prints_one_document(encode: type[bytes]) -> N
     assert 0 == done.returncode, done.stderr
     assert 36 == report["n"]
     assert keys <= set(report)
-    assert 6 == len(report["baselines"])
+    assert 7 == len(report["baselines"])
     assert all(keys <= set(one) for one in report["baselines"].values())
     assert "-:1: not_json" in done.stderr.decode()
 

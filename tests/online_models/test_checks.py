@@ -291,7 +291,7 @@ def test_a_delta_without_protection_is_found() -> None:
     """A model set that folds damaged bytes fails the check."""
 
     class Trusting(ModelSet):
-        def fold(self, delta: bytes) -> None:
+        def fold(self, delta: bytes, reader: DeltaReader | None = None) -> None:
             """Accept anything."""
 
     def make() -> tuple[ModelSet, Counter]:

@@ -154,10 +154,8 @@ def test_folding_the_own_delta(
     shop.learn(stream[cut:])
     written = shop.models.write()
     shop.models.rollback()
-    if as_bytes:
-        shop.models.fold(b"" if written.empty else written.to_bytes())
-    else:
-        shop.models.take(written.reader())
+    delta = b"" if written.empty else written.to_bytes()
+    shop.models.fold(delta, None if as_bytes else written.reader())
 
     assert in_one_batch(stream, max_rows, half_life_s, factors=factors).state() == shop.state()
 

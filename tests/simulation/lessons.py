@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 import stream.runtime.shared
 import stream.runtime.snapshots
 from online_models.base import Snapshot
+from online_models.delta import DeltaReader, DeltaWriter
 from online_models.fold import ModelSet
 from stream.assembly import build_models
 from stream.core.learning import Models
@@ -47,10 +48,11 @@ class RecordedModels(ModelSet):
         self._open = b""
         super().begin()
 
-    def delta(self) -> bytes:
+    def write(self) -> DeltaWriter:
         """What the open batch taught."""
-        self._open = super().delta()
-        return self._open
+        writer = super().write()
+        self._open = b"" if writer.empty else writer.to_bytes()
+        return writer
 
     def keep(self) -> None:
         """Close the batch: what it taught stays."""
@@ -58,11 +60,11 @@ class RecordedModels(ModelSet):
         if not self._folding and self._open:
             self.taught.append(self._open)
 
-    def fold(self, delta: bytes) -> None:
+    def fold(self, delta: bytes, reader: DeltaReader | None = None) -> None:
         """Learn a delta."""
         self._folding = True
         try:
-            super().fold(delta)
+            super().fold(delta, reader)
         finally:
             self._folding = False
         if delta:
