@@ -184,7 +184,7 @@ class ModelLog:
     async def _save_snapshot(self) -> None:
         async with self._turns.turn() as models:
             positions, covered, unsaved = list(self._folded), list(self._covered), self._unsaved
-            # In a thread: a million items take seconds. Batches wait for the models, heartbeats need not.
+            # In a thread, for it takes as long as there are items: batches wait for it, heartbeats need not.
             arrays = await asyncio.to_thread(models.snapshot)
         n_bytes, older = await self._snapshots.write(arrays, positions, covered)
         self._saved, self._unsaved = n_bytes, self._unsaved - unsaved

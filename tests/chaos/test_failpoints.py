@@ -18,18 +18,17 @@ RUN = "import runpy; runpy.run_module('tests.chaos.failpoints', run_name='__main
 NTH = {"in_revoke": 2, "in_restore": 1}  # the first revocation, of nothing, comes with joining
 
 
-@pytest.mark.parametrize("n", range(size(1, 20)))  # each with a verdict of its own
+@pytest.mark.parametrize("_round", range(size(1, 20)))  # each with a verdict of its own
 def test_death_at_every_point_of_a_commit_leaves_exact_effects(
-    kafka_broker: KafkaBroker, tmp_path: Path, name: str, n: int
+    kafka_broker: KafkaBroker, tmp_path: Path, name: str, _round: int
 ) -> None:
     """A worker dies at each point in turn, another life goes on; once a second member makes it give way."""
-    points = POINTS[n % len(POINTS) :] + POINTS[: n % len(POINTS)]
     setup = topics_for(kafka_broker.bootstrap, name, snapshot_bytes=1024)
     cached = {"CACHE_DIR": str(tmp_path / "cache"), "CACHE_INTERVAL_S": "1"}
     deaths: list[str] = []
     with Fleet(setup, tmp_path, 2, run=RUN, rate=50.0) as fleet:
         victim, other = fleet.start(0).workers
-        for point in points:
+        for point in POINTS:
             victim.start(**cached, FAILPOINT=f"{point}:{NTH.get(point, 7)}")
             if point == "in_revoke":
                 fleet.wait_until("at work", lambda: bool(victim.partitions()))
@@ -46,6 +45,6 @@ def test_death_at_every_point_of_a_commit_leaves_exact_effects(
         report(
             name, events=fleet.total, deaths=len(deaths), caches=caches, aborted_transactions=aborted(setup)
         )
-    assert list(points) == deaths
+    assert list(POINTS) == deaths
     assert caches, "void: no copy of user state was ever in place"
     assert_as_without_faults(setup, SETTINGS)
