@@ -1,14 +1,14 @@
 """Cost of an event by the number of items, and of a catalogue of that size; JSON on standard output.
 
-    python benchmarks/items.py [--items 1000 1000000] [--events 2000] [--rounds 5] [--quick]
+    python benchmarks/items.py [--items 1000 1000000] [--events 250] [--rounds 80] [--quick]
 
 For each number of items the engine has a catalogue of so many and one in a hundred more that nobody has met,
 and models that have met them: each was learned once, after others of its category. Then users view items,
 in batches of 1000, all stages and models on, one cart campaign. Of the items they view
 ``skewed`` draws the n-th with a probability of about 1/n, as shops see it, and ``uniform`` all alike, so that
 on a large catalogue nothing an event needs is in a cache.
-Rounds alternate between the sizes; ``ratio`` is the median over rounds of the last size's processor time to
-the first's. ``catalogue`` is what it takes to follow all records, in lots as a worker reads them, the longest
+Rounds alternate between the sizes, and they are short, so that a slow second of the machine falls on both;
+``ratio`` is the median over rounds of the last size's processor time to the first's. ``catalogue`` is what it takes to follow all records, in lots as a worker reads them, the longest
 lot, resident memory after that and after learning, and what it takes to copy the models for a snapshot.
 """
 
@@ -158,8 +158,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--items", type=int, nargs="+", default=[1000, 1_000_000])
-    parser.add_argument("--events", type=int, default=2000, help="of a round")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--events", type=int, default=250, help="of a round")
+    parser.add_argument("--rounds", type=int, default=80)
     parser.add_argument("--quick", action="store_true", help="20,000 items, 200 events, one round")
     asked = parser.parse_args()
     if asked.quick:

@@ -206,27 +206,44 @@ class Newcomers:
             self._values.clear()
             self._unmet.clear()
             self._n_several = 0
+            self._looked = -1, self._met.changes.revision  # every record is held against who is met now
             self._items, changed = items, list(items)
         for item_id in changed:
-            self._take(item_id, items.get(item_id))
+            self._drop(item_id)
+            if (item := items.get(item_id)) is not None:
+                self._take(item)
 
-    def _take(self, item_id: str, item: Item | None) -> None:
-        _, before = self._values.pop(item_id, NO_VALUES)
-        self._n_several -= len(before) > 1
-        for value in before:
-            self._newest[value] = [one for one in self._newest[value] if one[1] != item_id]
-            self._unmet.pop(value, None)
-        if item is None:
-            return
-        values = values_of(item)
-        minus_time = math.inf if item.updated_at is None else -item.updated_at.timestamp()
-        self._values[item_id] = minus_time, values
-        self._n_several += len(values) > 1
+    def _drop(self, item_id: str) -> None:
+        """Forget a record, if it is there."""
+        minus_time, values = self._values.pop(item_id, NO_VALUES)
+        self._n_several -= len(values) > 1
+        record = minus_time, item_id
         for value in values:
-            newest = self._newest.setdefault(value, [])
-            insort(newest, (minus_time, item_id))
-            del newest[N_KEPT:]
-            self._unmet.pop(value, None)
+            newest, unmet = self._newest[value], self._unmet.get(value)
+            if _holds(newest, record):
+                newest.remove(record)
+            if unmet is not None:
+                unmet.drop(record)
+
+    def _take(self, item: Item) -> None:
+        """Take in a record. Nobody who asks later has to look through all of a value for those not met."""
+        values = values_of(item)
+        record = math.inf if item.updated_at is None else -item.updated_at.timestamp(), item.item_id
+        self._values[item.item_id] = record[0], values
+        self._n_several += len(values) > 1
+        new = item.available and item.item_id not in self._met
+        for value in values:
+            if value not in self._newest:
+                self._newest[value], self._unmet[value] = [], _Unmet([])
+            newest, unmet = self._newest[value], self._unmet.get(value)
+            insort(newest, record)
+            last = newest.pop() if len(newest) > N_KEPT else None
+            if unmet is None:  # too many were met at once; it is made when somebody asks
+                continue
+            if new:
+                unmet.put(record)
+            if last is not None:
+                unmet.drop(last)
 
 
 NO_VALUES: tuple[float, tuple[str, ...]] = (0.0, ())
