@@ -4,12 +4,13 @@
 
 For each number of items the engine has a catalogue of so many and one in a hundred more that nobody has met,
 and models that have met them: each was learned once, after others of its category. Then users view items,
-in batches of 1000, all stages and models on, one cart campaign. Of the items they view
+a round's events in one batch, all stages and models on, one cart campaign. Of the items they view
 ``skewed`` draws the n-th with a probability of about 1/n, as shops see it, and ``uniform`` all alike, so that
 on a large catalogue nothing an event needs is in a cache.
 Rounds alternate between the sizes, and they are short, so that a slow second of the machine falls on both;
-``ratio`` is the median over rounds of the last size's processor time to the first's. ``catalogue`` is what it takes to follow all records, in lots as a worker reads them, the longest
-lot, resident memory after that and after learning, and what it takes to copy the models for a snapshot.
+``ratio`` is the median over rounds of the last size's processor time to the first's. ``catalogue`` is what it
+takes to follow all records, in lots as a worker reads them, the longest lot, resident memory after that and
+after learning, and what it takes to copy the models for a snapshot.
 """
 
 from __future__ import annotations
