@@ -116,7 +116,6 @@ class SequentialCooccurrence:
             self.refs,
             self.cells,
             self.heads,
-            self._journal.stamps,
             self._journal.book,
             self._journal.old,
         )

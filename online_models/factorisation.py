@@ -117,7 +117,7 @@ class StreamingIALS:
         self._gram = np.zeros((2, n_factors, n_factors))
         self._gram_before = np.zeros_like(self._gram)
         self._journal = Journal(self._table)
-        self._undo = (self._journal.stamps, self._journal.book, self._journal.old)
+        self._undo = (self._journal.book, self._journal.old)
         self._words = np.zeros(1 + n_factors + 2 * refresh, np.uint32)
         self._scan = np.zeros(min(scan_limit, vocabulary.max_rows), np.float32)
         self._seen = np.zeros(vocabulary.max_rows, np.int64)  # the marks of the calls before are void
@@ -236,7 +236,7 @@ class StreamingIALS:
         if n == len(self._op_items):
             self._op_items = np.concatenate([self._op_items, np.zeros_like(self._op_items)])
             self._op_numbers = np.concatenate([self._op_numbers, np.zeros_like(self._op_numbers)])
-        vocabulary = self._vocabulary
+        vocabulary, journal = self._vocabulary, self._journal
         n_words = factors.learn(
             row,
             history,
@@ -249,7 +249,8 @@ class StreamingIALS:
             vocabulary.indices,
             vocabulary.table,
             self._table,
-            *self._undo,
+            journal.book,
+            journal.old,
             self._gram,
             *self._shown,
             n,
@@ -298,7 +299,7 @@ class StreamingIALS:
 
     def rollback(self) -> None:
         """Close the batch and undo it, bit for bit."""
-        rows = self._journal.book[2 : 2 + int(self._journal.book[1])].copy()
+        rows = self._journal.rows.copy()
         self._journal.rollback()
         factors.show(rows, self._table, self._gram, *self._shown)
         self._gram[:] = self._gram_before

@@ -96,7 +96,6 @@ class HashedLogistic:
         self._learned = (
             self._settings,
             self._state,
-            journal.stamps,
             journal.book,
             journal.old,
             self._work,
@@ -215,15 +214,15 @@ class HashedLogistic:
 
     def write_delta(self, delta: DeltaWriter) -> None:
         """Write what the batch added to each slot and era: sums are exact, so one increment says it all."""
-        if n := int(self._journal.book[1]):
-            delta.add(self.name, self._increments(n))
+        if len(self._journal.rows):
+            delta.add(self.name, self._increments())
         self.clock.write(delta)
         self.overlap.write(delta, self._n_counted)
 
-    def _increments(self, n: int) -> dict[str, NDArray[np.generic]]:
-        """What the batch added to the ``n`` slots that it touched."""
-        slots = self._journal.book[2 : 2 + n].astype(np.int32)
-        new, old = self._tempered(slots), self._journal.old[:n]
+    def _increments(self) -> dict[str, NDArray[np.generic]]:
+        """What the batch added to the slots that it touched."""
+        slots = self._journal.rows.astype(np.int32)
+        new, old = self._tempered(slots), self._journal.old[: len(slots)]
         steps = (new[:, ERA_COLUMN] - old[:, ERA_COLUMN])[:, None]
         newest = new[:, :2] - np.where(steps == 0, old[:, :2], 0)
         before = new[:, 2:4] - np.where(steps == 0, old[:, 2:4], np.where(steps == 1, old[:, :2], 0))
@@ -241,7 +240,7 @@ class HashedLogistic:
     def keep(self) -> None:
         """Close the batch and keep what it learned, with the bits that folding its delta gives."""
         if self._n_counted and self.overlap.others:
-            slots = self._journal.book[2 : 2 + self._journal.book[1]]
+            slots = self._journal.rows
             self._state[slots] = self._tempered(slots)
         self.overlap.keep(self._n_counted)
         self._journal.keep()
@@ -298,7 +297,6 @@ class HashedLogistic:
             eras.copy(),
             increments.copy(),
             self._state,
-            journal.stamps,
             journal.book,
             journal.old,
         )

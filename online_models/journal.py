@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from online_models.kernels.journal import put_back, remember
+from online_models.kernels.journal import STAMPS, put_back, remember
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,7 +17,7 @@ __all__ = ["Journal"]
 class Journal:
     """Old rows of one table within one batch.
 
-    A kernel takes the four arrays and calls ``remember(row, table, stamps, book, old)`` before it writes.
+    A kernel takes the three arrays and calls ``remember(row, table, book, old)`` before it writes.
     There is room for every row, so nothing has to grow and the arrays never move;
     memory that no batch touched is never mapped.
 
@@ -44,9 +44,14 @@ class Journal:
             message = f"a journal keeps rows of a table with 2 axes; this one has {table.ndim}"
             raise ValueError(message)
         self.table = table
-        self.stamps = np.zeros(table.shape[0], np.int64)
-        self.book = np.zeros(2 + table.shape[0], np.int64)
+        self.book = np.zeros(STAMPS + 2 * table.shape[0], np.int64)
         self.old = np.empty_like(table)
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Rows that are kept, in the order of their first touch; a view."""
+        first = STAMPS + len(self.table)
+        return self.book[first : first + self.book[1]]
 
     def begin(self) -> None:
         """Forget what was kept; rows are kept again from here on."""
@@ -55,7 +60,7 @@ class Journal:
 
     def remember(self, row: int) -> None:
         """Keep one row, outside of a kernel."""
-        remember(row, self.table, self.stamps, self.book, self.old)
+        remember(row, self.table, self.book, self.old)
 
     def keep(self) -> None:
         """Forget the old rows: what was written stays."""

@@ -95,7 +95,6 @@ class DecayedPopularity:
         self._journal = Journal(self.table)
         self._arrays = (
             self.table,
-            self._journal.stamps,
             self._journal.book,
             self._journal.old,
             *self._lists,

@@ -190,7 +190,6 @@ class Vocabulary:
             at,
             is_new,
             self._last_use,
-            journal.stamps,
             journal.book,
             journal.old,
             self.indices,
@@ -335,7 +334,7 @@ class Vocabulary:
 
     def _use(self, rows: NDArray[np.int32], times: NDArray[np.float64]) -> None:
         journal = self._journal
-        touch_many(rows, times, self._last_use, journal.stamps, journal.book, journal.old)
+        touch_many(rows, times, self._last_use, journal.book, journal.old)
 
     # Snapshots
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from online_models.kernels._jit import kernel, part, wide
 from online_models.kernels.decay import epoch_of, growth, rebase
-from online_models.kernels.journal import remember
+from online_models.kernels.journal import STAMPS, remember
 from online_models.kernels.top_n import smallest
 from online_models.kernels.vocabulary import refer
 
@@ -162,14 +162,13 @@ def _advance(
     refs: NDArray[np.int32],
     cells: NDArray[np.float32],
     heads: NDArray[np.float64],
-    stamps: NDArray[np.int64],
     book: NDArray[np.int64],
     old: NDArray[np.float64],
     log: NDArray[np.int64],
     log_cells: NDArray[np.float32],
 ) -> float:
     """Bring a row to the epoch of an event; what the event adds there for each unit of weight."""
-    remember(row, heads, stamps, book, old)
+    remember(row, heads, book, old)
     if rate == 0.0:
         return 1.0
     now = epoch_of(at, rate)
@@ -227,7 +226,7 @@ def _bring(
     refs: NDArray[np.int32],
     cells: NDArray[np.float32],
     heads: NDArray[np.float64],
-    stamps: NDArray[np.int64],
+    book: NDArray[np.int64],
 ) -> float:
     """Read a number of each row that is about to be written; never below 0.
 
@@ -237,7 +236,9 @@ def _bring(
     for age in range(n):
         other = history[age]
         if other >= 0:
-            total += heads[other, LENGTH] + stamps[other] + abs(refs[other, 0]) + abs(cells[other, 0, C])
+            total += (
+                heads[other, LENGTH] + book[STAMPS + other] + abs(refs[other, 0]) + abs(cells[other, 0, C])
+            )
     return total
 
 
@@ -254,7 +255,6 @@ def learn(
     refs: NDArray[np.int32],
     cells: NDArray[np.float32],
     heads: NDArray[np.float64],
-    stamps: NDArray[np.int64],
     book: NDArray[np.int64],
     old: NDArray[np.float64],
     log: NDArray[np.int64],
@@ -276,9 +276,9 @@ def learn(
     """
     rate = settings[0]
     pruned = int(settings[2])
-    if _bring(history, min(n_history, ages.shape[0]), refs, cells, heads, stamps) < 0.0:
+    if _bring(history, min(n_history, ages.shape[0]), refs, cells, heads, book) < 0.0:
         return -1
-    own = _advance(row, at, rate, refs, cells, heads, stamps, book, old, log, log_cells)
+    own = _advance(row, at, rate, refs, cells, heads, book, old, log, log_cells)
     count = heads[row, COUNT] + weight * own
     heads[row, COUNT] = count
     heads[row, DAMP] = (count / own + 2.0) ** -settings[1]
@@ -287,7 +287,7 @@ def learn(
         if other < 0 or other == row:
             continue
         w = weight * ages[age]
-        scale = _advance(other, at, rate, refs, cells, heads, stamps, book, old, log, log_cells)
+        scale = _advance(other, at, rate, refs, cells, heads, book, old, log, log_cells)
         slot = _slot_of(other, row, pruned, generation, refs, cells, heads, log, log_cells)
         cells[other, slot, C] = np.float32(float(cells[other, slot, C]) + w * scale)
         if age == 0:
@@ -310,7 +310,6 @@ def learn_and_record(
     refs: NDArray[np.int32],
     cells: NDArray[np.float32],
     heads: NDArray[np.float64],
-    stamps: NDArray[np.int64],
     book: NDArray[np.int64],
     old: NDArray[np.float64],
     log: NDArray[np.int64],
@@ -338,7 +337,6 @@ def learn_and_record(
         refs,
         cells,
         heads,
-        stamps,
         book,
         old,
         log,
@@ -359,7 +357,6 @@ def learn_many(
     refs: NDArray[np.int32],
     cells: NDArray[np.float32],
     heads: NDArray[np.float64],
-    stamps: NDArray[np.int64],
     book: NDArray[np.int64],
     old: NDArray[np.float64],
     log: NDArray[np.int64],
@@ -389,7 +386,6 @@ def learn_many(
                 refs,
                 cells,
                 heads,
-                stamps,
                 book,
                 old,
                 log,

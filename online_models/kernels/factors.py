@@ -95,7 +95,6 @@ def _add_statistics(
     w0: float,
     order: NDArray[np.int64],
     table: NDArray[np.float32],
-    stamps: NDArray[np.int64],
     book: NDArray[np.int64],
     kept: NDArray[np.float32],
     gram_p: NDArray[np.float64],
@@ -114,7 +113,7 @@ def _add_statistics(
     for k in range(n):
         difference[triangle + k] = (1.0 + w0) * np.float64(new[k])
     if row >= 0:
-        remember(row, table, stamps, book, kept)
+        remember(row, table, book, kept)
         if table[row, at_count] == 0.0 and table[row, at_count + 1] == 0.0:
             _start(row, order, table, triangle + n, n)
         for c in range(triangle + n):
@@ -132,7 +131,7 @@ def _add_statistics(
         j = wide(others[other])
         if j < 0:
             continue
-        remember(j, table, stamps, book, kept)
+        remember(j, table, book, kept)
         w = np.float64(weights[other])
         for c in range(triangle + n):
             table[j, c] = np.float64(table[j, c]) + w * difference[c]
@@ -143,7 +142,6 @@ def _replace_vector(
     row: int,
     new: NDArray[np.float32],
     table: NDArray[np.float32],
-    stamps: NDArray[np.int64],
     book: NDArray[np.int64],
     kept: NDArray[np.float32],
     gram_q: NDArray[np.float64],
@@ -152,7 +150,7 @@ def _replace_vector(
     n = new.shape[0]
     at_q = n * (n + 1) // 2 + n
     solved = table.shape[1] - 1
-    remember(row, table, stamps, book, kept)
+    remember(row, table, book, kept)
     _move_gram(gram_q, new, table[row, at_q : at_q + n], table[row, solved] != 0.0)
     for k in range(n):
         table[row, at_q + k] = new[k]
@@ -249,7 +247,6 @@ def learn(
     indices: NDArray[np.int64],
     strings: NDArray[np.int64],
     table: NDArray[np.float32],
-    stamps: NDArray[np.int64],
     book: NDArray[np.int64],
     kept: NDArray[np.float32],
     gram: NDArray[np.float64],
@@ -298,7 +295,7 @@ def learn(
         known_entries = int(np.int64(memory[0]) >> 16)
         p_old[:] = memory[1 : 1 + n].view(np.float32)
 
-    remember(row, table, stamps, book, kept)
+    remember(row, table, book, kept)
     if table[row, at_count] == 0.0 and table[row, at_count + 1] == 0.0:
         _start(row, order, table, at_q, n)
     a = w0 * gram[0]
@@ -345,9 +342,7 @@ def learn(
                 memory_out[tag_at + refresh + entries] = packed
                 entries += 1
             break
-    _add_statistics(
-        row, p_new, p_old, weight, others, weights, gamma, w0, order, table, stamps, book, kept, gram[1]
-    )
+    _add_statistics(row, p_new, p_old, weight, others, weights, gamma, w0, order, table, book, kept, gram[1])
     memory_out[tag_at + refresh] = int(table[row, at_count]) | (weight_code << 24)
 
     q = np.empty(n, np.float32)
@@ -359,7 +354,7 @@ def learn(
             continue
         if _solve_item(j, w0, lambda_, table, gram[1], q):
             op_items[1 + refresh + solve] = refer(j, indices, strings)
-            _replace_vector(j, q, table, stamps, book, kept, gram[0])
+            _replace_vector(j, q, table, book, kept, gram[0])
         _show(j, n, table, columns, shown, places)
 
     memory_out[0] = 1 | (n << 8) | (entries << 16)  # version, K, entries
@@ -376,7 +371,7 @@ def fold(
     settings: NDArray[np.float64],
     order: NDArray[np.int64],
     table: NDArray[np.float32],
-    journal: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]],
+    journal: tuple[NDArray[np.int64], NDArray[np.float32]],
     gram: NDArray[np.float64],
     columns: NDArray[np.float32],
     shown: NDArray[np.int32],
@@ -396,7 +391,7 @@ def fold(
     """
     w0, lambda_, gamma = settings[0], settings[1], settings[2]
     refresh, resolve = int(settings[3]), int(settings[4])
-    stamps, book, kept = journal
+    book, kept = journal
     n = gram.shape[1]
     for at in range(rows.shape[0] - 1, -1, -1):
         for place in range(1 + refresh, 2 + refresh + resolve):
@@ -419,7 +414,6 @@ def fold(
             w0,
             order,
             table,
-            stamps,
             book,
             kept,
             gram[1],
@@ -427,7 +421,7 @@ def fold(
         for solve in range(1 + resolve):
             j = wide(rows[at, 1 + refresh + solve])
             if j >= 0 and _solve_item(j, w0, lambda_, table, gram[1], q):
-                _replace_vector(j, q, table, stamps, book, kept, gram[0])
+                _replace_vector(j, q, table, book, kept, gram[0])
                 _show(j, n, table, columns, shown, places)
         if row >= 0:
             _show(row, n, table, columns, shown, places)
@@ -437,17 +431,17 @@ def fold(
 def clear(
     row: int,
     table: NDArray[np.float32],
-    journal: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]],
+    journal: tuple[NDArray[np.int64], NDArray[np.float32]],
     gram: NDArray[np.float64],
     columns: NDArray[np.float32],
     shown: NDArray[np.int32],
     places: NDArray[np.int32],
 ) -> None:
     """Forget an item and take its vector out of the Gram matrix."""
-    stamps, book, kept = journal
+    book, kept = journal
     n = gram.shape[1]
     at_q = n * (n + 1) // 2 + n
-    remember(row, table, stamps, book, kept)
+    remember(row, table, book, kept)
     if table[row, table.shape[1] - 1] != 0.0:
         _move_gram(gram[0], np.zeros(n, np.float32), table[row, at_q : at_q + n], True)
     table[row, :] = 0.0

@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["put_back", "remember"]
+__all__ = ["STAMPS", "put_back", "remember"]
+
+STAMPS = 2  # where in the book the stamps of the rows begin
 
 
 @kernel
 def remember(
     row: int,
     table: NDArray[Any],
-    stamps: NDArray[np.int64],
     book: NDArray[np.int64],
     old: NDArray[Any],
 ) -> None:
@@ -33,16 +34,15 @@ def remember(
         The row that is about to be written.
     table, old : ndarray of shape (n_rows, width)
         The table, and the kept rows in the order of their first touch.
-    stamps : int64[n_rows]
-        Batch number at which each row was kept last.
-    book : int64[2 + n_rows]
-        Batch number, number of kept rows, and then their row numbers.
+    book : int64[2 + 2 n_rows]
+        Batch number, number of kept rows, then for each row the batch at which it was kept last, and then the
+        numbers of the kept rows. One array, for each that a kernel takes costs its caller.
     """
-    if stamps[row] == book[0]:
+    if book[STAMPS + row] == book[0]:
         return
-    stamps[row] = book[0]
+    book[STAMPS + row] = book[0]
     n = book[1]
-    book[2 + n] = row
+    book[STAMPS + table.shape[0] + n] = row
     for column in range(table.shape[1]):
         old[n, column] = table[row, column]
     book[1] = n + 1
@@ -52,7 +52,7 @@ def remember(
 def put_back(table: NDArray[Any], book: NDArray[np.int64], old: NDArray[Any]) -> None:
     """Give all kept rows their old bits, newest first."""
     for n in range(book[1] - 1, -1, -1):
-        row = book[2 + n]
+        row = book[STAMPS + table.shape[0] + n]
         for column in range(table.shape[1]):
             table[row, column] = old[n, column]
     book[1] = 0

@@ -208,15 +208,14 @@ def learn(
     proximal: bool,
     settings: NDArray[np.float64],
     state: NDArray[np.int64],
-    stamps: NDArray[np.int64],
     book: NDArray[np.int64],
     old_rows: NDArray[np.int64],
     work: NDArray[np.float64],
 ) -> float:
     """Learn one labelled event in place, keeping the old rows; return the probability from before.
 
-    Slots are distinct. ``stamps``, ``book`` and ``old_rows`` are the journal of ``state``; ``work`` has at
-    least the shape ``(5, n + 2)``.
+    Slots are distinct. ``book`` and ``old_rows`` are the journal of ``state``; ``work`` has at least the
+    shape ``(5, n + 2)``.
     """
     n = slots.shape[0]
     weight = min(weight, MAX_WEIGHT)
@@ -229,7 +228,7 @@ def learn(
     for f in range(n if proximal else n + 2):
         i = wide(slots[f]) if f < n else knot + (f - n)
         x, a, b = work[2, f], work[3, f], work[4, f]
-        remember(i, state, stamps, book, old_rows)
+        remember(i, state, book, old_rows)
         k = roll(i, era, 2, ERA_COLUMN, state)
         if k < 0:
             continue  # so late that it has faded away
@@ -276,14 +275,13 @@ def add(
     eras: NDArray[np.int32],
     increments: NDArray[np.int64],
     state: NDArray[np.int64],
-    stamps: NDArray[np.int64],
     book: NDArray[np.int64],
     old_rows: NDArray[np.int64],
 ) -> None:
     """Add increments of (a, b), shape ``(n, 2)``, to the slots in place, keeping the old rows."""
     for f in range(slots.shape[0]):
         i = wide(slots[f])
-        remember(i, state, stamps, book, old_rows)
+        remember(i, state, book, old_rows)
         k = roll(i, float(eras[f]), 2, ERA_COLUMN, state)
         if k >= 0:
             state[i, k] += increments[f, 0]

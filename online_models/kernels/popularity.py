@@ -111,7 +111,6 @@ def add(
     begins: bool,
     rates: NDArray[np.float64],
     table: NDArray[np.float64],
-    stamps: NDArray[np.int64],
     book: NDArray[np.int64],
     old: NDArray[np.float64],
     list_rows: NDArray[np.int32],
@@ -121,7 +120,7 @@ def add(
     orders: NDArray[np.int64],
 ) -> None:
     """Count one event of a row, which begins a visit or does not."""
-    remember(row, table, stamps, book, old)
+    remember(row, table, book, old)
     n = rates.shape[0]
     if table[row, 0] == 0.0 and table[row, 2 * n] == 0.0 and table[row, 2 * n + 1] == 0.0:
         table[row, 2 * n] = at
@@ -152,7 +151,6 @@ def add_many(
     begins: NDArray[np.uint8],
     rates: NDArray[np.float64],
     table: NDArray[np.float64],
-    stamps: NDArray[np.int64],
     book: NDArray[np.int64],
     old: NDArray[np.float64],
     list_rows: NDArray[np.int32],
@@ -171,7 +169,6 @@ def add_many(
                 begins[n] != 0,
                 rates,
                 table,
-                stamps,
                 book,
                 old,
                 list_rows,
@@ -211,7 +208,6 @@ def drop(
     depth: int,
     n_rows: int,
     table: NDArray[np.float64],
-    stamps: NDArray[np.int64],
     book: NDArray[np.int64],
     old: NDArray[np.float64],
     list_rows: NDArray[np.int32],
@@ -221,7 +217,7 @@ def drop(
     orders: NDArray[np.int64],
 ) -> None:
     """Clear a row and take it off the lists; a list that gets shorter than ``depth`` is found anew."""
-    remember(row, table, stamps, book, old)
+    remember(row, table, book, old)
     n = marks.shape[0]
     for h in range(n):
         key = sort_key(table[row, h], table[row, n + h])

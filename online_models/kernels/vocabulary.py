@@ -42,7 +42,6 @@ def touch(
     at: float,
     is_new: bool,
     last_use: NDArray[np.float64],
-    stamps: NDArray[np.int64],
     book: NDArray[np.int64],
     old: NDArray[np.float64],
     indices: NDArray[np.int64],
@@ -50,7 +49,7 @@ def touch(
 ) -> int:
     """Move a row's last use forward, or set a new row's; returns the index in the batch's table."""
     if is_new or at > last_use[row, 0]:
-        remember(row, last_use, stamps, book, old)
+        remember(row, last_use, book, old)
         last_use[row, 0] = at
     return refer(row, indices, table)
 
@@ -60,7 +59,6 @@ def touch_many(
     rows: NDArray[np.int32],
     times: NDArray[np.float64],
     last_use: NDArray[np.float64],
-    stamps: NDArray[np.int64],
     book: NDArray[np.int64],
     old: NDArray[np.float64],
 ) -> None:
@@ -68,7 +66,7 @@ def touch_many(
     for n in range(rows.shape[0]):
         row = wide(rows[n])
         if times[n] > last_use[row, 0]:
-            remember(row, last_use, stamps, book, old)
+            remember(row, last_use, book, old)
             last_use[row, 0] = times[n]
 
 
