@@ -288,6 +288,14 @@ class KafkaSettings(_Section):
     )
     batch_records: int = Field(1000, ge=1, le=10_000, description="Most records of one transaction.")
     batch_ms: int = Field(50, ge=1, le=10_000, description="Longest wait of a fetch for a first record, ms.")
+    commit_patience_ms: int = Field(
+        50,
+        ge=0,
+        le=10_000,
+        description=(
+            "How long a commit may keep the worker's other partitions waiting, ms; a broker far away needs 0."
+        ),
+    )
     snapshot_bytes: int = Field(
         64 << 20, ge=1024, description="Write a model snapshot after so many bytes of deltas, B."
     )

@@ -191,23 +191,31 @@ class Assignment:
 
     async def _pump(self, task: PartitionTask) -> None:
         """Feed a partition until it is dropped or has failed."""
-        inbox, usual, epoch = task.inbox, self._shared.settings.kafka.batch_records, self._epoch
+        epoch = self._epoch
         while self._owns(task):
-            await inbox.wait(TICK_S)
-            was_full = inbox.full
-            records = inbox.take(self._suspects.batch_size(task.source.partition, inbox.first(), usual))
-            if was_full and not inbox.full:
-                self._consumer.resume(task.source)
-                self._wanted.set()
+            await task.inbox.wait(TICK_S)
+            records: list[LogRecord] = []
             try:
-                async with task.busy:
-                    await self._feed(task, records)
+                async with self._shared.turns.floor():  # what comes until we have it joins the batch
+                    records = self._take(task)
+                    async with task.busy:
+                        await self._feed(task, records)
             except (EngineFailedError, KafkaError, TimeoutError, OSError) as error:
                 if self._owns(task) and epoch == self._epoch:
                     await self._rebuild(task, records, error)
                 else:  # it is being revoked: whoever gets it next goes on from the last commit
                     logger.warning("partition_lost", partition=task.source.partition, error=repr(error))
                 return
+
+    def _take(self, task: PartitionTask) -> list[LogRecord]:
+        """The next batch of what was fetched, and room for more."""
+        inbox, usual = task.inbox, self._shared.settings.kafka.batch_records
+        was_full = inbox.full
+        records = inbox.take(self._suspects.batch_size(task.source.partition, inbox.first(), usual))
+        if was_full and not inbox.full:
+            self._consumer.resume(task.source)
+            self._wanted.set()
+        return records
 
     def _owns(self, task: PartitionTask) -> bool:
         return self.tasks.get(task.source.partition) is task

@@ -182,7 +182,7 @@ class ModelLog:
                 await asyncio.sleep(SNAPSHOT_RETRY_S)
 
     async def _save_snapshot(self) -> None:
-        async with self._turns.turn() as models:
+        async with self._turns.floor(), self._turns.turn() as models:
             positions, covered, unsaved = list(self._folded), list(self._covered), self._unsaved
             # In a thread, for it takes as long as there are items: batches wait for it, heartbeats need not.
             arrays = await asyncio.to_thread(models.snapshot)
@@ -231,7 +231,7 @@ class ModelLog:
         while True:
             chunks = await reader.getmany(timeout_ms=POLL_MS)
             for records in chunks.values():
-                async with self._turns.turn() as models:
+                async with self._turns.floor(), self._turns.turn() as models:
                     self._fold(models, records, restoring=False)
             await self._note_positions(reader)
 

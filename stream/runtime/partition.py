@@ -266,6 +266,7 @@ class PartitionTask:
             self._last_ingest = records[-1].timestamp if records else self._last_ingest
             await self._add_state(batch, next_offset)
             commit = self._commit_exactly_once if self._exactly_once else self._commit_at_least_once
+            shared.turns.commits()
             ends = await commit(batch, next_offset)
         except BaseException:
             shared.turns.abandon(lesson)

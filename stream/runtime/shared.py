@@ -69,7 +69,7 @@ async def restore_shared(
     names = TopicNames(kafka.topic_prefix)
     n_partitions = counts[names.events]
     models = build_models(settings)
-    turns = ModelTurns(models.fold)
+    turns = ModelTurns(models.fold, kafka.commit_patience_ms / 1000)
     snapshots = SnapshotLog(transport, names.model_snapshots)
     model_log = ModelLog(transport, names.model_deltas, turns, snapshots, n_partitions)
     skipped, saved = metrics["reference_records_skipped"], metrics["model_snapshots"]

@@ -1,4 +1,4 @@
-"""The models of one worker, lent to one batch at a time, while the commits of several are under way."""
+"""The models of one worker, lent to one batch at a time, and which batch may process and commit."""
 
 from __future__ import annotations
 
@@ -39,16 +39,49 @@ NOTHING = Lesson(None)
 
 
 class ModelTurns:
-    """Who has the models.
+    """Who has the floor, and who has the models.
 
-    A batch that waits for its commit stays in the models until somebody else takes a turn; then it is rolled
-    back, and folded anew after the commit. No batch reads what another has not committed.
+    One at a time has the floor: a batch from its first record to the end of its commit. Batches whose commits
+    overlap keep each other waiting, for each answer of the broker comes to a loop that computes; and what
+    was learned before must be undone for the next, and folded after. A commit that takes longer than
+    ``patience_s`` loses the floor, so that a broker that is slow for one partition does not stop the others:
+    its batch stays in the models until somebody else takes a turn; then it is rolled back, and folded anew
+    after the commit. No batch reads what another has not committed.
     """
 
-    def __init__(self, models: ModelSet) -> None:
+    def __init__(self, models: ModelSet, patience_s: float = 0.0) -> None:
         self._models = models
+        self._patience_s = patience_s
+        self._floor = asyncio.Lock()
+        self._speaker: asyncio.Task[object] | None = None
+        self._losing: asyncio.TimerHandle | None = None
         self._lock = asyncio.Lock()
         self._waiting: Lesson | None = None  # its batch is still open in the models
+
+    @asynccontextmanager
+    async def floor(self) -> AsyncIterator[None]:
+        """Have the floor inside the block, or until the commit in it has taken too long."""
+        await self._floor.acquire()
+        self._speaker = speaker = asyncio.current_task()
+        try:
+            yield
+        finally:
+            self._pass_on(speaker)
+
+    def commits(self) -> None:
+        """Note that the speaker's commit begins: from here on the others' patience counts."""
+        if (speaker := asyncio.current_task()) is self._speaker and self._losing is None:
+            loop = asyncio.get_running_loop()
+            self._losing = loop.call_later(self._patience_s, self._pass_on, speaker)
+
+    def _pass_on(self, speaker: asyncio.Task[object] | None) -> None:
+        """Give the next one the floor, if the speaker still has it."""
+        if self._speaker is not speaker:
+            return
+        if self._losing is not None:
+            self._losing.cancel()
+        self._speaker = self._losing = None
+        self._floor.release()
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[ModelSet]:

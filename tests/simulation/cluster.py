@@ -32,7 +32,12 @@ EXCUSED: Final = (BrokerUnreachableError, TooManyRebuildsError)
 
 
 def settings_of(
-    partitions: int, *, exactly_once: bool = True, static: str | None = None, snapshot_bytes: int = 64 << 20
+    partitions: int,
+    *,
+    exactly_once: bool = True,
+    static: str | None = None,
+    snapshot_bytes: int = 64 << 20,
+    patience_ms: int = 0,
 ) -> Settings:
     """Small models and short timeouts."""
     return Settings(
@@ -48,6 +53,7 @@ def settings_of(
             "guarantee": "exactly_once" if exactly_once else "at_least_once",
             "batch_records": 20,
             "batch_ms": 250,
+            "commit_patience_ms": patience_ms,
             "session_timeout_ms": 3000,
             "transaction_timeout_ms": 4000,
             "snapshot_bytes": snapshot_bytes,

@@ -33,6 +33,7 @@ LEARNED_S: Final = 5.0
 READY_S: Final = 30.0  # a worker that has just been started reads its logs first
 AT_LEAST_ONCE_EVERY: Final = 6  # seeds
 STATIC_EVERY: Final = 4
+PATIENCE_MS: Final = (50, 0)  # commits mostly follow each other, or mostly overlap; by the dozen seeds
 
 
 def simulate(seed: int) -> History:
@@ -54,6 +55,7 @@ async def _run(loop: SimulatedLoop, seed: int) -> History:
         dice.randint(2, 4),
         exactly_once=seed % AT_LEAST_ONCE_EVERY != 0,
         snapshot_bytes=dice.choice((64 << 20, 20_000)),
+        patience_ms=PATIENCE_MS[seed // 12 % 2],
     )
     cluster = Cluster(loop, settings, seed)
     cluster.network.latency_s = dice.choice((0.001, 0.004, 0.015))
