@@ -190,7 +190,7 @@ class Newcomers:
         self._looked = known, met
 
     def _take_over(self, value: str, record: tuple[float, str]) -> None:
-        """Take over that a record was met, or is new again: most batches under load are undone and folded."""
+        """Take over that a record was met, or is new again because a batch was undone or a row evicted."""
         unmet = self._unmet.get(value)
         if unmet is None:
             return
