@@ -293,7 +293,7 @@ class KafkaSettings(_Section):
         ge=0,
         le=10_000,
         description=(
-            "How long a commit may keep the worker's other partitions waiting, ms; a broker far away needs 0."
+            "How long a commit may keep the worker's other partitions waiting, ms; at 0 commits overlap."
         ),
     )
     snapshot_bytes: int = Field(
