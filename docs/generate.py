@@ -29,7 +29,7 @@ NOTE: Final = "<!-- Written by docs/generate.py; change the code or that file, t
 
 EFFECT: Final[dict[EventKind, str]] = {
     EventKind.VIEW: "interest in the item; counts for a browse reminder; answers a recommendation",
-    EventKind.CLICK: "answers the impression of a list and a recommendation: reward 1",
+    EventKind.CLICK: "answers the impression of a list: reward 1; answers a recommendation",
     EventKind.LIST_VIEW: "impressions of its products: each that is not clicked in time is a reward of 0",
     EventKind.SEARCH: "counts as activity",
     EventKind.CART_ADD: "strong interest; arms a cart reminder and ends the item's browse reminder",

@@ -28,6 +28,8 @@ from stream.core.config import (
 
 __all__ = ["Settings"]
 
+SLATES_DISCOUNTED = 16  # the text of ``impression_discount`` says it too
+
 Answer = Literal["allow", "deny"]
 
 
@@ -95,7 +97,11 @@ class RecommendSettings(_Section):
         0.0, ge=0, le=10, description="How much a thousandfold popularity costs an item, log odds."
     )
     impression_discount: float = Field(
-        0.0, ge=0, le=10, description="What an item loses each time it was listed and not touched, log odds."
+        0.0,
+        ge=0,
+        le=10,
+        description="What an item loses for each of a user's last 16 lists that it was in and not touched, "
+        "log odds.",
     )
     factors: bool = Field(default=True, description="Use streaming iALS as a source.")
     content: bool = Field(
@@ -401,7 +407,9 @@ class Settings(BaseSettings):
             hot_users=self.hot_users,
             cleaning=CleaningConfig(**self.cleaning.model_dump(), confirm_jumps=replay),
             attribution=AttributionConfig(
-                **self.attribution.model_dump(), conversion_window_s=self.conversions.window_s
+                **self.attribution.model_dump(),
+                conversion_window_s=self.conversions.window_s,
+                max_slates=SLATES_DISCOUNTED if self.recommend.impression_discount else 1,
             ),
             recommend=RecommendConfig(
                 n_items=self.recommend.n_items,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Attribution", "Feedback"]
 
 _K = EventKind
+SLATE = "recommendation"
 _ITEM_RESPONSES = frozenset({_K.CLICK, _K.VIEW, _K.CART_ADD})
 _OFFER_RESPONSES = frozenset({_K.PROMOTION_CLICK, _K.EMAIL_CLICK, _K.COUPON, _K.ORDER})
 _REVERSALS = frozenset({_K.REFUND, _K.CANCEL})
@@ -46,10 +47,10 @@ class Feedback:
 
     Attributes
     ----------
-    kind : {"click", "conversion", "offer", "recommendation"}
+    kind : {"click", "conversion", "offer"}
         Which learner it is for.
     action : str
-        The item, the offer, or for a recommendation its decision id.
+        The item, or the offer.
     features : list of int or float
         As logged at decision time: slots for clicks, a context vector for offers.
     reward : float
@@ -97,9 +98,9 @@ class Attribution:
         feedback: list[Feedback] = []
         if event.kind in _ITEM_RESPONSES:
             feedback += self._clicked(moment, memory)
-            feedback += self._responded(event, memory, "recommendation")
+            _close_slate(event, memory)
         if event.kind in _OFFER_RESPONSES:
-            feedback += self._responded(event, memory, "offer")
+            feedback += self._responded(event, memory)
         if event.kind is _K.ORDER and memory.clicked:
             feedback += _ordered(event, memory)
         if event.kind in _MESSAGE_REPORTS:
@@ -125,14 +126,19 @@ class Attribution:
         self.open(trigger.id, message, occasion.user, occasion.memory)
 
     def open(self, decision_id: str, decision: OpenDecision, user: str, memory: ModelMemory) -> None:
-        """Remember a decision until its deadline; the oldest goes when a user has too many."""
+        """Remember a decision until its deadline; the oldest goes when a user has too many.
+
+        Slates have a bound of their own: they come with every page, and teach nothing when they are answered.
+        """
         early = self._config.offer_elapsed_s
         if decision.kind == "offer" and early is not None:
             opened = decision.deadline - self._config.decision_window_s
             decision.until, decision.deadline = decision.deadline, min(opened + early, decision.deadline)
         memory.open[decision_id] = decision
-        if len(memory.open) > self._config.max_open:
-            del memory.open[next(iter(memory.open))]
+        is_slate = decision.kind == SLATE
+        alike = [ref for ref, other in memory.open.items() if (other.kind == SLATE) is is_slate]
+        for ref in alike[: -(self._config.max_slates if is_slate else self._config.max_open)]:
+            del memory.open[ref]
         # One entry a user: the heap of a partition stays as small as its users are many.
         if not memory.due_at:
             memory.due_at = decision.deadline
@@ -150,9 +156,9 @@ class Attribution:
         elif due.kind == "decisions" and due.at == memory.due_at:
             overdue = {ref: d for ref, d in memory.open.items() if d.deadline <= due.at}
             feedback = [
-                self._unanswered(ref, decision, due.at)
-                for ref, decision in overdue.items()
-                if decision.kind not in {REWARDED, UNANSWERED, SENT}
+                self._unanswered(decision, due.at)
+                for decision in overdue.values()
+                if decision.kind in {"offer", ARRIVED}
             ]
             for ref, decision in overdue.items():
                 if decision.until > due.at:
@@ -207,41 +213,18 @@ class Attribution:
             memory.clicked = clicked[-MAX_CLICKED:]
         return feedback
 
-    def _responded(self, event: Event, memory: ModelMemory, kind: str) -> list[Feedback]:
-        """By the echoed decision id, else by last touch within the window."""
-        if not memory.open:
-            return []
-        time, decision_id = event.time, event.decision_id or ""
-        decision = memory.open.get(decision_id)
-        if decision is None or not _waits(decision, kind, time):
-            decision_id = self._last_touched(event, memory, kind)
-            if not decision_id:
-                return []
-            decision = memory.open[decision_id]
-        if kind == "offer":
-            decision.kind = REWARDED  # stays until its deadline, in case the order is refunded
-            return [self._offered(decision, 1.0, time)]
-        del memory.open[decision_id]
-        return [Feedback(kind, decision_id, decision.features, 1.0, time)]
-
-    def _last_touched(self, event: Event, memory: ModelMemory, kind: str) -> str:
-        """The newest open decision of a kind that an event touches; empty for none."""
-        time = event.time
-        if kind == "recommendation":
-            item_id, line = event.item_id, f"\n{event.item_id}\n"
-            for decision_id, decision in reversed(memory.open.items()):
-                touched = line in decision.action or item_id in decision.items
-                if touched and _waits(decision, kind, time):
-                    return decision_id
-            return ""
+    def _responded(self, event: Event, memory: ModelMemory) -> list[Feedback]:
+        """The offer that an event answers within its window: the echoed one, else the newest it names."""
+        waiting = {ref: decision for ref, decision in memory.open.items() if _waits(decision, event.time)}
         # An order as such is no answer to an offer: people buy without one. Its coupon is.
-        named = {
-            str(name) for name in (event.properties.promotion_id, event.properties.coupon) if name is not None
-        }
-        for decision_id, decision in reversed(memory.open.items()):
-            if decision.action in named and _waits(decision, kind, time):
-                return decision_id
-        return ""
+        names = (event.properties.promotion_id, event.properties.coupon)
+        named = {str(name) for name in names if name is not None}
+        touched = (decision for decision in reversed(waiting.values()) if decision.action in named)
+        decision = waiting.get(event.decision_id or "") or next(touched, None)
+        if decision is None:
+            return []
+        decision.kind = REWARDED  # stays until its deadline, in case the order is refunded
+        return [self._offered(decision, 1.0, event.time)]
 
     def _reversed(self, time: float, memory: ModelMemory) -> list[Feedback]:
         for decision_id in reversed(memory.open):
@@ -252,12 +235,10 @@ class Attribution:
                 return [Feedback("offer", decision.action, decision.features, 0.0, time, category)]
         return []
 
-    def _unanswered(self, decision_id: str, decision: OpenDecision, at: float) -> Feedback:
-        if decision.kind == "offer":
-            return self._offered(decision, 0.0, at)
+    def _unanswered(self, decision: OpenDecision, at: float) -> Feedback:
         if decision.kind == ARRIVED:
             return _looked_at(_impression_of(decision), 0.0, at)
-        return Feedback(decision.kind, decision_id, decision.features, 0.0, at)
+        return self._offered(decision, 0.0, at)
 
     def _reported(self, event: Event, memory: ModelMemory) -> list[Feedback]:
         """What the mail system tells of a message. Without a word of it nothing is learned: it may be silent.
@@ -307,10 +288,23 @@ def _looked_at(impression: Impression, reward: float, at: float) -> Feedback:
     return Feedback("click", impression.item_id, impression.slots, reward, at, logged=impression.trial)
 
 
-def _waits(decision: OpenDecision, kind: str, time: float) -> bool:
-    """Whether a decision of a kind may still be answered at a time."""
-    same = decision.kind == kind or (decision.kind == UNANSWERED and kind == "offer")
-    return same and time <= max(decision.deadline, decision.until)
+def _waits(decision: OpenDecision, time: float) -> bool:
+    """Whether a decision is an offer that may still be answered at a time."""
+    return decision.kind in {"offer", UNANSWERED} and time <= max(decision.deadline, decision.until)
+
+
+def _close_slate(event: Event, memory: ModelMemory) -> None:
+    """Close the slate that an event answers: the echoed one, else the newest that has the item."""
+    slates = [ref for ref, one in memory.open.items() if one.kind == SLATE and event.time <= one.deadline]
+    if event.decision_id in slates:
+        del memory.open[event.decision_id]
+        return
+    line = f"\n{event.item_id}\n"
+    for ref in reversed(slates):
+        slate = memory.open[ref]
+        if line in slate.action or event.item_id in slate.items:
+            del memory.open[ref]
+            return
 
 
 def _message_named(event: Event, memory: ModelMemory) -> str | None:

@@ -48,7 +48,8 @@ class AttributionConfig:
     )
     offer_late_share: float = 1.0  # of answers, those that come after that
     conversion_window_s: float = 0.0  # an order of a clicked item is its conversion for so long; 0: no model
-    max_open: int = 16
+    max_open: int = 16  # offers and messages of a user that may still be answered
+    max_slates: int = 1  # the same for recommendations; who discounts impressions counts in several
     max_impressions: int = 32
     max_clicks_per_day: int = 100  # examples that a user teaches the click model
     max_offers_per_day: int = 16  # the same for offers

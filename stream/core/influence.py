@@ -36,7 +36,7 @@ class Influence:
 
     def bounded(self, feedback: list[Feedback], memory: ModelMemory) -> list[Feedback]:
         """Return what one user's feedback may still teach."""
-        return [one for one in feedback if one.kind not in _PLACES or self._may_teach(one, memory)]
+        return [one for one in feedback if self._may_teach(one, memory)]
 
     def _may_teach(self, feedback: Feedback, memory: ModelMemory) -> bool:
         day, place = int(feedback.at // DAY_S), _PLACES[feedback.kind]

@@ -76,10 +76,10 @@ class Impression(Struct, array_like=True, gc=False):
 
 
 class OpenDecision(Struct, array_like=True, gc=False):
-    """A decision that may still be rewarded, with the features logged when it was made.
+    """A decision that may still be answered, with the features logged when it was made.
 
     ``action`` is the offer, or the items of a recommendation, each between line feeds: one text is searched
-    faster than sixteen lists. ``items`` are those of rows that were written before.
+    faster than a list. ``items`` are those of rows that were written before.
     """
 
     kind: str

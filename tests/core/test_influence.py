@@ -24,14 +24,13 @@ def click(item_id: str = "a", at: float = 0.0) -> Feedback:
 
 
 def test_a_user_teaches_so_much_a_day() -> None:
-    """Of 50 clicks 10 teach; the next day 10 more; offers are counted apart, recommendations not at all."""
+    """Of 50 clicks 10 teach; the next day 10 more; offers are counted apart."""
     influence = Influence(AttributionConfig(max_clicks_per_day=10, max_offers_per_day=2), PartitionState())
     memory = ModelMemory()
     for day in (0.0, 1.0):
         assert 10 == len(influence.bounded([click(at=day * DAY)] * 50, memory))
         assert 2 == len(influence.bounded([Feedback("offer", "o", [1.0], 0.0, day * DAY)] * 5, memory))
     assert 0 == len(influence.bounded([click(at=0.5 * DAY)], memory))
-    assert 7 == len(influence.bounded([Feedback("recommendation", "d", [], 1.0, 0.0)] * 7, memory))
 
 
 def test_an_item_teaches_a_share_of_an_hour() -> None:

@@ -86,6 +86,28 @@ def test_an_order_answers_an_offer_by_its_coupon_alone() -> None:
     assert (actions.count("o1"), answered) == (posterior.pulls, posterior.rewards)
 
 
+def test_an_offer_outlives_all_the_slates_that_come_after_it() -> None:
+    """After an offer a user views forty pages, each with a slate; the coupon still finds its offer."""
+    stream = Driver(
+        settings=Settings(**SMALL, recommend={"min_interval_s": 0.0}), offers=[offer("o1", value=1000.0)]
+    )
+    for n in range(20):
+        at = 10_000.0 * n
+        stream.pipe(event("Product Viewed", user="everybody", at=at, product_id=f"p{n}"))
+        stream.pipe(cart_seen(f"u{n}", at))
+        views = (event("Product Viewed", user=f"u{n}", at=at + k, product_id=f"q{k}") for k in range(1, 41))
+        stream.pipe(*views)
+        stream.pipe(event("Order Completed", user=f"u{n}", at=at + 50, products=[], coupon="o1"))
+    shown = [r.user_id for r in stream.take("recommendations")]
+    made = [d.action for d in offer_decisions(stream)].count("o1")
+    [posterior] = stream.models.offers.describe()
+
+    assert min(shown.count(f"u{n}") for n in range(20)) > 30
+    assert made > 0
+    assert (made, made) == (posterior.pulls, posterior.rewards)
+    assert 2 >= max(len(stream.engine.state.memory(f"u{n}").open) for n in range(20))
+
+
 def test_a_click_in_a_mail_rewards_the_offer_it_carried() -> None:
     """The trigger names the decision that waits: echoing it as utm_content closes the loop."""
     campaign = cart_campaign(delay_s=60.0, offers=True, consent=CampaignConsent(when_unknown="allow"))
