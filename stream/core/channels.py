@@ -16,7 +16,7 @@ __all__ = ["channels_of", "consents"]
 def channels_of(campaign: Campaign, profile: Profile) -> list[str]:
     """The campaign's channels, those in which the user opened and clicked most first, else in its order."""
     channels = campaign.channels or [campaign.channel]
-    return sorted(channels, key=lambda name: -profile.engaged.get(name, 0))
+    return sorted(channels, key=lambda name: -profile.engaged.get(name.casefold(), 0))
 
 
 def consents(campaign: Campaign, channel: str, profile: Profile, unknown: Mapping[str, bool]) -> bool:
@@ -26,9 +26,11 @@ def consents(campaign: Campaign, channel: str, profile: Profile, unknown: Mappin
     says of silence goes before what the settings say.
     """
     purpose = campaign.consent.purpose
-    for asked in (f"{purpose}:{channel}", purpose):
-        if (answer := profile.consent.get(asked)) is not None:
-            return answer
+    answer = profile.consent.get(f"{purpose}:{channel}")
+    if answer is None:
+        answer = profile.answer(purpose)
+    if answer is not None:
+        return answer
     if campaign.consent.when_unknown is not None:
         return campaign.consent.when_unknown == "allow"
     return unknown.get(purpose, unknown.get("*", False))

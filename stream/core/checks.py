@@ -102,7 +102,7 @@ class Checks:
         open_to = [
             name
             for name in channels_of(campaign, occasion.profile)
-            if name not in occasion.profile.unsubscribed
+            if not occasion.profile.is_unsubscribed(name)
         ]
         if not open_to:
             return Verdict(_R.UNSUBSCRIBED)

@@ -166,7 +166,7 @@ def _of_user(name: str) -> Read:
         case "revenue":
             return lambda facts: facts.profile.revenue.get(key, 0.0)
         case "consent":
-            return lambda facts: facts.profile.consent.get(key)
+            return lambda facts: facts.profile.answer(key)
         case _:
             return _COMPUTED.get(name) or operator.attrgetter(f"profile.{name}")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from schemas.reasons import EventKind
 from stream.core.lifecycle import note_activity
+from stream.core.rows import EVERY
 
 if TYPE_CHECKING:
     from schemas.events import Event
@@ -20,7 +21,9 @@ MAX_VIEWED = 64
 MAX_CHANNELS = 8
 MAX_HOURLY = 255  # events of an hour of the day; at more all hours are halved, so the old count less
 MAX_ANSWERS = 32  # purposes a user may have answered
-MAX_NAME = 64  # characters of a purpose or channel: a row must stay far below the broker's message limit
+MAX_UNSUBSCRIBED = 16
+MAX_NAME = 64  # characters of a channel: a row must stay far below the broker's message limit
+MAX_PURPOSE = 2 * MAX_NAME + 1  # a purpose, or a purpose on a channel
 SESSION_GAP_S = 1800.0
 
 _K = EventKind
@@ -113,31 +116,52 @@ def _count(event: Event, profile: Profile) -> None:
     elif kind in {_K.EMAIL_OPEN, _K.EMAIL_CLICK}:
         _bump(profile.engaged, _channel(event), MAX_CHANNELS)
     elif kind is _K.UNSUBSCRIBE:
-        channel = _channel(event)
-        if channel not in profile.unsubscribed and len(profile.unsubscribed) < 16:
-            profile.unsubscribed.append(channel)
+        _unsubscribe(_channel(event), profile)
 
 
 def _note_answers(purposes: dict[str, bool], time: float, profile: Profile) -> None:
-    """Take over answers, the latest by event time whatever order they came in; of one moment's, the refusal.
-
-    They are bounded: where there is no room a refusal displaces a consent, never the reverse.
-    """
+    """Take over answers, the latest by event time in whatever order; of one moment's, the refusal."""
     consent, answered_at = profile.consent, profile.answered_at
     for purpose, answer in sorted(purposes.items()):
-        if len(purpose) > MAX_NAME:
+        if len(purpose) > MAX_PURPOSE or (purpose == EVERY and answer):  # no campaign asks for these
             continue
-        last = answered_at.get(purpose, float("-inf"))
+        last = answered_at.get(purpose, answered_at.get(EVERY, float("-inf")))
         if time < last or (time == last and answer):
             continue
-        if purpose not in consent and len(consent) >= MAX_ANSWERS:
-            granted = next((name for name, given in consent.items() if given), None)
-            if answer or granted is None:
-                continue
-            del consent[granted]
-            answered_at.pop(granted, None)
-        consent[purpose] = answer
-        answered_at[purpose] = time
+        if purpose in consent or len(consent) < MAX_ANSWERS or _make_room(profile, for_refusal=not answer):
+            consent[purpose] = answer
+            answered_at[purpose] = time
+
+
+def _make_room(profile: Profile, *, for_refusal: bool) -> bool:
+    """Forget a consent for a refusal, never the reverse; where all refuse some become one of everything.
+
+    Returns whether there is room now. A consent has to do without, unless everything else is refused anyway.
+    """
+    consent, answered_at = profile.consent, profile.answered_at
+    granted = next((name for name, given in consent.items() if given), None)
+    if for_refusal and granted is not None:
+        del consent[granted]
+        answered_at.pop(granted, None)
+    elif for_refusal or EVERY in consent:
+        for name in [name for name, given in consent.items() if not given and name != EVERY]:
+            if len(consent) < MAX_ANSWERS:
+                break
+            del consent[name]
+            consent[EVERY] = False
+            last = answered_at.pop(name, float("-inf"))
+            answered_at[EVERY] = max(last, answered_at.get(EVERY, last))
+    return len(consent) < MAX_ANSWERS
+
+
+def _unsubscribe(channel: str, profile: Profile) -> None:
+    """Never write there again; from so many channels that there is no room for their names, nowhere."""
+    if profile.is_unsubscribed(channel):
+        return
+    if len(profile.unsubscribed) < MAX_UNSUBSCRIBED:
+        profile.unsubscribed.append(channel)
+    else:
+        profile.unsubscribed = [EVERY]
 
 
 def shows_interest(event: Event) -> bool:
@@ -180,7 +204,7 @@ def _note_hour(profile: Profile, time: float) -> None:
 
 
 def _channel(event: Event) -> str:
-    return (event.properties.channel or "email")[:MAX_NAME]
+    return (event.properties.channel or "email").strip().casefold()[:MAX_NAME]
 
 
 def _bump(counts: dict[str, int], name: str, limit: int = MAX_VIEWED) -> None:

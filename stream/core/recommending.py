@@ -72,7 +72,8 @@ class Recommender:
         # Noted even if the slate turns out empty: when to emit must not depend on what a model knows.
         if slot in profile.slot_times or len(profile.slot_times) < 8:
             profile.slot_times[slot] = event.time
-        personal = profile.consent.get("personalise", self._consent.get("personalise", True))
+        answer = profile.answer("personalise")
+        personal = self._consent.get("personalise", True) if answer is None else answer
         kind = slot_of(slot)
         if is_stopped(self._state.header, Switch.MODELS):
             kind = Slot.POPULAR

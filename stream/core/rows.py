@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, Protocol
 from msgspec import Struct, field
 
 __all__ = [
+    "EVERY",
     "NEVER",
     "Glance",
     "Header",
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 NEVER: Final = float("inf")
+EVERY: Final = "*"  # among refusals: whatever was not asked about by name
 
 
 class Timer(Struct, array_like=True, gc=False):
@@ -191,12 +193,22 @@ class Profile(Struct, array_like=True, gc=False):
     @property
     def lets_learn(self) -> bool:
         """Whether models may learn from the user: unless the answer was no."""
-        return self.consent.get("learn", True)
+        return self.answer("learn") is not False
 
     @property
     def refuses(self) -> bool:
         """Whether the user unsubscribed from a channel or denied a purpose."""
         return bool(self.unsubscribed) or False in self.consent.values()
+
+    def answer(self, purpose: str) -> bool | None:
+        """What the user said of a purpose; ``None`` where neither it nor everything was spoken of."""
+        answer = self.consent.get(purpose)
+        return False if answer is None and self.consent.get(EVERY) is False else answer
+
+    def is_unsubscribed(self, channel: str) -> bool:
+        """Whether the user unsubscribed from a channel, however it is spelt."""
+        left = {name.casefold() for name in self.unsubscribed}
+        return channel.casefold() in left or EVERY in left
 
 
 class Pace(Struct, array_like=True, gc=False):
