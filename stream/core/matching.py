@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SEPARATOR", "ended_after", "happened_within", "item_of", "key_of", "latest_occasion", "note"]
 
-MAX_KEYS: Final = 128  # of a user, the least recently counted goes first; some 60 B each
+MAX_KEYS: Final = 128  # of a user, some 60 B each
+MAX_TOGETHER: Final = 8  # times that are kept of products whose own are forgotten
 SEPARATOR: Final = "\x1f"
 VARIANT: Final = "\x1e"  # between a product and its variant
 
@@ -40,6 +41,8 @@ def note(facts: Sequence[Facts], event: Event, profile: Profile, book: RuleBook)
         keys = [""] * bool(meant) if grain == "user" else [_key(fact, grain) for fact in meant]
         for key in keys:
             _insert(profile, f"{events.mark}{SEPARATOR}{key}", match, n)
+    while len(profile.matched) > max(MAX_KEYS, len(book.objections)):
+        _forget_one(profile, book.objections)
 
 
 def _key(facts: Facts, grain: Grain) -> str:
@@ -74,8 +77,23 @@ def _insert(profile: Profile, name: str, match: Match, n: int) -> None:
     if len(matches) > n:
         del matches[0]
     matched[name] = matches
-    if len(matched) > MAX_KEYS:
-        del matched[next(iter(matched))]
+
+
+def _forget_one(profile: Profile, objections: set[str]) -> None:
+    """Forget the least recently counted, but rather a message that could be sent than one against it.
+
+    What objects to messages goes when nothing else is left, and not without a trace: it counts for every
+    product then, as an event without products does.
+    """
+    matched = profile.matched
+    counted = (name for name in matched if name.partition(SEPARATOR)[0] not in objections)
+    of_a_product = (name for name in matched if not name.endswith(SEPARATOR))
+    goes = next(counted, None) or next(of_a_product)  # at most one key for each objection is of no product
+    forgotten, mark = matched.pop(goes), goes.partition(SEPARATOR)[0]
+    if mark in objections:
+        for match in forgotten:
+            together = f"{mark}{SEPARATOR}"
+            _insert(profile, together, match, max(MAX_TOGETHER, len(matched.get(together, ()))))
 
 
 def latest_occasion(rule: Rule, key: str, since: float, profile: Profile) -> Match | None:

@@ -127,6 +127,7 @@ class RuleBook:
     ending: dict[EventKind, list[Rule]] = field(default_factory=dict)
     # Events to be remembered, by kind: (mark, of what each) -> what is meant, and how many of them.
     remembered: dict[EventKind, dict[tuple[str, Grain], tuple[Watched, int]]] = field(default_factory=dict)
+    objections: set[str] = field(default_factory=set)  # marks of what speaks against a message
     by_segment: dict[str, list[Rule]] = field(default_factory=dict)
 
     @classmethod
@@ -155,7 +156,9 @@ class RuleBook:
             self._remember(rule.arming, 2 * rule.at_least + 2, grain)
         if rule.before is not None:
             self._remember(rule.before.events, 4, grain)
+            self.objections.add(rule.before.events.mark)
         self._remember(rule.ending, 1, "user" if rule.key == "user" else product)
+        self.objections.add(rule.ending.mark)
 
     def _remember(self, events: Watched, n: int, grain: Grain) -> None:
         """Remember the last ``n`` events that are meant, once for all rules that mean the same."""
