@@ -38,13 +38,11 @@ class Caps:
         if campaign.max_per_day is not None:
             day, count = profile.campaign_day.get(campaign.campaign_id, (0, 0))
             room = min(room, campaign.max_per_day - (count if day == today else 0))
-        for cap_ in self._policy.caps:
-            room = min(room, _left(cap_, channel, profile.sends, occasion.now, today))
-        if campaign.caps:
-            own = [send for send in profile.sends if send.campaign_id == campaign.campaign_id]
-            full = len(profile.sends) >= MAX_SENDS
-            for cap_ in campaign.caps:
-                room = min(room, _left(cap_, channel, own, occasion.now, today, full=full))
+        sends = profile.sends
+        own = [send for send in sends if send.campaign_id == campaign.campaign_id] if campaign.caps else []
+        for caps, meant in ((self._policy.caps, sends), (campaign.caps, own)):
+            for cap_ in caps:
+                room = min(room, _left(cap_, channel, meant, sends, occasion.now, today))
         return max(0, room)
 
     def re_eligible(self, campaign: Campaign, ref: str, profile: Profile, now: float) -> bool:
@@ -96,21 +94,17 @@ class Caps:
         return None
 
 
-def _left(
-    cap: Cap, channel: str, sends: list[Send], now: float, today: int, *, full: bool | None = None
-) -> int:
-    """What a cap leaves; where the log may have lost messages of its window, nothing."""
+def _left(cap: Cap, channel: str, meant: list[Send], sends: list[Send], now: float, today: int) -> int:
+    """What a cap leaves of the messages that it means; where some of its window may be lost, nothing."""
     if cap.channel is not None and cap.channel != channel:
         return NO_LIMIT
     since = now - (cap.window_s or MAX_WINDOW_S)
-    if cap.window == "rolling" and sends and sends[0].time > since:
-        lossy = len(sends) >= MAX_SENDS if full is None else full
-        if lossy:
-            return 0
-    counted = [
-        send
-        for send in sends
-        if (cap.channel is None or send.channel == channel)
-        and (send.time > since if cap.window == "rolling" else send.day >= today)
-    ]
-    return cap.max_messages - len(counted)
+
+    def counts(send: Send) -> bool:
+        return send.time > since if cap.window == "rolling" else send.day >= today
+
+    if len(sends) >= MAX_SENDS and counts(sends[0]):
+        return 0
+    return cap.max_messages - sum(
+        counts(send) for send in meant if cap.channel is None or send.channel == channel
+    )

@@ -76,6 +76,30 @@ def test_a_rolling_cap_fails_safe_where_the_log_is_full() -> None:
     assert MAX_SENDS // 2 == reasons(stream).count("frequency_capped")
 
 
+@pytest.mark.parametrize("window", [{"window": "rolling", "window_s": 30 * DAY}, {}])
+@pytest.mark.parametrize("global_", [False, True])
+def test_a_cap_fails_safe_where_other_messages_have_filled_the_log(
+    window: dict[str, Any], global_: bool
+) -> None:
+    """One e-mail of a campaign, then as many others as are remembered within its window: no second one."""
+    cap = {"max_messages": 1, "channel": "email", **window}
+    own = {} if global_ else {"caps": [Cap(**cap)]}
+    policy = {"caps": [cap] if global_ else [], "decision_window_s": 0.0}
+    other = campaign("other", channels=["push"], kind="browse_abandonment", min_views=1)
+    stream = driver(campaign("b", **own), other, policy=policy)
+    stream.pipe(carted(0, "p0"))
+    stream.advance(4000)
+    views = (event("Product Viewed", user="u1", at=4000 + n, product_id=f"v{n}") for n in range(MAX_SENDS))
+    stream.pipe(*views)
+    stream.advance(4000)
+    stream.pipe(carted(10_000, "p1"))
+    stream.advance(4000)
+
+    told = [t.campaign_id for t in stream.take("triggers")]
+    assert (1, MAX_SENDS) == (told.count("b"), told.count("other"))
+    assert "frequency_capped" in reasons(stream)
+
+
 @pytest.mark.parametrize(("after_s", "expected"), [(None, 3), (2 * DAY, 2), ("never", 1)])
 def test_the_same_message_goes_again_when_it_may(after_s: float | str | None, expected: int) -> None:
     """The same product abandoned on three days."""
