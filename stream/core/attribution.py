@@ -38,6 +38,7 @@ REWARDED = "offer:rewarded"
 UNANSWERED = "offer:unanswered"  # counted as a zero, but an answer may still come
 SENT = "message"  # nobody has told what became of it
 ARRIVED = "message:arrived"  # delivered or opened: who does not click now did not want to
+_TEACHES_ZERO = frozenset({"offer", ARRIVED})  # without an answer by the deadline
 _MESSAGE_REPORTS = frozenset({_K.EMAIL_DELIVERED, _K.EMAIL_OPEN, _K.EMAIL_CLICK, _K.EMAIL_BOUNCE})
 
 
@@ -108,7 +109,7 @@ class Attribution:
         if event.kind in _REVERSALS:
             feedback += self._reversed(event.time, memory)
         if event.kind is _K.LIST_VIEW and moment.teaches:
-            self._shown(moment)
+            feedback += self._shown(moment)
         return self._influence.bounded(feedback, memory) if moment.teaches else []
 
     def sent(self, trigger: Trigger, features: Mapping[str, str], item_id: str, occasion: Occasion) -> None:
@@ -126,23 +127,27 @@ class Attribution:
         self.open(trigger.id, message, occasion.user, occasion.memory)
 
     def open(self, decision_id: str, decision: OpenDecision, user: str, memory: ModelMemory) -> None:
-        """Remember a decision until its deadline; the oldest goes when a user has too many.
+        """Remember a decision until its deadline; when a user has too many the oldest is over at once.
 
         Slates have a bound of their own: they come with every page, and teach nothing when they are answered.
         """
-        early = self._config.offer_elapsed_s
+        early, opened = self._config.offer_elapsed_s, decision.deadline - self._config.decision_window_s
         if decision.kind == "offer" and early is not None:
-            opened = decision.deadline - self._config.decision_window_s
             decision.until, decision.deadline = decision.deadline, min(opened + early, decision.deadline)
         memory.open[decision_id] = decision
-        is_slate = decision.kind == SLATE
+        due, is_slate = decision.deadline, decision.kind == SLATE
+        most = self._config.max_slates if is_slate else self._config.max_open
         alike = [ref for ref, other in memory.open.items() if (other.kind == SLATE) is is_slate]
-        for ref in alike[: -(self._config.max_slates if is_slate else self._config.max_open)]:
-            del memory.open[ref]
-        # One entry a user: the heap of a partition stays as small as its users are many.
-        if not memory.due_at:
-            memory.due_at = decision.deadline
-            self._state.schedule(decision.deadline, user, "decisions", "")
+        for ref in alike[:-most]:
+            oldest = memory.open[ref]
+            if oldest.kind in _TEACHES_ZERO:
+                oldest.deadline, oldest.until, due = opened, 0.0, opened
+            else:
+                del memory.open[ref]
+        # Mostly one entry a user: the heap of a partition stays as small as its users are many.
+        if not memory.due_at or due < memory.due_at:
+            memory.due_at = due
+            self._state.schedule(due, user, "decisions", "")
 
     def expire(self, due: Due) -> list[Feedback]:
         """Close what was not answered in time: reward 0, if its user still lets us learn."""
@@ -158,7 +163,7 @@ class Attribution:
             feedback = [
                 self._unanswered(decision, due.at)
                 for decision in overdue.values()
-                if decision.kind in {"offer", ARRIVED}
+                if decision.kind in _TEACHES_ZERO
             ]
             for ref, decision in overdue.items():
                 if decision.until > due.at:
@@ -177,7 +182,8 @@ class Attribution:
         self._state.schedule(min(deadlines), due.user, due.kind, "")
         return min(deadlines)
 
-    def _shown(self, moment: Moment) -> None:
+    def _shown(self, moment: Moment) -> list[Feedback]:
+        """Remember what a list shows; what there is no room for any more was looked at long enough: 0."""
         event, profile = moment.event, moment.profile
         deadline = event.time + self._config.click_window_s
         for place, product in enumerate(event.items[: self._config.max_impressions]):
@@ -188,7 +194,9 @@ class Attribution:
         if profile.impressions and not profile.impressions_due_at:
             profile.impressions_due_at = deadline
             self._state.schedule(deadline, event.user, "impressions", "")
-        del profile.impressions[: -self._config.max_impressions]
+        displaced = profile.impressions[: -self._config.max_impressions]
+        del profile.impressions[: len(displaced)]
+        return [_looked_at(impression, 0.0, event.time) for impression in displaced]
 
     def _trial_slots(self, features: Mapping[str, str]) -> list[int]:
         return self._trial_slots_of(features) if self._trial_slots_of is not None else []

@@ -104,6 +104,19 @@ def test_impressions_of_a_user_are_bounded() -> None:
     assert 32 == len(stream.engine.state.profile("u1").impressions)
 
 
+def test_what_was_scrolled_past_was_not_clicked() -> None:
+    """Of four lists of 24 in a row one item is clicked: 95 zeros, also for what there is no room for."""
+    stream = Driver(settings=Settings(**SMALL))
+    for n in range(4):
+        stream.pipe(shown("u1", 10 * n, *(f"p{n}-{k}" for k in range(24))))
+    stream.pipe(event("Product Clicked", user="u1", at=50, product_id="p3-0"))
+    stream.advance(DAY)
+    loss = stream.models.click_metrics.loss
+
+    assert 96 == loss.n
+    assert pytest.approx(-math.log(1 / 96) / 96 - 95 / 96 * math.log(95 / 96)) == loss.base_rate()
+
+
 def test_a_user_who_refuses_learning_changes_no_model() -> None:
     """Purposes {learn: false}: the event is applied, the models keep their bits."""
     stream = Driver(settings=Settings(**SMALL))

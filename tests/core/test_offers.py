@@ -233,6 +233,34 @@ def test_many_offers_are_chosen_by_the_hashed_posterior() -> None:
     assert len(stream.models.offers) > 0
 
 
+def test_an_offer_that_there_is_no_room_for_was_not_answered() -> None:
+    """Of what is made in half a day sixteen wait; older ones are over when newer ones come."""
+    stream = Driver(settings=Settings(**SMALL), offers=[offer("o1", value=1e6)])
+    stream.pipe(*(cart_seen("u1", 1801.0 * n) for n in range(24)))
+    made = [decision.action for decision in offer_decisions(stream)].count("o1")
+    pulls = []
+    for elapsed_s in (1.0, 2 * DAY):
+        stream.advance(elapsed_s)
+        pulls += [one.pulls for one in stream.models.offers.describe()]
+
+    assert made > 18
+    assert [made - 16, made] == pulls
+
+
+def test_an_early_zero_does_not_wait_for_what_was_opened_before() -> None:
+    """A slate waits for a day, the offer after it for ten minutes."""
+    stream = Driver(
+        settings=Settings(**SMALL, attribution={"offer_elapsed_s": 600.0}), offers=[offer("o1", value=1e6)]
+    )
+    stream.pipe(*(event("Product Viewed", user=f"u{n}", at=n, product_id=f"p{n}") for n in range(4)))
+    stream.pipe(cart_seen("u3", 10))
+    assert "u3" in {slate.user_id for slate in stream.take("recommendations")}
+    assert ["o1"] == [decision.action for decision in offer_decisions(stream)]
+    stream.advance(700.0)
+
+    assert 1 == stream.models.offer_metrics.loss.n
+
+
 @pytest.mark.parametrize("late_share", [1.0, 0.4])
 def test_an_offer_may_count_as_unanswered_before_its_window_ends(late_share: float) -> None:
     """A 0 after ten minutes, a 1 when the answer comes after that, and no more at the end of the window."""

@@ -83,7 +83,7 @@ def test_a_cap_fails_safe_where_other_messages_have_filled_the_log(
 ) -> None:
     """One e-mail of a campaign, then as many others as are remembered within its window: no second one."""
     cap = {"max_messages": 1, "channel": "email", **window}
-    own = {} if global_ else {"caps": [Cap(**cap)]}
+    own: dict[str, Any] = {} if global_ else {"caps": [Cap(**cap)]}
     policy = {"caps": [cap] if global_ else [], "decision_window_s": 0.0}
     other = campaign("other", channels=["push"], kind="browse_abandonment", min_views=1)
     stream = driver(campaign("b", **own), other, policy=policy)
