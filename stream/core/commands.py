@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["is_stopped", "obey"]
 
-MAX_STOPPED = (
-    256  # campaigns stopped one by one; beyond that the oldest is let go, and switch off the campaign
-)
+MAX_STOPPED = 256  # names that are kept; a campaign beyond them stops all messages
 
 
 def obey(record: Record, state: PartitionState, outputs: Outputs) -> None:
@@ -35,9 +33,10 @@ def obey(record: Record, state: PartitionState, outputs: Outputs) -> None:
         if command.user_id in state:
             state.forget(command.user_id)
     elif command.kind is CommandKind.STOP:
-        if command.stops not in stopped:
-            stopped.append(command.stops)
-            del stopped[:-MAX_STOPPED]
+        fits = len(stopped) < MAX_STOPPED or command.campaign_id is None
+        name = command.stops if fits or command.stops in stopped else Switch.MESSAGES.value
+        if name not in stopped:
+            stopped.append(name)
     elif command.stops in stopped:
         stopped.remove(command.stops)
 

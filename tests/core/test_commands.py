@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from schemas.codec import Rejected
 from schemas.commands import Command, CommandKind, Switch, decode_command
 from schemas.reasons import SuppressionReason
+from stream.core.commands import is_stopped
 from stream.settings import Settings
 from stream.testing import Driver, cart_campaign, event
 
@@ -57,6 +58,21 @@ def test_messages_stop_and_resume_for_all_or_for_one_campaign() -> None:
     assert [("u1", "a"), ("u1", "b"), ("u2", "b"), ("u4", "b"), ("u5", "a"), ("u5", "b")] == sent
     stopped = SuppressionReason.STOPPED.value
     assert [None, None, stopped, None, stopped, stopped, stopped, None, None, None] == reasons(stream)
+
+
+def test_no_stop_is_forgotten_for_room() -> None:
+    """Three hundred campaigns are stopped one by one: there is no room for all names, so everything stops."""
+    names = ("c0", "c299")
+    stream = Driver(settings=SETTINGS, campaigns=[cart_campaign(name) for name in names])
+    for n in range(300):
+        tell(stream, kind="stop", switch="messages", campaign_id=f"c{n}")
+    tell(stream, kind="stop", switch="learning")
+    abandon(stream, "u1", 0)
+
+    stopped = SuppressionReason.STOPPED.value
+    assert [stopped, stopped] == reasons(stream)
+    assert is_stopped(stream.engine.state.header, Switch.LEARNING)
+    assert len(stream.engine.state.header.stopped) < 300
 
 
 def test_a_stopped_transactional_campaign_is_silent_too() -> None:
