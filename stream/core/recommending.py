@@ -15,7 +15,7 @@ from stream.core.commands import is_stopped
 from stream.core.learning import asker_of
 from stream.core.profiles import silence
 from stream.core.reranking import POOL, reranked, reranks
-from stream.core.rows import OpenDecision
+from stream.core.rows import ModelMemory, OpenDecision
 from stream.core.slots import Slot, listed, slot_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from stream.core.profiles import Moment
     from stream.core.records import Outputs
     from stream.core.reference import Reference
-    from stream.core.rows import ModelMemory
     from stream.core.state import PartitionState
 
 __all__ = ["POLICY", "Recommender"]
@@ -33,6 +32,7 @@ __all__ = ["POLICY", "Recommender"]
 POLICY = "blend"
 POLICY_OF_CHALLENGER = "blend_challenger"
 MAX_NAME = 64  # characters of a slot
+MAX_SLOTS = 8  # of a user, of which it is known when they were filled last; for_you always is
 _K = EventKind
 _BLENDED = frozenset({Slot.FOR_YOU, Slot.OTHERS_YOU_MAY_LIKE})
 _OCCASIONS = frozenset({_K.VIEW, _K.CLICK, _K.CART_ADD, _K.WISH_ADD, _K.ORDER, _K.REVIEW, _K.REQUEST})
@@ -70,7 +70,7 @@ class Recommender:
         if event.kind is not _K.REQUEST and waited < self._config.min_interval_s:
             return
         # Noted even if the slate turns out empty: when to emit must not depend on what a model knows.
-        if slot in profile.slot_times or len(profile.slot_times) < 8:
+        if slot == Slot.FOR_YOU or slot in profile.slot_times or len(profile.slot_times) < MAX_SLOTS:
             profile.slot_times[slot] = event.time
         answer = profile.answer("personalise")
         personal = self._consent.get("personalise", True) if answer is None else answer
@@ -120,7 +120,8 @@ class Recommender:
         ]
         if not reorder:
             return shown
-        return reranked(shown, now, config, memory, self._reference, self._models.blend.popularity)
+        before = memory if personal else ModelMemory()  # what was shown before is of an own past, too
+        return reranked(shown, now, config, before, self._reference, self._models.blend.popularity)
 
     def _emit(self, occasion: Occasion, slot: str, shown: list[RecommendedItem], outputs: Outputs) -> None:
         user, now, message_id = occasion.user, occasion.now, occasion.cause.message_id

@@ -193,6 +193,31 @@ def test_an_item_that_was_listed_in_vain_gives_way() -> None:
     assert results[0][0] == results[1][0]
 
 
+def test_what_was_listed_does_not_count_for_who_refuses_personalisation() -> None:
+    """The discount is of an own past: without one every list is the same."""
+    stream = driver(impression_discount=10.0, n_items=3)
+    for n in range(90):
+        stream.pipe(event("Product Viewed", user=f"v{n}", at=60.0 * n, product_id=f"p{n % 9}"))
+    stream.pipe(event("Consent Changed", user="u1", at=5900, purposes={"personalise": False}))
+    slates = [ids(asked(stream, "for_you", 6000.0 + n)) for n in range(3)]
+
+    assert 3 == len(slates[0])
+    assert slates[0] == slates[1] == slates[2]
+
+
+def test_other_slots_leave_room_for_the_one_that_fills_itself() -> None:
+    """Somebody who asked for twelve slots still gets at most one unasked list in the interval."""
+    stream = driver(min_interval_s=1000.0)
+    for n in range(9):
+        stream.pipe(event("Product Viewed", user=f"v{n}", at=n, product_id=f"p{n}"))
+    for n in range(12):
+        asked(stream, f"place-{n}", 100.0 + n)
+    for n in range(9):
+        stream.pipe(event("Product Viewed", user="u1", at=200.0 + n, product_id=f"p{n}"))
+
+    assert 1 == len(stream.take("recommendations"))
+
+
 def test_novelty_prefers_what_few_have_seen() -> None:
     """With the knob high the order of popularity turns round."""
     slates = []
