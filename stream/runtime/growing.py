@@ -16,8 +16,7 @@ from zlib import crc32
 from aiokafka import TopicPartition
 from aiokafka.partitioner import murmur2
 
-from stream.core.measuring import merged
-from stream.core.rows import Header
+from stream.core.headers import shared_out
 from stream.runtime.consuming import read_to_end, read_topic
 from stream.runtime.errors import WorkerError
 from stream.runtime.kafka import KafkaTransport
@@ -138,8 +137,7 @@ async def _move_users(
     """Write each user's row where the user's events will be, the least recently active first, then headers.
 
     Rows of several partitions meet in one, so their sequence numbers, which order eviction, are given anew in
-    order of the last event. A new partition's watermark is the least of the old ones: nothing fires early.
-    Budgets that were spent are shared out evenly; counts of experiments go to the first partition.
+    order of the last event.
     """
     found = [state for state in states if state is not None]
     rows = [(*decode_row(value), user) for state in found for user, value in state.rows.items()]
@@ -154,16 +152,9 @@ async def _move_users(
             _ = [await outbox.send() for outbox in outboxes]
             if progress is not None:
                 progress(n + 1)
-    spend: dict[str, float] = {}
-    for state in found:
-        for offer, amount in state.header.spend.items():
-            spend[offer] = spend.get(offer, 0.0) + amount / len(outboxes)
-    # Every partition was told the same; one that has not heard it yet must not undo it for the others.
-    stopped = list(dict.fromkeys(name for state in found for name in state.header.stopped))
-    watermark = min((state.header.watermark for state in found), default=float("-inf"))
-    experiments = [merged(state.header.lift for state in found), *({} for _ in outboxes[1:])]
-    for outbox, sequence, lift in zip(outboxes, sequences, experiments, strict=True):
-        header = Header(watermark=watermark, sequence=sequence, spend=dict(spend), stopped=stopped, lift=lift)
+    headers = shared_out([state.header for state in found], len(outboxes))
+    for outbox, sequence, header in zip(outboxes, sequences, headers, strict=True):
+        header.sequence = sequence
         outbox.add(topic, *encode_header(header, 0))
         _ = await outbox.send()
     if progress is not None:
