@@ -19,6 +19,7 @@ __all__ = ["Caps"]
 
 MAX_SENDS: Final = 64
 MAX_SENT_KEYS: Final = 64
+MAX_SENT_TIMES: Final = 256  # campaigns of which it is known when they last wrote to a user
 NO_LIMIT: Final = 1 << 30
 
 
@@ -45,6 +46,12 @@ class Caps:
                 room = min(room, _left(cap_, channel, meant, sends, occasion.now, today))
         return max(0, room)
 
+    def last_sent(self, campaign: Campaign, profile: Profile) -> float:
+        """When the campaign last wrote to the user; of one that may be forgotten, when it could have been."""
+        times = profile.sent_times
+        forgotten = min(times.values()) if len(times) >= MAX_SENT_TIMES else float("-inf")
+        return times.get(campaign.campaign_id, forgotten)
+
     def re_eligible(self, campaign: Campaign, ref: str, profile: Profile, now: float) -> bool:
         """Whether the same message may go to the user again; where too many are remembered, it may not."""
         after_s = campaign.re_eligible_after_s
@@ -61,9 +68,13 @@ class Caps:
         if profile.cap_day != today:
             profile.cap_day, profile.cap_count = today, 0
         profile.cap_count += 1
-        day, count = profile.campaign_day.get(campaign.campaign_id, (0, 0))
-        profile.campaign_day[campaign.campaign_id] = [today, count + 1 if day == today else 1]
-        profile.sent_times[campaign.campaign_id] = now
+        on_day = {name: count for name, count in profile.campaign_day.items() if count[0] >= today}
+        _, count = on_day.get(campaign.campaign_id, (today, 0))
+        profile.campaign_day = on_day | {campaign.campaign_id: [today, count + 1]}
+        times = profile.sent_times
+        times[campaign.campaign_id] = now
+        if len(times) > MAX_SENT_TIMES:
+            del times[min(times, key=times.__getitem__)]
         while profile.sends and (
             len(profile.sends) >= MAX_SENDS or profile.sends[0].time < now - MAX_WINDOW_S
         ):

@@ -181,8 +181,7 @@ class Checks:
         """Whether not too much was written, this is the one to send, and who is held out."""
         campaign, occasion, profile = message.campaign, message.occasion, message.occasion.profile
         policy, now = self._policy, occasion.now
-        last = profile.sent_times.get(campaign.campaign_id, NEVER_BEFORE)
-        if policy.cooldowns and now - last < campaign.cooldown_s:
+        if policy.cooldowns and now - self._caps.last_sent(campaign, profile) < campaign.cooldown_s:
             return Verdict(_R.COOLDOWN)
         if not self._caps.re_eligible(campaign, message.ref, profile, now):
             return Verdict(_R.NOT_RE_ELIGIBLE)

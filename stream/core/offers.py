@@ -35,6 +35,7 @@ __all__ = ["POLICY", "OfferDesk"]
 POLICY = "thompson"
 POLICY_OF_MANY = "thompson_hashed"
 ON_SITE = "on_site"
+OFFERED = "\x1foffered"  # among the times at which slots were filled; no site calls a slot that
 DIGITS = 4  # of an explanation
 _K = EventKind
 _OCCASIONS = frozenset({_K.CART_ADD, _K.CART_VIEW, _K.CHECKOUT})
@@ -69,11 +70,11 @@ class OfferDesk:
             return
         if not moment.on_time or event.kind not in _OCCASIONS or not self._reference.offers:
             return
-        if event.time - profile.slot_times.get(ON_SITE, float("-inf")) < self._config.min_interval_s:
+        if event.time - profile.slot_times.get(OFFERED, float("-inf")) < self._config.min_interval_s:
             return
         occasion = Occasion(event.user, profile, memory, event.time, cause_of(event), model_version)
         self.choose(id_of("offer", event.user, ON_SITE, event.message_id), occasion, outputs)
-        profile.slot_times[ON_SITE] = event.time
+        profile.slot_times[OFFERED] = event.time
 
     def choose(
         self, decision_id: str, occasion: Occasion, outputs: Outputs, *, campaign_id: str | None = None

@@ -247,6 +247,15 @@ def test_an_offer_that_there_is_no_room_for_was_not_answered() -> None:
     assert [made - 16, made] == pulls
 
 
+def test_a_slot_may_be_called_as_offers_are() -> None:
+    """Recommendations for a place called on_site do not count as an offer."""
+    stream = Driver(settings=Settings(**SMALL), offers=[offer("o1")])
+    stream.pipe(event("Recommendations Requested", user="u1", at=0, slot="on_site"), cart_seen("u1", 10))
+    stream.pipe(cart_seen("u1", 20))
+
+    assert 1 == len(offer_decisions(stream))
+
+
 def test_an_early_zero_does_not_wait_for_what_was_opened_before() -> None:
     """A slate waits for a day, the offer after it for ten minutes."""
     stream = Driver(

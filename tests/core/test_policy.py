@@ -8,7 +8,7 @@ import pytest
 
 from schemas.campaigns import Budget, Campaign, CampaignConsent, Cap
 from schemas.catalogue import Item
-from stream.core.caps import MAX_SENDS, MAX_SENT_KEYS
+from stream.core.caps import MAX_SENDS, MAX_SENT_KEYS, MAX_SENT_TIMES
 from stream.core.causes import SegmentChange
 from stream.core.records import Outputs
 from stream.settings import Settings
@@ -110,6 +110,27 @@ def test_the_same_message_goes_again_when_it_may(after_s: float | str | None, ex
 
     assert expected == len(stream.take("triggers"))
     assert ["not_re_eligible"] * (3 - expected) == reasons(stream)
+
+
+@pytest.mark.parametrize(("cooldown_s", "unwritten"), [(30 * DAY, 4), (1.0, 0)])
+def test_a_cooldown_is_never_forgotten(cooldown_s: float, unwritten: int) -> None:
+    """More campaigns write than are remembered: each keeps its distance, and the row stays bounded."""
+    many = [campaign(f"c{n}", cooldown_s=cooldown_s) for n in range(MAX_SENT_TIMES + 4)]
+    stream = driver(policy={"cooldowns": True, "decision_window_s": 0.0})
+    for n, one in enumerate(many):
+        stream.reference.campaigns[one.campaign_id] = one
+        stream.pipe(carted(4000.0 * n, f"p{n}"))
+        stream.advance(3950)
+        del stream.reference.campaigns[one.campaign_id]
+    assert len(many) - unwritten == len(stream.take("triggers"))
+    stream.reference.campaigns["c0"] = many[0]
+    stream.pipe(carted(4000.0 * len(many), "again"))
+    stream.advance(3950)
+    profile = stream.engine.state.profile("u1")
+
+    assert (unwritten == 0) == len(stream.take("triggers"))
+    assert MAX_SENT_TIMES == len(profile.sent_times)
+    assert len(profile.campaign_day) <= DAY / 4000.0 + 1
 
 
 def test_once_and_for_all_is_never_forgotten() -> None:
