@@ -13,7 +13,16 @@ from schemas.catalogue import Id
 from schemas.conditions import Condition
 from schemas.events import EVENT_NAMES, MAX_NUMBER
 
-__all__ = ["MAX_WINDOW_S", "Absence", "Budget", "Campaign", "CampaignConsent", "Cap", "EventMatch"]
+__all__ = [
+    "MAX_WINDOW_S",
+    "Absence",
+    "Budget",
+    "Campaign",
+    "CampaignConsent",
+    "Cap",
+    "EventMatch",
+    "check_hours",
+]
 
 DAY_S = 86_400.0
 MAX_WINDOW_S = 31 * DAY_S  # of a rolling cap: a user's log of messages is kept for so long
@@ -100,7 +109,7 @@ class Absence(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class CampaignConsent(Struct, frozen=True, forbid_unknown_fields=True):
     """Which consent a campaign needs, and what an unknown answer means."""
 
-    purpose: str = "contact"
+    purpose: Name = "contact"
     when_unknown: Literal["allow", "deny"] | None = None
 
 
@@ -183,6 +192,7 @@ class Campaign(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         """Refuse what a kind has no use for, lacks, or cannot mean. Messages begin with the field's name."""
+        check_hours(self.quiet_hours or "none")
         if fault := self._fault():
             raise ValueError(fault)
 
@@ -219,6 +229,20 @@ _DEFAULTS = {
     for named in fields(Campaign)
     if not named.required
 }
+
+
+def check_hours(hours: str) -> None:
+    """Refuse hours that end where they begin: they could mean the whole day, or no time at all.
+
+    Raises
+    ------
+    ValueError
+        They do.
+    """
+    start, _, end = hours.partition("-")
+    if start == end:
+        message = f"quiet_hours: {hours} is the whole day or no time; write none, or other hours"
+        raise ValueError(message)
 
 
 def _check_events(where: str, names: list[str]) -> None:

@@ -13,7 +13,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from schemas.campaigns import Cap
+from schemas.campaigns import Cap, check_hours
 from schemas.codec import parse_time
 from stream.core.config import (
     DAY_S,
@@ -249,6 +249,12 @@ class CampaignSettings(_Section):
     def _caps_are_caps(cls, caps: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
         msgspec.convert(caps, tuple[Cap, ...])  # its error is a ValueError, which pydantic reports
         return caps
+
+    @field_validator("quiet_hours")
+    @classmethod
+    def _hours_are_some(cls, hours: str) -> str:
+        check_hours(hours)
+        return hours
 
 
 class LiftSettings(_Section):

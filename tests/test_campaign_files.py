@@ -34,6 +34,16 @@ HEAD = "campaign_id: a\nversion: 1\nmessage_class: marketing\n"
         ),
         ("kind: event\n", "1:1", "when: a event campaign needs it"),
         (
+            'kind: win_back\nquiet_hours: "21:00-21:00"\n',
+            "5:1",
+            "quiet_hours: 21:00-21:00 is the whole day or no time",
+        ),
+        (
+            "kind: win_back\nconsent:\n  purpose: " + 65 * "x" + "\n",
+            "6:3",
+            "$.consent.purpose: Expected `str` of length <= 64",
+        ),
+        (
             "kind: event\nwhen:\n  events: [Product Viewd]\n",
             "6:3",
             "'Product Viewd' is not an event that Nudge knows (did you mean 'Product Viewed'?)",

@@ -100,6 +100,12 @@ def test_a_cap_fails_safe_where_other_messages_have_filled_the_log(
     assert "frequency_capped" in reasons(stream)
 
 
+def test_quiet_hours_that_may_mean_anything_are_refused() -> None:
+    """From nine to nine is the whole day, or no time at all."""
+    with pytest.raises(ValueError, match="quiet_hours: 21:00-21:00 is the whole day or no time"):
+        driver(policy={"quiet_hours": "21:00-21:00"})
+
+
 @pytest.mark.parametrize(("after_s", "expected"), [(None, 3), (2 * DAY, 2), ("never", 1)])
 def test_the_same_message_goes_again_when_it_may(after_s: float | str | None, expected: int) -> None:
     """The same product abandoned on three days."""
