@@ -170,6 +170,10 @@ def _events_page() -> str:
 
 Producers send the Segment track envelope, one JSON object a record, with the names of its e-commerce spec.
 The exact form is `schemas/published/event.v1.schema.json`; fields that we do not read are ignored.
+The record's key is the `userId`, else the `anonymousId`: so one partition has all that a user does, and keeps
+caps, cooldowns and cancellations. Another key does no harm as long as no user has two; where users have,
+a purchase under one does not end a reminder under the other.
+`nudge_events_foreign_key_total` counts accepted events whose key is another, or none.
 A record may as well be a CloudEvent whose data is such an envelope, in binary or structured mode.
 In the latter its `id` and `time` count where the envelope has none.
 

@@ -101,7 +101,7 @@ class Engine:
         if isinstance(on_time, Rejected):
             outputs.reject(record, on_time)
             return
-        outputs.counts["accepted",] += 1
+        outputs.accept(record, user)
         if event.kind is EventKind.UNKNOWN:
             outputs.counts["unknown",] += 1
             return

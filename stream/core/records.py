@@ -45,6 +45,12 @@ class Outputs:
     noted_triggers: int = 0  # how many of them the measuring stage has seen
     noted_decisions: int = 0
 
+    def accept(self, record: Record, user: str) -> None:
+        """Count an accepted record, and whether its key is not its user: who has two keys has two rows."""
+        self.counts["accepted",] += 1
+        if record.key != user.encode():
+            self.counts["foreign_key",] += 1
+
     def reject(self, record: Record, rejected: Rejected) -> None:
         """Dead-letter a record; a duplicate is only counted, for its first sight was accepted."""
         if rejected.code is RejectCode.DUPLICATE:

@@ -53,6 +53,12 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
     MetricSpec("events_consumed", "counter", "Input records whose effects are committed."),
     MetricSpec("events_accepted", "counter", "Input records that were accepted."),
     MetricSpec("events_unknown", "counter", "Accepted events whose name means nothing to us."),
+    MetricSpec(
+        "events_foreign_key",
+        "counter",
+        "Accepted events whose record key is not their user's id: of a user with two keys each partition "
+        "knows a part.",
+    ),
     MetricSpec("events_duplicate", "counter", "Input records seen before, dropped."),
     MetricSpec("events_rejected", "counter", "Input records that ended as dead letters.", ("code",)),
     MetricSpec("batch_processing_seconds", "histogram", "From a batch's first record to its commit."),
@@ -285,7 +291,7 @@ class Metrics:
         """Add the counts of a committed batch."""
         for key, n in counts.items():
             match key:
-                case (("read" | "accepted" | "unknown" | "duplicate") as fate,):
+                case (("read" | "accepted" | "unknown" | "duplicate" | "foreign_key") as fate,):
                     self["events_consumed" if fate == "read" else f"events_{fate}"].inc(n)
                 case ("rejected", code):
                     self["events_rejected"].labels(code).inc(n)

@@ -16,6 +16,7 @@ from schemas.campaigns import CampaignConsent
 from schemas.catalogue import Offer
 from schemas.codec import encode
 from stream.core.engine import Engine
+from stream.core.records import Record
 from stream.settings import Settings
 from stream.testing import EPOCH, Driver, cart_campaign, event
 from tests.hostile import HOSTILE
@@ -215,6 +216,19 @@ def test_users_are_bounded_and_the_least_active_is_forgotten() -> None:
         stream.pipe(event("Product Viewed", user=user, at=at, product_id="p"))
 
     assert ["c", "a", "d"] == list(stream.engine.state)
+
+
+def test_keys_that_are_not_their_users_are_counted() -> None:
+    """Of records under the user's id, another one and none, the last two; a rejected one says nothing."""
+    stream = drive(1)
+    lines = [event("Cart Viewed", user="ü1", at=n, message_id=f"m{n}") for n in range(3)]
+    keys = ["ü1".encode(), b"u2", None]
+    records = [
+        Record(line, EPOCH + 60, n, key) for n, (line, key) in enumerate(zip(lines, keys, strict=True))
+    ]
+    counts = stream.engine.process([*records, Record(b"{}", EPOCH + 60, 3, b"u3")]).counts
+
+    assert (3, 2) == (counts["accepted",], counts["foreign_key",])
 
 
 def test_a_refusal_is_not_forgotten_for_room() -> None:
