@@ -17,6 +17,7 @@ from schemas.campaigns import Cap, check_hours
 from schemas.codec import parse_time
 from stream.core.config import (
     DAY_S,
+    SLATES_DISCOUNTED,
     AttributionConfig,
     CampaignPolicy,
     CleaningConfig,
@@ -27,8 +28,6 @@ from stream.core.config import (
 )
 
 __all__ = ["Settings"]
-
-SLATES_DISCOUNTED = 16  # the text of ``impression_discount`` says it too
 
 Answer = Literal["allow", "deny"]
 

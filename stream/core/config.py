@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DAY_S",
+    "SLATES_DISCOUNTED",
     "AttributionConfig",
     "CampaignPolicy",
     "CleaningConfig",
@@ -20,6 +21,7 @@ __all__ = [
 ]
 
 DAY_S = 86_400.0
+SLATES_DISCOUNTED = 16  # of a user; the text of the setting ``recommend.impression_discount`` says it too
 
 
 @dataclass(frozen=True, slots=True)

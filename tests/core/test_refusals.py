@@ -7,7 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.campaigns import CampaignConsent
+from schemas.conditions import Condition
 from schemas.reasons import SuppressionReason
+from stream.core.conditions import Facts, compiled
+from stream.core.rows import Profile
 from stream.settings import Settings
 from stream.testing import Driver, cart_campaign, event
 
@@ -121,3 +124,19 @@ def test_an_unsubscription_finds_room_where_others_have_taken_it_all() -> None:
     assert all(profile.is_unsubscribed(name) for name in names)
     assert len(profile.unsubscribed) <= 16
     assert [SuppressionReason.UNSUBSCRIBED.value] == verdict(stream)
+
+
+def test_an_audience_of_who_refuses_counts_refusals_of_everything() -> None:
+    """A condition on an answer sees what the checks see."""
+    test = compiled(Condition(fact="user.consent.letters", is_=False))
+    refuses, silent = Profile(consent={"*": False}), Profile()
+
+    assert [True, False] == [test(Facts(profile, 0.0)) for profile in (refuses, silent)]
+
+
+def test_who_answers_on_a_channel_is_written_to_there() -> None:
+    """Opened messages count for a channel whatever its case: SMS goes before the campaign's first."""
+    stream = driver()
+    stream.pipe(event("Email Opened", user="u1", at=0, channel="Sms"))
+
+    assert ["SMS"] == verdict(stream)
