@@ -1,8 +1,7 @@
 """What it costs in quality that workers learn apart and exchange deltas now and then.
 
-Users are shared out among simulated workers by a hash, each with models of its own. After so many events
-each publishes what it learned, undoes it, and folds everybody's deltas in the order of the workers, as
-batches with overlapping commits do. One worker is the sequential learner.
+Users are shared out among simulated workers (`benchmarks/jobs/fleet.py`). One worker is the sequential
+learner.
 
     python benchmarks/fleet_quality.py [--stream ml-100k|yoochoose|clicks|shoppers|offers]
         [--workers 1,4,16] [--every 1000,10000] [--own 1000] [--one-ranker] [--lag-alone] [--seeds N]
@@ -14,246 +13,51 @@ has had as many times more as it has workers.
 
 - Recommendations: test-then-train recall@10 as in `recommend_prequential.py`, of the blend and of each source
   alone. `--one-ranker` adds a fleet that cannot be: its sources learn apart and its ranker does not, so it
-  shows what the sources' lag costs the blend. `--lag-alone` adds another that cannot be: at each exchange
-  every worker takes over what one worker knows that learned all events in sequence, so it lacks nothing but
-  the others' events since. What it loses no rule of merging can bring back.
+  shows what the sources' lag costs the blend.
 - Clicks: progressive log loss of the ratings of ML-100K, as in `click_prequential.py`; `shoppers` are Online
   Shoppers: few and dense features, whose sum of steps overshoots first.
 - Offers: the share of the best offer's conversions that Thompson sampling gets, in the simulation of
   `offers_regret.py` with ten offers. Like the others without the first tenth, in which next to nothing is
   known, and also from the start.
 
+`--lag-alone` adds another fleet that cannot be: at each exchange every worker takes over what one worker
+knows that learned all events in sequence, so it lacks nothing but the others' events since. What it loses no
+rule of merging can bring back.
+
 Each fleet is run with several ways to share users out, which are averaged, and offers with several
 simulations. Intervals (95 %) are of the change against one worker, by a paired bootstrap of 2,000 draws: of
 users, of simulations for offers.
 
 JSON on standard output. `--keep` adds the results to a file and leaves out fleets that it has already, so a
-stopped run goes on; `--table` also writes a table between the marks of a document. The data sets are found
-through NUDGE_DATA.
+stopped run goes on; `--table` also writes each stream's table between its marks in a document. The data sets
+are found through NUDGE_DATA.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import platform
 import sys
-from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import numpy as np
-from click_prequential import EXAMPLES  # type: ignore[import-not-found]  # it stands beside this script
 from numpy.typing import NDArray
-from offers_regret import (  # type: ignore[import-not-found]
-    N_FEATURES,
-    N_OFFERS,
-    OFFERS,
-    ONES,
-    STEP_S,
-    ZEROS,
-)
-from recommend_prequential import (  # type: ignore[import-not-found]
-    STREAMS,
-    WARM_UP,
-    Event,
-    factor_source,
-    source_ranks,
-)
+from recommend_prequential import STREAMS  # type: ignore[import-not-found]  # it stands beside this script
 
+from benchmarks.jobs.fleet import Measures, clicks, offers, recommend
 from benchmarks.jobs.results import keep, read_kept, write_between
-from online_models.bandits import ThompsonSampling
-from online_models.base import Foldable
-from online_models.click_rate import ClickRate
-from online_models.cooccurrence import SequentialCooccurrence
-from online_models.fold import ModelSet
-from online_models.hybrid import MAX_HISTORY, OnlineBlend
-from online_models.popularity import DecayedPopularity
-from online_models.vocabulary import Vocabulary
 
 QUICK_EVENTS = 5000
 OFFER_EVENTS = 20_000
 OFFER_SEEDS = 8
-MAX_ROWS = 20_000
 BAR = 0.005  # of the quality of one worker, at an exchange every 1,000 events
 N_DRAWS = 2000
-MARKS = "<!-- fleet_quality.py -->", "<!-- end -->"
+BEGIN, END = "<!-- fleet_quality.py {} -->", "<!-- end -->"
 CLICKS = {"clicks": "ml-100k", "shoppers": "online-shoppers"}
-SOURCES = ("blend", "cooccurrence", "factors")
-LEAST = 1e-15  # probability
-Measures = dict[str, NDArray[np.float64]]  # sums and what they are shares of, by user or seed: (2, n)
-
-
-class Worker:
-    """Models of one worker, with a batch open."""
-
-    def __init__(self, models: Iterable[Foldable], vocabulary: Vocabulary) -> None:
-        self.models = ModelSet([*models], vocabulary)
-        self.models.begin()
-
-    def publish(self) -> bytes:
-        """Return what the open batch taught, and undo it."""
-        delta = self.models.delta()
-        self.models.rollback()
-        return delta
-
-    def follow(self, deltas: list[bytes]) -> None:
-        """Fold everybody's deltas and open the next batch."""
-        for delta in deltas:
-            self.models.fold(delta)
-        self.models.begin()
-
-
-def exchange(fleet: list[Worker]) -> None:
-    """Let everybody know what everybody learned; one worker goes on, for that changes nothing."""
-    deltas = [worker.publish() for worker in fleet]
-    for worker in fleet:
-        worker.follow(deltas)
-
-
-def catch_up(fleet: list[Worker], sequential: Worker) -> None:
-    """Let everybody forget the batch and know what a worker knows that learned it all in sequence."""
-    delta = sequential.publish()
-    for worker in fleet:
-        worker.models.rollback()
-    for worker in (*fleet, sequential):
-        worker.follow([delta])
-
-
-def owner(name: str, n_workers: int, seed: int) -> int:
-    """The worker of a user, by the hash of one of many ways to share users out."""
-    return crc32(f"{seed}/{name}".encode()) % n_workers
-
-
-def blends(n_workers: int, max_rows: int, *, one_ranker: bool) -> tuple[list[Worker], list[OnlineBlend]]:
-    """Workers with the recommendation models; rankers may share their weights."""
-    fleet: list[Worker] = []
-    found: list[OnlineBlend] = []
-    for _ in range(n_workers):
-        vocabulary = Vocabulary(max_rows)
-        sources = DecayedPopularity(vocabulary), SequentialCooccurrence(vocabulary)
-        blend = OnlineBlend(vocabulary, *sources, factor_source(vocabulary))
-        if one_ranker and found:
-            first = found[0]
-            read = blend._read  # noqa: SLF001  no worker could do this
-            blend._read = tuple(first.weights if one is blend.weights else one for one in read)  # noqa: SLF001
-            blend.learn_one = first.learn_one  # type: ignore[method-assign]
-        found.append(blend)
-        fleet.append(Worker(blend.models, vocabulary))
-    return fleet, found
-
-
-def recommend(
-    events: list[Event],
-    n_workers: int,
-    every: int,
-    max_rows: int,
-    seed: int,
-    *,
-    one_ranker: bool = False,
-    lag_alone: bool = False,
-) -> Measures:
-    """Recall@10 of a fleet's blend and of each source alone, by user."""
-    fleet, found = blends(n_workers, max_rows, one_ranker=one_ranker)
-    (sequential,), (in_sequence,) = blends(1, max_rows, one_ranker=False)
-    consumed: dict[str, set[str]] = defaultdict(set)
-    histories: dict[str, list[str]] = defaultdict(list)
-    last_event: dict[str, float] = {}
-    memories: dict[str, bytes] = {}
-    memories_in_sequence: dict[str, bytes] = {}
-    hits: dict[str, list[bool]] = {name: [] for name in SOURCES}
-    users: list[str] = []
-    for n, (user, item, at) in enumerate(events):
-        if n % every == 0 and lag_alone:
-            catch_up(fleet, sequential)
-            memories = dict(memories_in_sequence)
-        elif n % every == 0 and n_workers > 1:
-            exchange(fleet)
-        blend = found[owner(user, n_workers, seed)]
-        seen, history, memory = consumed[user], histories[user], memories.get(user, b"")
-        repeat = item in seen
-        gap_s = at - last_event[user] if user in last_event else None
-        if not repeat:
-            slate = blend.propose(history, at, gap_s, seen, memory)
-            if n >= WARM_UP * len(events):
-                place = slate.place_of(item)
-                n_half_lives = len(blend.popularity.half_lives_s)
-                ranks = {} if place is None else dict(source_ranks(slate, place, n_half_lives, blend.n_each))
-                rank = slate.rank_of(item)
-                ranks["blend"] = blend.n_each if rank is None else rank
-                for name in SOURCES:
-                    hits[name].append(ranks.get(name, blend.n_each) < 10)
-                users.append(user)
-            blend.learn_one(slate, item)
-        memories[user] = blend.observe(item, history, at, 1.0, repeat, memory, gap_s=gap_s)
-        if lag_alone:
-            memory = memories_in_sequence.get(user, b"")
-            if not repeat:
-                in_sequence.learn_one(in_sequence.propose(history, at, gap_s, seen, memory), item)
-            memories_in_sequence[user] = in_sequence.observe(
-                item, history, at, 1.0, repeat, memory, gap_s=gap_s
-            )
-        last_event[user] = at
-        if not repeat:
-            seen.add(item)
-            history.insert(0, item)
-            del history[MAX_HISTORY:]
-    return {f"{name}.recall_at_10": by_group(users, np.array(hit, float)) for name, hit in hits.items()}
-
-
-def clicks(examples: str, n_events: int | None, n_workers: int, every: int, seed: int) -> Measures:
-    """Progressive log loss of a fleet's click model, by user."""
-    models = [ClickRate() for _ in range(n_workers)]
-    fleet = [Worker([model], Vocabulary(1)) for model in models]
-    users: list[str] = []
-    losses: list[float] = []
-    for n, (user, texts, y) in enumerate(EXAMPLES[examples]()):
-        if n == n_events:
-            break
-        if n % every == 0 and n_workers > 1:
-            exchange(fleet)
-        model = models[owner(user, n_workers, seed)]
-        p = min(max(model.learn_one(model.hasher.encode_texts(texts), y), LEAST), 1.0 - LEAST)
-        users.append(user)
-        losses.append(-math.log(p if y else 1.0 - p))
-    return {"click_rate.log_loss": by_group(users, np.array(losses))}
-
-
-def offers(n_events: int, n_workers: int, every: int, seed: int) -> Measures:
-    """Conversions that a fleet's bandit expects of its choices, beside those of the best offers."""
-    rng = np.random.default_rng(seed)
-    true = np.c_[rng.normal(-3.2, 0.4, N_OFFERS), rng.normal(0.0, 0.6, (N_OFFERS, N_FEATURES - 1))]
-    contexts = np.c_[np.ones(n_events), rng.normal(size=(n_events, N_FEATURES - 1))]
-    chances = 1.0 / (1.0 + np.exp(-contexts @ true.T))
-    converts = rng.random((n_events, N_OFFERS)) < chances
-    models = [ThompsonSampling(N_FEATURES) for _ in range(n_workers)]
-    fleet = [Worker([model], Vocabulary(1)) for model in models]
-    got = np.empty(n_events)
-    for n, x in enumerate(contexts):
-        if n % every == 0 and n_workers > 1:
-            exchange(fleet)
-        model, at = models[owner(str(n), n_workers, seed)], n * STEP_S
-        choice = model.choose(OFFERS, x, ONES, ZEROS, seed=seed, decision_id=f"d{n}", at=at)
-        offer = OFFERS.index(choice.offer)
-        got[n] = chances[n, offer]
-        model.learn_one(choice.offer, x, float(converts[n, offer]), at=at)
-    best = chances.max(axis=1)
-    scored = slice(int(WARM_UP * n_events), None)
-    return {
-        "offers.share_of_best": np.array([[got[scored].sum()], [best[scored].sum()]]),
-        "offers.share_of_best_from_the_start": np.array([[got.sum()], [best.sum()]]),
-    }
-
-
-def by_group(names: list[str], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sums and numbers of the values of each name, sorted by name; shape ``(2, n_names)``."""
-    codes = np.unique(names, return_inverse=True)[1]
-    return np.array([np.bincount(codes, values), np.bincount(codes)])
 
 
 @dataclass(frozen=True)
@@ -288,20 +92,13 @@ class Fleet:
 
     def play(self, stream: str, seed: int, n_events: int | None) -> Measures:
         """Run a stream, or the first events of it."""
+        n_workers, every, lag_alone = self.workers, self.span, self.lag_alone
         if stream in CLICKS:
-            return clicks(CLICKS[stream], n_events, self.workers, self.span, seed)
+            return clicks(CLICKS[stream], n_events, n_workers, every, seed, lag_alone=lag_alone)
         if stream == "offers":
-            return offers(n_events or OFFER_EVENTS, self.workers, self.span, seed)
+            return offers(n_events or OFFER_EVENTS, n_workers, every, seed, lag_alone=lag_alone)
         events = STREAMS[stream]()[:n_events]
-        return recommend(
-            events,
-            self.workers,
-            self.span,
-            MAX_ROWS,
-            seed,
-            one_ranker=self.one_ranker,
-            lag_alone=self.lag_alone,
-        )
+        return recommend(events, n_workers, every, seed, one_ranker=self.one_ranker, lag_alone=lag_alone)
 
     def measure(self, stream: str, n_seeds: int, n_events: int | None) -> Measures:
         """All seeds: a simulation each for offers; other ways to share the same users out are averaged."""
@@ -324,7 +121,7 @@ def fleets(
             found.append(Fleet(n, span))
             if one_ranker and stream in STREAMS:
                 found.append(Fleet(n, span, one_ranker=True))
-            if lag_alone and stream in STREAMS:
+            if lag_alone:
                 found.append(Fleet(n, span, lag_alone=True))
         found += [Fleet(n, span, own=True) for span in own]
     return found
@@ -356,29 +153,26 @@ def verdict(measure: dict[str, Any]) -> str:
     return "beyond" if low > BAR else "within noise of it"
 
 
-def table(results: dict[str, list[dict[str, Any]]]) -> str:
-    """A table for each stream: measures of all fleets, and how they differ from one worker's."""
-    lines: list[str] = []
-    for stream, found in results.items():
-        names = list(found[0]["measures"])
-        lines += [
-            f"**{stream}**",
-            "",
-            "| workers | exchange every | " + " | ".join(names) + " |",
-            "|---|---|" + "---|" * len(names),
-        ]
-        for one in found:
-            fleet = Fleet(**{field.name: one[field.name] for field in fields(Fleet)})
-            when = f"{fleet.every}{' of its own' * fleet.own}" if fleet.workers > 1 else ""
-            cells = [f"{fleet.workers}{fleet.kind}", when]
-            for name in names:
-                measure = one["measures"][name]
-                low, high = measure["worse_by_95"]
-                change = f" ({-measure['worse_by']:+.2%}; {-high:+.2%}, {-low:+.2%})"
-                cells.append(f"{measure['value']:.4f}" + (change if when else ""))
-            lines.append("| " + " | ".join(cells) + " |")
-        lines.append("")
-    return "\n".join(lines)
+def table(stream: str, found: list[dict[str, Any]]) -> str:
+    """Measures of a stream's fleets, and how they differ from one worker's."""
+    names = list(found[0]["measures"])
+    lines = [
+        f"**{stream}**",
+        "",
+        "| workers | exchange every | " + " | ".join(names) + " |",
+        "|---|---|" + "---|" * len(names),
+    ]
+    for one in found:
+        fleet = Fleet(**{field.name: one[field.name] for field in fields(Fleet)})
+        when = f"{fleet.every}{' of its own' * fleet.own}" if fleet.workers > 1 else ""
+        cells = [f"{fleet.workers}{fleet.kind}", when]
+        for name in names:
+            measure = one["measures"][name]
+            low, high = measure["worse_by_95"]
+            change = f" ({-measure['worse_by']:+.2%}; {-high:+.2%}, {-low:+.2%})"
+            cells.append(f"{measure['value']:.4f}" + (change if when else ""))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def numbers(text: str) -> list[int]:
@@ -447,7 +241,8 @@ def main() -> None:
     json.dump(told, sys.stdout, indent=1)
     sys.stdout.write("\n")
     if asked.table is not None:
-        write_between(asked.table, table(results), MARKS)
+        for stream, found in results.items():
+            write_between(asked.table, table(stream, found), (BEGIN.format(stream), END))
 
 
 if __name__ == "__main__":
