@@ -149,8 +149,8 @@ class Attribution:
             memory.due_at = due
             self._state.schedule(due, user, "decisions", "")
 
-    def expire(self, due: Due) -> list[Feedback]:
-        """Close what was not answered in time: reward 0, if its user still lets us learn."""
+    def expire(self, due: Due, *, teaches: bool = True) -> list[Feedback]:
+        """Close what was not answered in time: reward 0, if anything teaches and its user lets us learn."""
         profile, memory = self._state.profile(due.user), self._state.memory(due.user)
         feedback: list[Feedback] = []
         if due.kind == "impressions" and due.at == profile.impressions_due_at:
@@ -172,7 +172,7 @@ class Attribution:
                 else:
                     del memory.open[ref]
             memory.due_at = self._again(due, [d.deadline for d in memory.open.values()])
-        return self._influence.bounded(feedback, memory) if profile.lets_learn else []
+        return self._influence.bounded(feedback, memory) if teaches and profile.lets_learn else []
 
     def _again(self, due: Due, deadlines: list[float]) -> float:
         """Schedule the next look at what is still open; return its time, 0 for none."""

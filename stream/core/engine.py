@@ -156,5 +156,5 @@ class Engine:
                 self._tell(self.segments.fire(due, outputs), outputs)
             else:
                 learns = not is_stopped(self.state.header, Switch.LEARNING)
-                for feedback in self.attribution.expire(due) if learns else ():
+                for feedback in self.attribution.expire(due, teaches=learns):
                     self.learner.feed(feedback)
