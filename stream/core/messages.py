@@ -15,7 +15,7 @@ from schemas.codec import rfc3339
 from schemas.ids import id_of
 from schemas.outputs import Decision, Recipient, Trigger, TriggerDecision
 from schemas.reasons import SuppressionReason
-from stream.core import arbitration, offers
+from stream.core import arbitration
 from stream.core.budgets import Budgets
 from stream.core.caps import Caps
 from stream.core.checks import Checks, DueMessage, Verdict
@@ -80,7 +80,13 @@ class Messenger:
         decision_id = id_of("decision", trigger_id)
         offer_decision_id = id_of("offer", trigger_id)
         if reason is None and campaign.offers and self._reference.offers:
-            choice = self._desk.choose(offer_decision_id, occasion, outputs, campaign_id=campaign.campaign_id)
+            choice = self._desk.choose(
+                offer_decision_id,
+                occasion,
+                outputs,
+                campaign_id=campaign.campaign_id,
+                dry_run=campaign.dry_run,
+            )
             if choice.offer == NOTHING:
                 reason = _R.NOTHING_CHOSEN
         elif reason is None and marketing and self._arbiter.weighs(campaign):
@@ -90,7 +96,9 @@ class Messenger:
             if not worth.sends:
                 reason = _R.NOTHING_CHOSEN
         # What comes back from the message names the decision that waits for its reward: the offer's, if any.
-        decision = _decision_of(message, decision_id if choice is None else offer_decision_id, choice, worth)
+        policy = POLICY if choice is None else self._desk.policy_of(choice)
+        ref = decision_id if choice is None else offer_decision_id
+        decision = _decision_of(message, ref, policy, choice, worth)
         if reason is None:
             self._budgets.consume(campaign, occasion.now)
             offer_id = None if choice is None else choice.offer
@@ -103,7 +111,10 @@ class Messenger:
             outputs.counts[*count_of, "sent"] += 1
         else:
             outputs.counts[*count_of, "suppressed", reason.value] += 1
-        outputs.decisions.append(_logged(message, decision, decision_id, reason, worth))
+        sends = None if worth is None else worth.propensity
+        if choice is not None:
+            sends = 1.0 - choice.propensities[0]  # all but "nothing"
+        outputs.decisions.append(_logged(message, decision, decision_id, reason, sends, worth))
         return Verdict(reason, verdict.channel)
 
     def _trigger(
@@ -138,15 +149,16 @@ class Messenger:
 
 
 def _decision_of(
-    message: DueMessage, decision_id: str, choice: Choice | None, worth: Worth | None
+    message: DueMessage, decision_id: str, policy: str, choice: Choice | None, worth: Worth | None
 ) -> TriggerDecision:
+    """What a message tells of its decision; one with an offer has the propensity of that offer."""
     reasons: list[str] = [message.campaign.kind]
     if message.timer.held_for:
         reasons.append(message.timer.held_for)
     reads_model = choice is not None or worth is not None or message.campaign.min_score is not None
-    policy, propensity, explored = POLICY, 1.0, False
+    propensity, explored = 1.0, False
     if choice is not None:
-        policy, propensity, explored = offers.POLICY, choice.propensity, choice.explored
+        propensity, explored = choice.propensity, choice.explored
     elif worth is not None:
         policy, explored = arbitration.POLICY, worth.explored
         propensity = worth.propensity if worth.sends else 1.0 - worth.propensity
@@ -165,9 +177,12 @@ def _logged(
     decision: TriggerDecision,
     decision_id: str,
     reason: SuppressionReason | None,
+    sends: float | None,
     worth: Worth | None,
 ) -> Decision:
+    """The decision between sending and not; ``sends`` is the probability of sending, where one was drawn."""
     campaign, occasion = message.campaign, message.occasion
+    propensities = None if sends is None else [sends, 1.0 - sends]
     return Decision(
         decision_id=decision_id,
         kind="trigger" if reason is None else "holdout" if reason is _R.HOLDOUT else "suppression",
@@ -176,8 +191,8 @@ def _logged(
         campaign_version=str(campaign.version),
         eligible=["send", "suppress"],
         action="send" if reason is None else "suppress",
-        propensity=decision.propensity,
-        propensities=None if worth is None else [worth.propensity, 1.0 - worth.propensity],
+        propensity=1.0 if propensities is None else propensities[reason is not None],
+        propensities=propensities,
         policy=decision.policy,
         model_version=decision.model_version,
         features=None if worth is None else worth.features,

@@ -77,9 +77,18 @@ class OfferDesk:
         profile.slot_times[OFFERED] = event.time
 
     def choose(
-        self, decision_id: str, occasion: Occasion, outputs: Outputs, *, campaign_id: str | None = None
+        self,
+        decision_id: str,
+        occasion: Occasion,
+        outputs: Outputs,
+        *,
+        campaign_id: str | None = None,
+        dry_run: bool = False,
     ) -> Choice:
-        """Draw one of the eligible offers or "nothing", log the decision, and wait for its reward."""
+        """Draw one of the eligible offers or "nothing", log the decision, and wait for its reward.
+
+        In a dry run nobody is made an offer: it spends nothing, and no reward is waited for.
+        """
         profile, now = occasion.profile, occasion.now
         offers = [offer for offer in self._reference.active_offers(now) if self._eligible(offer, profile)]
         eligible = [NOTHING, *(offer.offer_id for offer in offers)]
@@ -106,7 +115,7 @@ class OfferDesk:
                 propensity=choice.propensity,
                 propensities=list(choice.propensities),
                 prices=prices if any(prices) else None,
-                policy=POLICY if few else POLICY_OF_MANY,
+                policy=self.policy_of(choice),
                 campaign_id=campaign_id,
                 model_version=occasion.model_version,
                 features=dict(zip(OFFER_FEATURES, context, strict=True)),
@@ -117,6 +126,8 @@ class OfferDesk:
             )
         )
         outputs.counts["offer", choice.offer] += 1
+        if dry_run:
+            return choice
         logged = self._live.offered(choice, now)
         if choice.offer != NOTHING:
             chosen = self._reference.offers[choice.offer]
@@ -131,6 +142,10 @@ class OfferDesk:
             )
             self._attribution.open(decision_id, opened, occasion.user, occasion.memory)
         return choice
+
+    def policy_of(self, choice: Choice) -> str:
+        """Name of the policy that chooses among so many."""
+        return POLICY if len(choice.propensities) - 1 <= self._config.few else POLICY_OF_MANY
 
     def _eligible(self, offer: Offer, profile: Profile) -> bool:
         """Eligibility is an input of the choice: a filter afterwards would make the propensity wrong."""
