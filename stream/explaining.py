@@ -133,13 +133,13 @@ def _rule(decision: Decision, ordered: Sequence[Decision], limits: Limits) -> di
 
 
 def _last_written(decision: Decision, ordered: Sequence[Decision]) -> Decision | None:
-    """The campaign's last message before a decision; one that was held out counts like a sent one."""
+    """The campaign's last message before a decision; one that was held out or not chosen counts as sent."""
     return next(
         (
             earlier
             for earlier in reversed(ordered)
             if earlier.campaign_id == decision.campaign_id
-            and earlier.kind in {"trigger", "holdout"}
+            and (earlier.kind in {"trigger", "holdout"} or earlier.reason == _R.NOTHING_CHOSEN)
             and earlier.decided_at < decision.decided_at
         ),
         None,

@@ -63,9 +63,10 @@ def test_a_cooldown_names_its_length_its_beginning_and_its_end() -> None:
     assert "2026-01-01T12:00:00.000Z" == second["free_from"]
 
 
-def test_a_held_out_message_starts_the_cooldown_too() -> None:
-    """It consumed the cooldown like a sent one, so it is what the cooldown is counted from."""
-    log = [decided("holdout", 9, "holdout"), decided("suppression", 10, "cooldown")]
+@pytest.mark.parametrize(("kind", "reason"), [("holdout", "holdout"), ("suppression", "nothing_chosen")])
+def test_what_was_nearly_sent_starts_the_cooldown_too(kind: str, reason: str) -> None:
+    """It consumed the cooldown like a sent message, so it is what the cooldown is counted from."""
+    log = [decided(kind, 9, reason), decided("suppression", 10, "cooldown")]
 
     assert "2026-01-01T09:00:00.000Z" == explain(log, "u1", LIMITS)["decisions"][1]["last_written_at"]
 
