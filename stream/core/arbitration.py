@@ -103,16 +103,17 @@ class Arbiter:
     def worth(self, campaign: Campaign, key: str, occasion: Occasion, decision_id: str) -> Worth:
         """Choose between sending and nothing, each with at least the explored share."""
         features = self.features(campaign, key, occasion)
-        expected = self._expected(campaign, features)
+        now = occasion.now
+        expected = self._expected(campaign, features, now)
         explored_share = self._policy.exploration
         propensity = 1.0 - explored_share if expected > 0 else explored_share
         sends = bucket(f"arbitration:{self._seed}", decision_id) < propensity
         explored = sends != (expected > 0)
-        told = {"click_probability": self._models.click_probability(features)}
+        told = {"click_probability": self._models.click_probability(features, now)}
         if self._conversions:
-            told["conversion_probability"] = self._models.conversion_probability(features)
+            told["conversion_probability"] = self._models.conversion_probability(features, now)
         told["expected_value"] = expected
-        return Worth(told, propensity, sends, explored, self._models.explain_click(features))
+        return Worth(told, propensity, sends, explored, self._models.explain_click(features, now))
 
     def _outranks(
         self, other: Campaign, other_key: str, campaign: Campaign, key: str, occasion: Occasion
@@ -121,11 +122,11 @@ class Arbiter:
             return other.priority > campaign.priority
         if not (self.weighs(other) and self.weighs(campaign)) or other.currency != campaign.currency:
             return False
-        theirs = self._expected(other, self.features(other, other_key, occasion))
-        return theirs > self._expected(campaign, self.features(campaign, key, occasion))
+        theirs = self._expected(other, self.features(other, other_key, occasion), occasion.now)
+        return theirs > self._expected(campaign, self.features(campaign, key, occasion), occasion.now)
 
-    def _expected(self, campaign: Campaign, features: Mapping[str, str]) -> float:
-        probability = self._models.click_probability(features)
+    def _expected(self, campaign: Campaign, features: Mapping[str, str], at: float) -> float:
+        probability = self._models.click_probability(features, at)
         if self._conversions:
-            probability *= self._models.conversion_probability(features)
+            probability *= self._models.conversion_probability(features, at)
         return probability * (campaign.value or 0.0) - campaign.cost

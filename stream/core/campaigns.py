@@ -79,7 +79,7 @@ class Campaigns:
         reference: Reference,
         state: PartitionState,
         messenger: Messenger,
-        click_probability: Callable[[Mapping[str, str]], float],
+        click_probability: Callable[[Mapping[str, str], float], float],
     ) -> None:
         self._policy = policy
         self._reference = reference
@@ -256,7 +256,7 @@ class Campaigns:
             features = message_features(
                 rule.campaign.campaign_id, scene.user, item_id, category, scene.profile
             )
-            if self._click_probability(features) < rule.campaign.min_score:
+            if self._click_probability(features, match.time) < rule.campaign.min_score:
                 return
         self._arm(rule, key_of(item, per_variant=rule.per_variant), match, item, scene)
 

@@ -52,11 +52,15 @@ class ClickTrial(Trial):
 
     model: HashedLogistic
 
-    def compare(self, y: float, weight: float, incumbent: float, challenger: float) -> Verdict | None:
-        """Compare two predictions of one outcome; return the verdict, where this moved the gate."""
+    def compare(self, y: float, zero_weight: float, incumbent: float, challenger: float) -> Verdict | None:
+        """Compare two predictions of one outcome; return the verdict, where this moved the gate.
+
+        Each outcome has the weight that it would have, 1 or, where zeros are sampled, ``zero_weight``: what
+        is at stake must be known before the outcome, or the test finds what is not there.
+        """
         gains = (
-            math.log((1.0 - challenger) / (1.0 - incumbent)) * weight,
-            math.log(challenger / incumbent) * weight,
+            math.log((1.0 - challenger) / (1.0 - incumbent)) * zero_weight,
+            math.log(challenger / incumbent),
         )
         return self.gate.update(gains[y > 0.0], max(0.0, -min(gains)), max(0.0, *gains))
 

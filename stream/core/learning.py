@@ -90,20 +90,20 @@ class Models:
         """Items of the catalogue that the models have not met, for somebody with a history."""
         return NO_NEW_ITEMS if self.newcomers is None else self.newcomers.of(history, at, items)
 
-    def click_probability(self, features: Mapping[str, str]) -> float:
-        """Probability of a click."""
-        return self.serving_clicks.predict_proba_one(features)
+    def click_probability(self, features: Mapping[str, str], at: float) -> float:
+        """Probability of a click at an event time: what was learned has faded by then."""
+        return self.serving_clicks.predict_proba_one(features, at)
 
-    def conversion_probability(self, features: Mapping[str, str]) -> float:
+    def conversion_probability(self, features: Mapping[str, str], at: float) -> float:
         """Probability that a click on an item leads to an order of it; 1 without a model of that."""
-        return 1.0 if self.conversions is None else self.conversions.predict_proba_one(features)
+        return 1.0 if self.conversions is None else self.conversions.predict_proba_one(features, at)
 
-    def explain_click(self, features: Mapping[str, str]) -> Explanation:
-        """The strongest terms of the click model, by readable names."""
+    def explain_click(self, features: Mapping[str, str], at: float) -> Explanation:
+        """The strongest terms of the click model at an event time, by readable names."""
         model = self.serving_clicks
         terms = [
             Term(one.name, round(one.log_odds, DIGITS), round(one.deviation, DIGITS))
-            for one in model.explain(features, TERMS)
+            for one in model.explain(features, TERMS, at)
         ]
         return Explanation(model.name, terms)
 
@@ -217,46 +217,65 @@ class Learner:
 
     def feed(self, feedback: Feedback) -> None:
         """Learn one closed decision or impression from the features logged when it was made."""
-        models, reward = self._models, feedback.reward
         if feedback.kind == "click":
-            weight = self._click_weight(feedback)
-            if weight:
-                p = models.clicks.learn_one(_hashed(feedback.features), reward, weight, feedback.at)
-                models.click_metrics.update(reward, p, weight)
-                models.live.losses["clicks"].update(reward, p, weight, feedback.at)
-                if models.drift["clicks"].update((reward - p) ** 2):
-                    models.clicks.alarm(feedback.at)
-                if models.click_trial is not None and feedback.logged:
-                    self._challenge(models.click_trial, feedback, weight, p)
-        elif feedback.kind == "conversion" and models.conversions is not None:
-            shown = _hashed(feedback.features)
-            p = models.conversions.predict_proba_one(shown, feedback.at)
-            weight = delayed_weight(reward, p)
-            models.conversions.learn_one(shown, reward, weight, feedback.at)
-            models.live.losses["conversions"].update(reward, p, weight, feedback.at)
+            self._learn_click(feedback)
+        elif feedback.kind == "conversion":
+            self._learn_conversion(feedback)
         elif feedback.kind == "offer" and feedback.action != NOTHING:
-            offer, x, category, at = feedback.action, feedback.features, feedback.category, feedback.at
-            weight = 1.0
-            if feedback.delayed:
-                p = models.offers.predict_one(offer, x, category=category, at=at)
-                weight = delayed_weight(reward, p, self._late_share)
-            p = models.offers.learn_one(offer, x, reward, weight, category=category, at=at)
-            models.many_offers.learn_offer(offer, x, reward, weight, category=category, at=at)
-            models.offer_metrics.update(reward, p, weight)
-            models.live.losses["offers"].update(reward, p, weight, at)
-            if reward:
-                models.live.answered(feedback.logged)
-            if models.drift["offers"].update((reward - p) ** 2):
-                models.offers.alarm(feedback.at)
-                models.many_offers.alarm(feedback.at)
+            self._learn_offer(feedback)
+
+    def _learn_click(self, feedback: Feedback) -> None:
+        models, reward, weight = self._models, feedback.reward, self._click_weight(feedback)
+        if not weight or not _fit(feedback.features, models.clicks):
+            return
+        p = models.clicks.learn_one(_hashed(feedback.features), reward, weight, feedback.at)
+        models.click_metrics.update(reward, p, weight)
+        models.live.losses["clicks"].update(reward, p, weight, feedback.at)
+        if models.drift["clicks"].update((reward - p) ** 2):
+            models.clicks.alarm(feedback.at)
+        trial = models.click_trial
+        if trial is not None and feedback.logged and _fit(feedback.logged, trial.model):
+            self._challenge(trial, feedback, weight, p)
+
+    def _learn_conversion(self, feedback: Feedback) -> None:
+        models, reward = self._models, feedback.reward
+        if models.conversions is None or not _fit(feedback.features, models.conversions):
+            return
+        shown = _hashed(feedback.features)
+        p = models.conversions.predict_proba_one(shown, feedback.at)
+        weight = delayed_weight(reward, p)
+        models.conversions.learn_one(shown, reward, weight, feedback.at)
+        models.live.losses["conversions"].update(reward, p, weight, feedback.at)
+
+    def _learn_offer(self, feedback: Feedback) -> None:
+        models, reward = self._models, feedback.reward
+        offer, x, category, at = feedback.action, feedback.features, feedback.category, feedback.at
+        weight = 1.0
+        if feedback.delayed:
+            p = models.offers.predict_one(offer, x, category=category, at=at)
+            weight = delayed_weight(reward, p, self._late_share)
+        p = models.offers.learn_one(offer, x, reward, weight, category=category, at=at)
+        models.many_offers.learn_offer(offer, x, reward, weight, category=category, at=at)
+        models.offer_metrics.update(reward, p, weight)
+        models.live.losses["offers"].update(reward, p, weight, at)
+        if reward:
+            models.live.answered(feedback.logged)
+        if models.drift["offers"].update((reward - p) ** 2):
+            models.offers.alarm(feedback.at)
+            models.many_offers.alarm(feedback.at)
 
     def _challenge(self, trial: ClickTrial, feedback: Feedback, weight: float, incumbent: float) -> None:
         """Let the challenger predict and learn what the incumbent has just learned, and compare."""
         y, at = feedback.reward, feedback.at
         p = trial.model.learn_one(_hashed(feedback.logged), y, weight, at)
         self._models.live.losses["clicks_challenger"].update(y, p, weight, at)
-        if (verdict := trial.compare(y, weight, incumbent, p)) is not None:
+        if (verdict := trial.compare(y, 1.0 / self._negative_share, incumbent, p)) is not None:
             self._models.verdicts.append((trial, verdict, at))
+
+
+def _fit(slots: Sequence[float], model: HashedLogistic) -> bool:
+    """Whether features were hashed for such a table; those from before it was made smaller teach nothing."""
+    return max(slots, default=0) < model.n_slots
 
 
 def _hashed(slots: Sequence[float]) -> SparseFeatures:

@@ -79,7 +79,7 @@ def test_a_better_challenger_is_promoted_once_and_then_serves() -> None:
     assert 0 < decision.features["examples"]
     assert 0 < trial.gate.n
     assert 2 == trial.gate.round
-    assert trial.model.predict_proba_one(asked) == stream.models.click_probability(asked)
+    assert trial.model.predict_proba_one(asked) == stream.models.click_probability(asked, 0.0)
     assert trial.model.predict_proba_one(asked) != stream.models.clicks.predict_proba_one(asked)
 
 
@@ -105,7 +105,7 @@ def test_a_challenger_that_gets_worse_is_demoted() -> None:
     assert (2.0, 0.01 / 6) == (down.features["round"], down.features["alpha"])
     assert down.features["log_wealth"] >= -math.log(0.01 / 6)
     assert 3 == trial.gate.round
-    assert stream.models.clicks.predict_proba_one(asked) == stream.models.click_probability(asked)
+    assert stream.models.clicks.predict_proba_one(asked) == stream.models.click_probability(asked, 0.0)
 
 
 def test_batches_crashes_and_restarts_change_no_demotion() -> None:
@@ -157,7 +157,7 @@ def test_a_gate_that_only_tells_changes_nothing() -> None:
     assert without.take("decisions") == [one for one in logged if one.kind != "promotion"]
     assert without.take("recommendations") == stream.take("recommendations")
     assert trial.gate.is_open
-    assert without.models.click_probability(asked) == stream.models.click_probability(asked)
+    assert without.models.click_probability(asked, 0.0) == stream.models.click_probability(asked, 0.0)
     assert (
         without.models.clicks.snapshot()["state"].tolist()
         == stream.models.clicks.snapshot()["state"].tolist()
