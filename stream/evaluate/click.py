@@ -103,18 +103,19 @@ def _seconds(value: Time, name: str) -> float | None:
 
 
 class _Ours:
-    """The production model as a predictor."""
+    """The production model as a predictor; ``now`` is the event time, which it forgets by."""
 
     name = OURS
 
     def __init__(self, model: HashedLogistic) -> None:
+        self.now = 0.0
         self._model = model
 
     def predict(self, x: SparseFeatures) -> float:
-        return self._model.predict_proba_one(x)
+        return self._model.predict_proba_one(x, self.now)
 
     def learn(self, x: SparseFeatures, y: int) -> None:
-        self._model.learn_one(x, y)
+        self._model.learn_one(x, y, at=self.now)
 
 
 def evaluate_click(
@@ -133,7 +134,9 @@ def evaluate_click(
     """
     model = build_models(settings).clicks
     rejects = Rejects(path)
-    predictors, skipped = _predictors(baselines, model)
+    ours = _Ours(model)
+    baselines_found, skipped = _baselines(baselines, model.n_slots)
+    predictors: list[Predictor] = [ours, *baselines_found]
     labels: list[int] = []
     predicted: dict[str, list[float]] = {predictor.name: [] for predictor in predictors}
     unseen: list[bool] = []
@@ -148,7 +151,9 @@ def evaluate_click(
             if progress is not None:
                 progress(n)
         while waiting and example.time is not None and waiting[0][0] <= example.time:
-            _learn(predictors, heappop(waiting)[2], seen)
+            ours.now, _, known = heappop(waiting)
+            _learn(predictors, known, seen)
+        ours.now = ours.now if example.time is None else example.time
         labels.append(example.y)
         unseen.append(not seen.issuperset(example.x.slots.tolist()))
         for predictor in predictors:
@@ -185,14 +190,14 @@ def _learn(predictors: list[Predictor], example: Read, seen: set[int]) -> None:
     seen.update(example.x.slots.tolist())
 
 
-def _predictors(names: Collection[str], model: HashedLogistic) -> tuple[list[Predictor], dict[str, str]]:
-    """Our model first, the baselines asked for, and why others of them are not there."""
-    found: list[Predictor] = [_Ours(model)]
+def _baselines(names: Collection[str], n_slots: int) -> tuple[list[Predictor], dict[str, str]]:
+    """The baselines asked for, and why others of them are not there."""
+    found: list[Predictor] = []
     skipped: dict[str, str] = {}
     if BaseRate.name in names:
         found.append(BaseRate())
     if FollowTheLeader.name in names:
-        found.append(FollowTheLeader(model.n_slots))
+        found.append(FollowTheLeader(n_slots))
     if RiverLogistic.name in names:
         found.append(RiverLogistic())
     if VowpalWabbit.name in names:

@@ -10,6 +10,7 @@ import pytest
 
 from online_models.click_rate import ClickRate
 from online_models.hashing import FeatureHasher
+from stream.assembly import build_models
 from stream.evaluate.baselines import CLICK
 from stream.evaluate.baselines.predictors import BaseRate, FollowTheLeader
 from stream.evaluate.baselines.vowpal_wabbit import VowpalWabbit, is_installed
@@ -86,6 +87,47 @@ def test_a_label_is_learned_when_it_arrives(tmp_path: Path) -> None:
 
     assert report["log_loss"] == pytest.approx(-sum(map(math.log, losses)) / 3)
     assert (2, 1) == (report["examples"]["delayed_labels"], report["examples"]["labels_never_learned"])
+
+
+def test_forgetting_is_evaluated_as_it_is_set(tmp_path: Path) -> None:
+    """What is clicked turns round every week: who forgets within a day follows; without times nobody can."""
+    turning: list[dict[str, Any]] = []
+    for n in range(3000):
+        advertisement, week = "ab"[n * 7 % 11 % 2], n // 500 % 2
+        clicked = (advertisement == "a") == bool(week) and n % 5 > 0
+        example = {"features": {"ad": advertisement}, "label": int(clicked)}
+        turning.append({"time": 1.7e9 + n * 7 * 86_400 / 500} | example)
+    timeless = [{name: one[name] for name in ("features", "label")} for one in turning]
+
+    def loss(examples: list[dict[str, Any]], days: float) -> float:
+        file = tmp_path / "examples.jsonl"
+        file.write_text("".join(f"{json.dumps(one)}\n" for one in examples))
+        settings = Settings(click_slots=4096, clicks={"half_life_days": days})
+        return float(evaluate_click(settings, file, baselines=())["log_loss"])
+
+    assert loss(turning, 1.0) < 0.8 * loss(turning, 0.0)
+    assert loss(timeless, 1.0) == loss(timeless, 0.0)
+
+
+def test_labels_are_learned_at_the_time_at_which_they_are_known(tmp_path: Path) -> None:
+    """A day and a half after the prediction, which is made at its own time."""
+    day_s, settings = 86_400.0, Settings(click_slots=4096, clicks={"half_life_days": 1.0})
+    examples: list[dict[str, Any]] = [
+        {"time": n * day_s, "label_time": (n + 1.5) * day_s, "features": {"ad": "ab"[n % 2]}, "label": n % 2}
+        for n in range(20)
+    ]
+    model, loss = build_models(settings).clicks, 0.0
+    model.begin()
+    for n, one in enumerate(examples):
+        if n > 1:
+            known = examples[n - 2]
+            model.learn_one(known["features"], known["label"], at=known["label_time"])
+        p = model.predict_proba_one(one["features"], one["time"])
+        loss -= math.log(p if one["label"] else 1.0 - p)
+    file = tmp_path / "e.jsonl"
+    file.write_text("".join(f"{json.dumps(one)}\n" for one in examples))
+
+    assert evaluate_click(settings, file, baselines=())["log_loss"] == pytest.approx(loss / 20, rel=1e-12)
 
 
 def test_slices_by_half_and_by_what_was_seen(tmp_path: Path) -> None:
