@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from online_models.choice import NOTHING, Choice, Chooser, Eligible, clean_context
 from online_models.click_rate import ClickRate
 from online_models.hashing import SparseFeatures, slot_of
+from online_models.kernels.logistic import MAX_PRECISION
 
 __all__ = ["ManyOffers"]
 
@@ -66,7 +67,8 @@ class ManyOffers(ClickRate):
             raise ValueError(
                 f"{n_features} features in {n_slots} slots; from 1 to 64 features, and 4 slots for each"
             )
-        super().__init__(n_slots, half_life_s=half_life_s, name="many_offers")
+        # Choices draw weights and read no calibration curve, so none may take up what the weights should say.
+        super().__init__(n_slots, curve_precision=MAX_PRECISION, half_life_s=half_life_s, name="many_offers")
         self.spec += f" n_features={n_features}"
         self.n_features = n_features
         self.chooser = Chooser(alpha, floor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from online_models.choice import NOTHING
 from online_models.many_offers import ManyOffers
 
 
@@ -99,3 +100,22 @@ def test_refusals() -> None:
         ManyOffers(2).learn_offer("a", [1.0], 1)
     with pytest.raises(ValueError, match="4 slots"):
         ManyOffers(8, 16)
+
+
+def test_what_is_expected_of_offers_is_what_they_bring() -> None:
+    """150 offers that bring 3 % or 6 %: the mean of what choices expect is near the mean of what came."""
+    rng, model = np.random.default_rng(0), ManyOffers(8)
+    offers = [f"o{n}" for n in range(150)]
+    contexts = np.c_[np.ones(20_000), rng.random((20_000, 7))]
+    came = rng.random(20_000) < 0.03 * (1 + (contexts[:, 1] > 0.5))
+    model.begin()
+    for n, (x, y) in enumerate(zip(contexts, came, strict=True)):
+        model.learn_offer(offers[n % 150], x, float(y), at=float(n))
+    model.keep()
+    expected = [
+        model.choose(
+            [NOTHING, *offers], x, [1.0] * 151, [0.0] * 151, seed=1, decision_id=f"d{n}", at=2e4
+        ).means[1:]
+        for n, x in enumerate(contexts[:100])
+    ]
+    assert float(np.mean(came)) == pytest.approx(float(np.mean(expected)), rel=0.15)
