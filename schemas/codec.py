@@ -39,6 +39,7 @@ MAX_RECORD_BYTES = 65_536
 MAX_DEPTH = 8
 MAX_KEYS = 64
 MAX_ID_LENGTH = 128
+EARLIEST, LATEST = 0.0, 32_503_680_000.0  # 1970 and 3000: nobody's events, but calendars reach beyond them
 
 _TRACK = msgspec.json.Decoder(Track)
 _NO_PROPERTIES = Properties()
@@ -135,6 +136,8 @@ def decode(raw: bytes) -> Event | Rejected:  # noqa: C901, PLR0911, PLR0912  one
         return Rejected(RejectCode.BAD_ID, "$.event", f"longer than {MAX_ID_LENGTH} characters")
     if (time := _event_time(track)) is None:
         return Rejected(RejectCode.MISSING_TIME, "$.timestamp", "timestamp is required")
+
+    time = min(max(time, EARLIEST), LATEST)
 
     kind = EVENT_NAMES.get(name, EventKind.UNKNOWN)
     properties = track.properties or _NO_PROPERTIES

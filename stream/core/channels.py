@@ -26,7 +26,7 @@ def consents(campaign: Campaign, channel: str, profile: Profile, unknown: Mappin
     says of silence goes before what the settings say.
     """
     purpose = campaign.consent.purpose
-    answer = profile.consent.get(f"{purpose}:{channel}")
+    answer = profile.said(f"{purpose}:{channel}")
     if answer is None:
         answer = profile.answer(purpose)
     if answer is not None:

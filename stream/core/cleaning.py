@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from schemas.codec import Rejected
 from schemas.ids import token
 from schemas.reasons import EventKind, RejectCode
@@ -45,6 +47,15 @@ class Cleaner:
         if fault is not None and event.kind not in ALWAYS_APPLIED:
             return fault
         return fault is None
+
+    def dated(self, event: Event, ingest_time: float) -> Event:
+        """Return an event with a time it can have had: one from the future happened when the broker got it.
+
+        Kept as it says, it would count as later than all that its user does until then.
+        """
+        if event.time <= ingest_time + self._config.max_future_s:
+            return event
+        return msgspec.structs.replace(event, time=ingest_time)
 
     def remember(self, event: Event, profile: Profile) -> None:
         """Note an accepted event's id and rate."""
@@ -98,6 +109,8 @@ class Cleaner:
                 return Rejected(
                     RejectCode.OUTLIER, "$.properties.price", f"price {price}; limit {config.max_price:g}"
                 )
+            if quantity == 0 and event.kind is EventKind.CART_REMOVE:
+                continue  # of what was taken out none is left
             if quantity is not None and not 0 < quantity <= config.max_quantity:
                 limit_text = f"quantity {quantity}; limit {config.max_quantity:g}"
                 return Rejected(RejectCode.OUTLIER, "$.properties.quantity", limit_text)

@@ -98,12 +98,16 @@ class Engine:
 
         state, user = self.state, event.user
         on_time = self.cleaner.judge(event, state.profile(user), state.header, record.ingest_time)
+        if on_time is not True:
+            event = self.cleaner.dated(event, record.ingest_time)
         if isinstance(on_time, Rejected):
             outputs.reject(record, on_time)
+            self._hear(event)
             return
         outputs.accept(record, user)
         if event.kind is EventKind.UNKNOWN:
             outputs.counts["unknown",] += 1
+            self._hear(event)
             return
 
         if on_time:
@@ -127,6 +131,13 @@ class Engine:
         self._tell(changes if on_time else (), outputs)
         self.campaigns.advance(moment, memory, self.model_version, outputs)
         self.measurer.note(outputs, event.time)
+
+    def _hear(self, event: Event) -> None:
+        """Let answers count that came with an event of which nothing else does: a no must not be lost."""
+        if event.purposes:
+            profile, memory = self.state.profile(event.user), self.state.memory(event.user)
+            if profiles.hear(event, profile):
+                self.state.touch(event.user, profile, memory)
 
     def _announce(self, outputs: Outputs) -> None:
         """Log that another model serves."""

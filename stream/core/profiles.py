@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from schemas.events import Event
     from stream.core.rows import Profile
 
-__all__ = ["INTERACTIONS", "PASSIVE", "Moment", "amount_of", "shows_interest", "update"]
+__all__ = ["INTERACTIONS", "PASSIVE", "Moment", "amount_of", "hear", "shows_interest", "update"]
 
 MAX_RING = 64  # algorithms.md 3.4: one ring of 64 serves both retrieval models
 MAX_BOUGHT = 256
@@ -72,8 +72,8 @@ def update(event: Event, profile: Profile, *, on_time: bool, learns: bool = True
         _note_hour(profile, event.time)
         if event.kind is not _K.EMAIL_OPEN:  # mail programs open mails, too
             note_activity(profile, event.time)
-    if event.time_zone:
-        profile.time_zone = event.time_zone
+    if event.time_zone and event.time >= profile.zone_at:
+        profile.time_zone, profile.zone_at = event.time_zone, event.time
     if event.purposes:
         _note_answers(event.purposes, event.time, profile)
     _count(event, profile)
@@ -82,6 +82,17 @@ def update(event: Event, profile: Profile, *, on_time: bool, learns: bool = True
     if event.kind in INTERACTIONS and event.items:
         profile.last_item_at = max(profile.last_item_at, event.time)
     return moment
+
+
+def hear(event: Event, profile: Profile) -> bool:
+    """Take over an event's answers to questions of consent, and nothing else; return whether any was news."""
+    if not _note_answers(event.purposes, event.time, profile):
+        return False
+    if profile.n_events == 0:
+        profile.n_events, profile.first_seen = 1, event.time
+    profile.known = profile.known or event.known
+    profile.last_seen = max(profile.last_seen, event.time)
+    return True
 
 
 def silence(profile: Profile, at: float) -> float | None:
@@ -119,10 +130,13 @@ def _count(event: Event, profile: Profile) -> None:
         _unsubscribe(_channel(event), profile)
 
 
-def _note_answers(purposes: dict[str, bool], time: float, profile: Profile) -> None:
-    """Take over answers, the latest by event time in whatever order; of one moment's, the refusal."""
-    consent, answered_at = profile.consent, profile.answered_at
-    for purpose, answer in sorted(purposes.items()):
+def _note_answers(purposes: dict[str, bool], time: float, profile: Profile) -> bool:
+    """Take over answers, the latest by event time in whatever order; of one moment's, the refusal.
+
+    Returns whether anything changed.
+    """
+    consent, answered_at, changed = profile.consent, profile.answered_at, False
+    for purpose, answer in sorted((name.casefold(), given) for name, given in purposes.items()):
         if len(purpose) > MAX_PURPOSE or (purpose == EVERY and answer):  # no campaign asks for these
             continue
         last = answered_at.get(purpose, answered_at.get(EVERY, float("-inf")))
@@ -131,6 +145,13 @@ def _note_answers(purposes: dict[str, bool], time: float, profile: Profile) -> N
         if purpose in consent or len(consent) < MAX_ANSWERS or _make_room(profile, for_refusal=not answer):
             consent[purpose] = answer
             answered_at[purpose] = time
+            changed = True
+            if purpose == EVERY:  # what was granted by name before is refused with it
+                for name in [name for name, given in consent.items() if given]:
+                    if answered_at.get(name, time) <= time:
+                        del consent[name]
+                        answered_at.pop(name, None)
+    return changed
 
 
 def _make_room(profile: Profile, *, for_refusal: bool) -> bool:

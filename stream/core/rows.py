@@ -189,6 +189,7 @@ class Profile(Struct, array_like=True, gc=False):
     segments_at: float = float("-inf")  # when memberships were last looked at
     segments_due_at: float = 0.0  # when they are looked at next; 0: no condition depends on time
     last_item_at: float = float("-inf")  # last event about an item, liked or not
+    zone_at: float = float("-inf")  # last event that named a time zone
 
     @property
     def lets_learn(self) -> bool:
@@ -202,8 +203,15 @@ class Profile(Struct, array_like=True, gc=False):
 
     def answer(self, purpose: str) -> bool | None:
         """What the user said of a purpose; ``None`` where neither it nor everything was spoken of."""
-        answer = self.consent.get(purpose)
+        answer = self.said(purpose)
         return False if answer is None and self.consent.get(EVERY) is False else answer
+
+    def said(self, name: str) -> bool | None:
+        """What the user said of a purpose, or of a purpose on a channel, by its name however it is spelt."""
+        if not self.consent:
+            return None
+        answer = self.consent.get(name.casefold())
+        return self.consent.get(name) if answer is None else answer  # rows of before keep the spelling
 
     def is_unsubscribed(self, channel: str) -> bool:
         """Whether the user unsubscribed from a channel, however it is spelt."""

@@ -366,3 +366,17 @@ def test_every_reason_is_reached_by_a_test_here() -> None:
     reasons = {reason.value for reason in SuppressionReason} - elsewhere
 
     assert set() == {reason for reason in reasons if f'"{reason}"' not in text}
+
+
+def test_the_zone_is_that_of_the_latest_event() -> None:
+    """An order that comes a month late, made in Tokyo, does not move quiet hours back there."""
+    stream = driver({"delay_s": 0.0}, {"quiet_hours": "21:00-08:00"})
+    for name, at, zone in (
+        ("Product Viewed", 30 * DAY, "Europe/Berlin"),
+        ("Order Completed", 0.0, "Asia/Tokyo"),
+    ):
+        stream.pipe(event(name, user="u1", at=at, product_id="p2", context={"timezone": zone}))
+    stream.pipe(event("Product Added", user="u1", at=30 * DAY + 14 * 3600, product_id="p1"))
+    stream.advance(HOUR)
+
+    assert ["Europe/Berlin"] == [trigger.time_zone for trigger in stream.take("triggers")]

@@ -82,6 +82,18 @@ def test_bounds_of_price_and_quantity(product: dict[str, float], expected: str) 
     assert expected == verdict(fact(product=product))
 
 
+def test_nothing_may_be_left_of_what_is_taken_out_of_a_cart() -> None:
+    """Shops send the quantity that is left: a removal of the last one is a removal."""
+    assert "accepted" == verdict(fact(kind=EventKind.CART_REMOVE, product={"quantity": 0.0}))
+    assert "outlier" == verdict(fact(kind=EventKind.CART_REMOVE, product={"quantity": -1.0}))
+
+
+@pytest.mark.parametrize(("ahead", "kept"), [(300, 300), (301, 0), (-DAY, -DAY)])
+def test_what_is_applied_from_the_future_happened_when_it_came(ahead: float, kept: float) -> None:
+    """A time that cannot be is not kept: it would be later than all that follows."""
+    assert NOW + kept == Cleaner(CleaningConfig()).dated(fact(NOW + ahead), NOW).time
+
+
 def test_a_duplicate_is_known_by_its_message_id() -> None:
     """The same messageId of the same user is a duplicate, whatever else changed."""
     cleaner, profile, header = Cleaner(CleaningConfig()), Profile(last_seen=NOW), Header()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ from schemas.reasons import SuppressionReason
 from stream.core.conditions import Facts, compiled
 from stream.core.rows import Profile
 from stream.settings import Settings
-from stream.testing import Driver, cart_campaign, event
+from stream.testing import EPOCH, Driver, cart_campaign, event
 
 ANSWERS = st.lists(
     st.tuples(
@@ -140,3 +142,78 @@ def test_who_answers_on_a_channel_is_written_to_there() -> None:
     stream.pipe(event("Email Opened", user="u1", at=0, channel="Sms"))
 
     assert ["SMS"] == verdict(stream)
+
+
+@pytest.mark.parametrize("name", ["Consent Changed", "Order Completed"])
+def test_an_answer_from_the_future_does_not_outlive_the_next(name: str) -> None:
+    """A device a year ahead grants, a right one refuses an hour later: the later answer is the refusal."""
+    stream = driver()
+    grant = event(name, user="u1", at=365 * 86_400, context=consent(contact=True))
+    stream.pipe(grant, ingest_time=EPOCH)
+    stream.pipe(event("Consent Changed", user="u1", at=3600, purposes={"contact": False}))
+
+    assert [SuppressionReason.NO_CONSENT.value] == verdict(stream, at=7200)
+
+
+@pytest.mark.parametrize(
+    ("fields", "fate"),
+    [
+        ({"name": "Page Loaded", "at": 90_000}, "unknown"),
+        ({"name": "Product Viewed", "at": 0, "product_id": "p1"}, "late"),
+        ({"name": "Product Viewed", "at": 90_000, "product_id": "p1", "price": -1.0}, "outlier"),
+    ],
+)
+def test_a_refusal_counts_whatever_becomes_of_its_event(fields: dict[str, Any], fate: str) -> None:
+    """What is not known, late or odd still tells us of a refusal; it is counted as what it is."""
+    stream = driver()
+    stream.pipe(event("Product Viewed", user="u2", at=90_000, product_id="p1"))
+    name = fields.pop("name")
+    stream.pipe(event(name, user="u1", **fields, context=consent(contact=False)))
+
+    assert [SuppressionReason.NO_CONSENT.value] == verdict(stream, at=90_100)
+    assert 1 == sum(count for key, count in stream.counts.items() if fate in key)
+
+
+def test_an_event_that_says_nothing_new_of_consent_stores_nobody() -> None:
+    """An unknown event without answers leaves no row, one with an answer leaves one, and is not active."""
+    stream = driver()
+    stream.pipe(event("Page Loaded", user="u1", at=0))
+    stream.pipe(event("Page Loaded", user="u2", at=0, context=consent(contact=True)))
+    stream.flush()
+    state = stream.engine.state
+
+    assert ["u2"] == state.users()
+    assert 0 == state.profile("u2").n_views
+    assert state.profile("u2").last_active < 0
+
+
+@pytest.mark.parametrize("name", ["contact:sms", "Contact:SMS"])
+def test_a_purpose_is_known_in_any_case(name: str) -> None:
+    """A refusal on a channel leaves the other, however both are spelt."""
+    stream = driver()
+    stream.pipe(event("Product Viewed", user="u1", at=0, product_id="p2", context=consent(**{name: False})))
+    stream.pipe(event("Unsubscribed", user="u1", at=1, channel="email"))
+
+    assert [SuppressionReason.NO_CONSENT.value] == verdict(stream)
+
+
+def test_a_refusal_in_a_row_of_before_counts_as_it_was_spelt() -> None:
+    """Rows that were written before keep the spelling of the event."""
+    assert Profile(consent={"Contact": False}).answer("Contact") is False
+
+
+def test_a_refusal_of_everything_takes_back_what_was_granted_before() -> None:
+    """A grant by name stands against a refusal of everything from before it, and not from after it."""
+    stream = driver()
+    stream.pipe(event("Consent Changed", user="u1", at=10, purposes={"contact": True}))
+    stream.pipe(event("Consent Changed", user="u1", at=20, purposes={"*": False}))
+    stream.pipe(event("Consent Changed", user="u1", at=15, purposes={"contact": True}))
+    assert [SuppressionReason.NO_CONSENT.value] == verdict(stream)
+
+    stream.pipe(event("Consent Changed", user="u1", at=90_000, purposes={"contact": True}))
+    assert ["email"] == verdict(stream, at=90_001)
+
+
+def consent(**purposes: bool) -> dict[str, Any]:
+    """The context of an event, as consent tools write it."""
+    return {"consent": {"categoryPreferences": purposes}}

@@ -92,6 +92,7 @@ PROFILE_3 = replace(
     engaged={"push": 2},
     answered_at={"contact": 1_767_225_700.0},
     last_item_at=1_767_225_900.5,
+    zone_at=1_767_225_600.25,
 )
 MEMORY_3 = ModelMemory(
     factors=MEMORY.factors,

@@ -199,3 +199,17 @@ def test_decision_header_names_its_decision() -> None:
 def test_times_round_trip(milliseconds: int) -> None:
     """rfc3339 and parse_time are inverse to the millisecond."""
     assert milliseconds == round(parse_time(rfc3339(milliseconds / 1000)) * 1000)
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+@pytest.mark.parametrize("name", ["Order Completed", "Unsubscribed", "Product Viewed"])
+def test_times_at_the_edge_of_the_calendar_can_be_written(text: str, name: str) -> None:
+    """What a producer sends for no time is far away, but a time: a year either way can be written."""
+    event = decode(
+        orjson.dumps(
+            {"messageId": "m", "userId": "u", "timestamp": text, "event": name, "properties": {"sku": "p"}}
+        )
+    )
+
+    assert isinstance(event, Event)
+    assert rfc3339(event.time - 400 * 86_400.0) < rfc3339(event.time + 400 * 86_400.0)
