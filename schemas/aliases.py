@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["ALIASES", "BRAZE", "GA4", "TRANSLATED"]
+__all__ = ["ALIASES", "ALSO", "BRAZE", "CART_UPDATED", "GA4", "TRANSLATED"]
 
 # Segment v1: other names for the same properties.
 SEGMENT_V1: Final[dict[str, str]] = {
@@ -43,7 +43,6 @@ GA4: Final[dict[str, str]] = {
     "select_promotion": "Promotion Clicked",
     "add_to_wishlist": "Product Added to Wishlist",
 }
-# A cart that was updated counts as added to; one whose ``action`` is to remove, as removed from.
 BRAZE: Final[dict[str, str]] = {
     "ecommerce.product_viewed": "Product Viewed",
     "ecommerce.cart_updated": "Product Added",
@@ -53,4 +52,7 @@ BRAZE: Final[dict[str, str]] = {
     "ecommerce.order_refunded": "Order Refunded",
 }
 ALIASES: Final[dict[str, str]] = SEGMENT_V1 | GA4 | BRAZE
+# A cart that was updated counts as added to; one whose ``action`` is to remove, as removed from.
+CART_UPDATED: Final = "ecommerce.cart_updated"
+ALSO: Final = frozenset({(CART_UPDATED, "Product Removed")})  # what an event may mean besides its alias
 TRANSLATED: Final = frozenset(GA4 | BRAZE)  # names whose properties are called otherwise, too

@@ -80,6 +80,15 @@ _NEEDED: dict[str, tuple[str, ...]] = {
     "score_threshold": ("min_score",),
 }
 _SLOW = ("win_back", "replenishment")
+# Keys of kinds that are about one thing only; the others may have any.
+_KEYS: dict[str, tuple[str, ...]] = {
+    "price_drop": ("product",),
+    "back_in_stock": ("product",),
+    "score_threshold": ("product", "variant"),
+    "win_back": ("user",),
+    "milestone": ("user",),
+    "segment_entry": ("user",),
+}
 
 
 class EventMatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -207,8 +216,9 @@ class Campaign(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             return "cancel_on: a sequence campaign needs an absence: cancel_on, unless_before, or both"
         if self.kind in _SLOW and self.delay_s < DAY_S:
             return f"delay_s: a {self.kind} campaign waits at least a day (86400), not {self.delay_s:g}"
-        if self.key == "variant" and self.kind in {"price_drop", "back_in_stock"}:
-            return f"key: a {self.kind} campaign waits for an item of the catalogue, which is a product"
+        keys = _KEYS.get(self.kind)
+        if self.key is not None and keys is not None and self.key not in keys:
+            return f"key: a {self.kind} campaign is about one {' or '.join(keys)}, not about a {self.key}"
         if self.immediate and self.delay_s:
             return "immediate: needs delay_s: 0; without it a message waits for events that come late"
         if self.counter == "revenue" and self.currency is None:

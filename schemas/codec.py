@@ -30,6 +30,7 @@ __all__ = [
     "Rejected",
     "decode",
     "encode",
+    "epoch_seconds",
     "headers_of",
     "parse_time",
     "rfc3339",
@@ -253,7 +254,7 @@ def parse_time(text: str) -> float:
     >>> parse_time("2017-11-24")
     1511481600.0
     """
-    return _seconds(datetime.fromisoformat(text))
+    return epoch_seconds(datetime.fromisoformat(text))
 
 
 def _unwrapped(raw: bytes) -> tuple[Track, bytes] | Rejected:
@@ -329,19 +330,22 @@ def _product(source: Product | Properties) -> Product | None:
     )
 
 
-def _seconds(moment: datetime) -> float:
+def epoch_seconds(moment: datetime) -> float:
+    """Seconds since the epoch of a moment; one without a zone is in UTC, whatever the host's is."""
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _event_time(track: Track) -> float | None:
     """Segment's corrected time: ``timestamp``, else ``receivedAt - (sentAt - originalTimestamp)``."""
     if track.timestamp is not None:
-        return _seconds(track.timestamp)
+        return epoch_seconds(track.timestamp)
     if track.originalTimestamp is None:
         return None
     if track.receivedAt is None or track.sentAt is None:
-        return _seconds(track.originalTimestamp)
-    return _seconds(track.receivedAt) - (_seconds(track.sentAt) - _seconds(track.originalTimestamp))
+        return epoch_seconds(track.originalTimestamp)
+    return epoch_seconds(track.receivedAt) - (
+        epoch_seconds(track.sentAt) - epoch_seconds(track.originalTimestamp)
+    )
 
 
 def _invalid(raw: bytes, message: str) -> Rejected:

@@ -8,6 +8,7 @@ from hashlib import blake2b
 __all__ = ["bucket", "id_of", "token"]
 
 _UNIT = 1 << 64
+MAX_KEY = 64  # bytes of a key that BLAKE2b takes (RFC 7693)
 
 
 def id_of(*parts: str) -> str:
@@ -29,5 +30,8 @@ def token(text: str) -> int:
 
 def bucket(salt: str, user: str) -> float:
     """Where a user falls in [0, 1): a function of the id and the salt alone, so a holdout is sticky."""
-    digest = blake2b(user.encode(), digest_size=8, key=salt.encode()[:64]).digest()
+    key = salt.encode()
+    if len(key) > MAX_KEY:
+        key = blake2b(key).digest()
+    digest = blake2b(user.encode(), digest_size=8, key=key).digest()
     return int.from_bytes(digest, "little") / _UNIT

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct, field
 
-from schemas.aliases import BRAZE, GA4
+from schemas.aliases import BRAZE, CART_UPDATED, GA4
 from schemas.events import Identifier, Number, Product, Properties
 
 __all__ = ["translated"]
@@ -116,7 +116,7 @@ def _of_ga4(name: str, properties: Properties, ga4: _Ga4) -> Properties:
 
 def _of_braze(name: str, properties: Properties, braze: _Braze) -> tuple[str, Properties]:
     segments_name = BRAZE[name]
-    if name == "ecommerce.cart_updated" and braze.action == "remove":
+    if name == CART_UPDATED and braze.action == "remove":
         segments_name = "Product Removed"
     return segments_name, msgspec.structs.replace(
         properties,

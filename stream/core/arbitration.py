@@ -16,7 +16,8 @@ from schemas.commands import Switch
 from schemas.ids import bucket
 from stream.core.commands import is_stopped
 from stream.core.features import message_features
-from stream.core.matching import SEPARATOR, item_of
+from stream.core.matching import SEPARATOR
+from stream.core.variants import item_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,6 +97,8 @@ class Arbiter:
             other = self._reference.campaigns.get(campaign_id)
             if other is None or not other.enabled or other.message_class == "transactional":
                 continue
+            if other.dry_run and not campaign.dry_run:
+                continue  # it takes nobody's place
             if self._outranks(other, other_key, campaign, key, occasion):
                 stronger.append(at)
         return max(stronger) + AFTER_S if len(stronger) >= room else None

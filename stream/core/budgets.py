@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stream.core.caps import name_of
 from stream.core.config import DAY_S
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Budgets:
         budget = campaign.budget
         if budget is None:
             return True
-        day, on_day, total = self._state.header.sent.get(campaign.campaign_id, (0, 0, 0))
+        day, on_day, total = self._state.header.sent.get(name_of(campaign), (0, 0, 0))
         used = total if budget.per == "total" else on_day if day == _day(day, now) else 0
         return used < budget.messages // self._partitions
 
@@ -36,10 +37,10 @@ class Budgets:
         """Count a sent message."""
         if campaign.budget is None:
             return
-        sent = self._state.header.sent
-        day, on_day, total = sent.get(campaign.campaign_id, (0, 0, 0))
+        sent, name = self._state.header.sent, name_of(campaign)
+        day, on_day, total = sent.get(name, (0, 0, 0))
         today = _day(day, now)
-        sent[campaign.campaign_id] = [today, on_day + 1 if day == today else 1, total + 1]
+        sent[name] = [today, on_day + 1 if day == today else 1, total + 1]
 
     def slot(self, now: float, expires_at: float) -> float | None:
         """Reserve the next moment at which the send rate lets a message go; ``None``: too late for it."""

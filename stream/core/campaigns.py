@@ -25,15 +25,25 @@ from stream.core.conditions import Facts, always
 from stream.core.features import message_features
 from stream.core.matching import (
     SEPARATOR,
-    item_of,
-    key_of,
     latest_occasion,
     note,
 )
 from stream.core.milestones import crossed
-from stream.core.objections import NEVER_BEFORE, carted, spoken_against, was_before
-from stream.core.rows import Match, Timer
+from stream.core.objections import (
+    NEVER_BEFORE,
+    asked_of,
+    begins_anew,
+    carted,
+    emptied,
+    fits,
+    spoken_against,
+    was_before,
+)
+from stream.core.rows import Match
 from stream.core.rules import RuleBook
+from stream.core.segments import TIME_PASSED
+from stream.core.timers import context_of, is_named, sku_in, timer_of
+from stream.core.variants import item_of, key_of, sku_of
 from stream.core.watching import begin_watch, springs, watch_again
 
 if TYPE_CHECKING:
@@ -46,7 +56,7 @@ if TYPE_CHECKING:
     from stream.core.profiles import Moment
     from stream.core.records import Outputs
     from stream.core.reference import Reference
-    from stream.core.rows import ModelMemory, Profile
+    from stream.core.rows import ModelMemory, Profile, Timer
     from stream.core.rules import Rule
     from stream.core.state import Due, PartitionState
 
@@ -54,15 +64,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Campaigns"]
 
-MAX_TEXT = 256  # characters of a name that a timer keeps: 64 timers must fit into one record of the changelog
 _NOT_NOW = SuppressionReason.INELIGIBLE
 
 
 @dataclass(slots=True)
 class _Scene:
-    """To whom something happens, and where what comes of it goes; ``ended`` is what was asked already."""
+    """To whom something happens and when, and where what comes of it goes.
+
+    ``ended`` is what was asked already. ``now`` is not the time of an event that came late: what it gives
+    reason for waits from now on, for what belongs to it may come as late.
+    """
 
     user: str
+    now: float
     profile: Profile
     memory: ModelMemory
     model_version: str
@@ -106,7 +120,8 @@ class Campaigns:
             self._end(event, profile, outputs)
         if not arming:
             return
-        scene = _Scene(event.user, profile, memory, model_version, outputs)
+        now = max(event.time, self._state.header.watermark)
+        scene = _Scene(event.user, now, profile, memory, model_version, outputs)
         plain = Facts(profile, event.time)
         match = Match(event.time, event.message_id, event.name)
         for rule in arming.concerned(event.name, plain):
@@ -129,12 +144,22 @@ class Campaigns:
     ) -> None:
         """Let a user's entry into a segment, or exit, arm the campaigns that wait for it."""
         profile = self._state.profile(change.user)
-        scene = _Scene(change.user, profile, memory, model_version, outputs)
+        now = change.time if change.event == TIME_PASSED else max(change.time, self._state.header.watermark)
+        scene = _Scene(change.user, now, profile, memory, model_version, outputs)
         for rule in self._book().by_segment.get(change.segment, ()):
             wanted = (rule.campaign.segment_change == "entry") == change.entered
             if wanted and rule.audience(Facts(profile, change.time)):
                 match = Match(change.time, change.message_id, change.event)
                 self._arm(rule, change.segment, match, {"segment": change.segment}, scene)
+
+    def is_awaited(self) -> bool:
+        """Whether an item changed since the last look that a timer may wait for."""
+        changes = self._reference.items.changes
+        if changes.revision == self._items_revision:
+            return False
+        changed = changes.since(self._items_revision)
+        watched = self._state.watched()
+        return bool(watched) if changed is None else not set(changed).isdisjoint(watched)
 
     def look_at_items(self, outputs: Outputs) -> None:
         """Let changed items spring the timers that wait for them; the watermark is the time of that.
@@ -162,15 +187,21 @@ class Campaigns:
             if at > due.at:  # moved: this entry of the heap stands for the timer, so it moves too
                 self._state.schedule(at, due.user, "campaign", due.ref)
             return
-        self._drop(due.user, profile, due.ref)
         campaign_id, _, key = due.ref.partition(SEPARATOR)
         rule = self._book().rules.get(campaign_id)
-        # An event that must not have been before may have come late, after the timer was armed.
-        if rule is None or timer.watch or was_before(rule, key, timer.event_time, profile):
+        if rule is None or timer.watch or _is_void(rule, key, timer, profile):
+            self._drop(due.user, profile, due.ref)
             outputs.counts["campaign", campaign_id, "cancelled"] += 1
             return
+        until = begins_anew(rule, key, profile) + rule.campaign.delay_s
+        if until > timer.due:
+            timer.due, timer.first_due, timer.held_for = until, 0.0, ""
+            self._state.dirty.add(due.user)
+            self._state.schedule(until + self._policy.lateness_s, due.user, "campaign", due.ref)
+            return
+        self._drop(due.user, profile, due.ref)
         memory = self._state.memory(due.user)
-        scene = _Scene(due.user, profile, memory, model_version, outputs)
+        scene = _Scene(due.user, at, profile, memory, model_version, outputs)
         self._decide(rule, key, timer, at, scene)
 
     def _book(self) -> RuleBook:
@@ -197,21 +228,19 @@ class Campaigns:
         Only what was armed by then ends: who buys and comes back later is somebody who came back.
         """
         ids = {str(item.product_id) for item in event.items}
-        variants = {key_of(item, per_variant=True) for item in event.items}
         for ref in list(profile.timers):
             campaign_id, _, key = ref.partition(SEPARATOR)
             rule = self._rules.rules.get(campaign_id)
             if rule is None or not rule.ending.means(event):
                 continue
             timer = profile.timers[ref]
-            if rule.key == "cart" and timer.products and ids:
-                for item_id in ids:
+            if rule.key == "cart" and timer.products:
+                for item_id in ids or [*timer.products]:
                     if timer.products.get(item_id, float("inf")) <= event.time:
                         del timer.products[item_id]
                 ends = not timer.products
             else:
-                named = variants if rule.per_variant else ids
-                meant = rule.key != "product" or not ids or key in named or item_of(key) in named
+                meant = rule.key != "product" or not ids or is_named(event, rule, key, timer)
                 ends = timer.event_time <= event.time and meant
             if ends:
                 self._drop(event.user, profile, ref)
@@ -243,7 +272,7 @@ class Campaigns:
         products: list[Product] = []
         if rule.key == "cart":
             products = [fact.product for fact in facts if fact.product is not None]
-            if not products and rule.ends_by_order and scene.profile.last_order_at >= match.time:
+            if not products and emptied(rule, match.time, scene.profile):
                 return
         self._arm(rule, "", match, {}, scene, products)
 
@@ -277,7 +306,8 @@ class Campaigns:
                 return
             if found != match:
                 match, about = found, {"product_id": item_of(key)} if rule.key == "product" else {}
-        if spoken_against(rule, key, match.time, profile, scene.ended):
+        sku = "" if isinstance(about, dict) or not rule.per_variant else sku_of(about)
+        if spoken_against(rule, asked_of(rule, key, sku), match.time, profile, scene.ended):
             return
         ref = f"{campaign.campaign_id}{SEPARATOR}{key}"
         live = profile.timers.get(ref)
@@ -289,14 +319,13 @@ class Campaigns:
         if live is None and len(profile.timers) >= self._policy.max_timers:
             scene.outputs.counts["campaign", campaign.campaign_id, "not_armed"] += 1
             return
-        due = match.time + campaign.delay_s
-        context = about if isinstance(about, dict) else _described(about)
-        if rule.per_variant:
-            context["variant"] = key.removeprefix(item_of(key))[1:]
-        timer = Timer(due, match.message_id, match.event, match.time, context, products=left)
+        context = context_of(rule, key, about)
+        timer = timer_of(rule, match, context, left, scene.now, self._policy.lateness_s)
         scene.outputs.counts["campaign", campaign.campaign_id, "moved" if live else "armed"] += 1
         if campaign.immediate:
-            self._decide(rule, key, timer, match.time, scene)
+            if live is not None:
+                self._drop(user, profile, ref)  # what was held is not sent besides
+            self._decide(rule, key, timer, timer.due, scene)
             return
         if rule.waits_for_item:
             begin_watch(timer, campaign, self._reference.items.get(key))
@@ -358,10 +387,8 @@ class Campaigns:
         self._unwatch(user, profile, item_id)
 
 
-def _described(item: Product) -> Context:
-    """What a message about a product says of it, if the catalogue does not know better."""
-    return {"product_id": str(item.product_id)} | {
-        name: value[:MAX_TEXT] if isinstance(value, str) else value
-        for name in ("name", "category", "brand", "price", "quantity")
-        if (value := getattr(item, name)) is not None
-    }
+def _is_void(rule: Rule, key: str, timer: Timer, profile: Profile) -> bool:
+    """Whether a timer was armed under another key, or what must not have been before it came after it."""
+    if not fits(rule, key, timer):
+        return True
+    return was_before(rule, asked_of(rule, key, sku_in(timer)), timer.event_time, profile)

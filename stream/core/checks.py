@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from schemas.codec import epoch_seconds
 from schemas.commands import Switch
 from schemas.ids import bucket
 from schemas.reasons import SuppressionReason
@@ -16,7 +17,10 @@ from stream.core.channels import channels_of, consents
 from stream.core.commands import is_stopped
 from stream.core.conditions import Facts
 from stream.core.localtime import next_active_hour, quiet_until, zone_of
-from stream.core.matching import SEPARATOR, ended_after, item_of
+from stream.core.matching import SEPARATOR, ended_after
+from stream.core.objections import asked_of
+from stream.core.timers import sku_in
+from stream.core.variants import item_of
 from stream.core.watching import holds
 
 if TYPE_CHECKING:
@@ -35,6 +39,7 @@ __all__ = ["Checks", "DueMessage", "Verdict"]
 
 NEVER_BEFORE: Final = float("-inf")
 QUIET_HOURS, USERS_HOURS, OUTRANKED, SEND_RATE = "quiet_hours", "users_hours", "outranked", "send_rate"
+HELD: Final = frozenset({QUIET_HOURS, USERS_HOURS, OUTRANKED, SEND_RATE})
 _R = SuppressionReason
 
 
@@ -142,7 +147,8 @@ class Checks:
         if rule.key == "user":
             return not (rule.ends_by_order and profile.last_order_at >= timer.event_time)
         if rule.per_variant:  # which variant was bought is kept with what campaigns count
-            bought = ended_after(rule.ending, message.key, timer.event_time, profile)
+            asked = asked_of(rule, message.key, sku_in(timer))
+            bought = ended_after(rule.ending, asked, timer.event_time, profile)
         else:
             bought = profile.bought.get(message.key, NEVER_BEFORE) >= timer.event_time
         if rule.ends_by_order and bought:
@@ -165,7 +171,7 @@ class Checks:
     def _later(self, message: DueMessage) -> Verdict | None:
         """Whether this is a time to write to somebody: their own hours, and never their quiet ones."""
         campaign, occasion, timer = message.campaign, message.occasion, message.timer
-        if campaign.send_time == "users_hours" and not timer.first_due:
+        if campaign.send_time == "users_hours" and timer.held_for not in HELD:
             until = next_active_hour(occasion.profile.hours, occasion.now)
             if until is not None and until <= message.expires_at:
                 return Verdict(until=until, held_for=USERS_HOURS)
@@ -220,6 +226,6 @@ class Checks:
 def _runs(campaign: Campaign, now: float) -> bool:
     if not campaign.enabled:
         return False
-    if campaign.starts_at is not None and now < campaign.starts_at.timestamp():
+    if campaign.starts_at is not None and now < epoch_seconds(campaign.starts_at):
         return False
-    return campaign.ends_at is None or now < campaign.ends_at.timestamp()
+    return campaign.ends_at is None or now < epoch_seconds(campaign.ends_at)

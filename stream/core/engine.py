@@ -77,6 +77,11 @@ class Engine:
         obey(command, self.state, outputs)
         return outputs
 
+    def awaits(self, elapsed_s: float) -> bool:
+        """Whether something may happen in so much idle time."""
+        at = self.state.header.watermark + elapsed_s
+        return self.state.next_due() <= at or self.campaigns.is_awaited()
+
     def tick(self, elapsed_s: float) -> Outputs:
         """Let idle time pass: the watermark advances by it, and what comes due on the way fires."""
         outputs, header = Outputs(), self.state.header
@@ -115,7 +120,7 @@ class Engine:
             self._fire_due(outputs)
 
         profile, memory = state.profile(user), state.memory(user)
-        changes = self.segments.pass_time(user, profile, event.time, outputs)
+        self._tell(self.segments.pass_time(user, profile, event.time, outputs), outputs)
         self.cleaner.remember(event, profile)
         learns = not is_stopped(state.header, Switch.LEARNING)
         moment = profiles.update(event, profile, on_time=on_time, learns=learns)
@@ -127,7 +132,7 @@ class Engine:
         self.recommender.recommend(moment, memory, self.model_version, outputs)
         self.desk.offer(moment, memory, self.model_version, outputs)
         self.measurer.follow(moment, outputs)
-        changes += self.segments.update(moment, outputs)
+        changes = self.segments.update(moment, outputs)
         self._tell(changes if on_time else (), outputs)
         self.campaigns.advance(moment, memory, self.model_version, outputs)
         self.measurer.note(outputs, event.time)

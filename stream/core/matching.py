@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING, Final
 
 from stream.core.conditions import always
 from stream.core.rows import Match
+from stream.core.variants import key_of, line_of, may_be_same
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from schemas.events import Event, Product
+    from schemas.events import Event
     from stream.core.conditions import Facts
     from stream.core.rows import Profile
     from stream.core.rules import Grain, Rule, RuleBook, Watched
 
-__all__ = ["SEPARATOR", "ended_after", "happened_within", "item_of", "key_of", "latest_occasion", "note"]
+__all__ = ["ANYTHING", "SEPARATOR", "ended_after", "happened_within", "latest_occasion", "note"]
 
 MAX_KEYS: Final = 128  # of a user, some 60 B each
 MAX_TOGETHER: Final = 8  # times that are kept of products whose own are forgotten
 SEPARATOR: Final = "\x1f"
-VARIANT: Final = "\x1e"  # between a product and its variant
+ANYTHING: Final = "\x1d"  # asked for: whatever an event was about; ids are printable
 
 
 def note(facts: Sequence[Facts], event: Event, profile: Profile, book: RuleBook) -> None:
@@ -32,40 +33,39 @@ def note(facts: Sequence[Facts], event: Event, profile: Profile, book: RuleBook)
 
     ``facts`` are one for each of the event's products; one without a product where it has none.
     """
-    for (_, grain), (events, n) in book.remembered[event.kind].items():
+    for events, n in book.remembered[event.kind].values():
         if not events.means(event):
             continue
         # Of an event that ends something only the time is asked; of one that arms, which it was.
         match = Match(event.time, event.message_id, event.name) if n > 1 else Match(event.time, "", "")
         meant = facts if events.where is always else [fact for fact in facts if events.where(fact)]
-        keys = [""] * bool(meant) if grain == "user" else [_key(fact, grain) for fact in meant]
-        for key in keys:
+        for key in [""] * bool(meant) if events.grain == "user" else [_key(f, events.grain) for f in meant]:
             _insert(profile, f"{events.mark}{SEPARATOR}{key}", match, n)
     while len(profile.matched) > max(MAX_KEYS, len(book.objections)):
         _forget_one(profile, book.objections)
 
 
 def _key(facts: Facts, grain: Grain) -> str:
-    return "" if facts.product is None else key_of(facts.product, per_variant=grain == "variant")
+    if facts.product is None:
+        return ""
+    return (
+        line_of(facts.product) if grain == "line" else key_of(facts.product, per_variant=grain == "variant")
+    )
 
 
-def key_of(product: Product, *, per_variant: bool) -> str:
-    """What a timer is kept under: the product, with ``per_variant`` and its variant, else its SKU."""
-    item_id = str(product.product_id)
-    variant = (product.variant or product.sku) if per_variant else None
-    return item_id if variant is None else f"{item_id}{VARIANT}{variant}"
-
-
-def item_of(key: str) -> str:
-    """Return the id of the product that a key is about."""
-    return key.partition(VARIANT)[0]
-
-
-def _asked(key: str) -> tuple[str, ...]:
-    """Where to look for a key: an event without its variant, or without products, means it as well."""
-    if VARIANT in key:
-        return (key, item_of(key), "")
-    return (key, "") if key else ("",)
+def _about(events: Watched, asked: str, profile: Profile) -> Iterator[list[Match]]:
+    """What is kept of events about what is asked for; an event without products means it as well."""
+    matched, start = profile.matched, f"{events.mark}{SEPARATOR}"
+    if asked != ANYTHING and events.grain != "line":
+        for key in (asked, "") if asked else ("",):
+            if (matches := matched.get(f"{start}{key}")) is not None:
+                yield matches
+        return
+    for name, matches in matched.items():
+        if name.startswith(start):
+            line = name[len(start) :]
+            if asked == ANYTHING or not line or may_be_same(line, asked):
+                yield matches
 
 
 def _insert(profile: Profile, name: str, match: Match, n: int) -> None:
@@ -113,19 +113,14 @@ def latest_occasion(rule: Rule, key: str, since: float, profile: Profile) -> Mat
     return None
 
 
-def ended_after(events: Watched, key: str, time: float, profile: Profile) -> bool:
-    """Whether one of these events happened at or after a time."""
-    for name in _asked(key):
-        matches = profile.matched.get(f"{events.mark}{SEPARATOR}{name}")
-        if matches and matches[-1].time >= time:
-            return True
-    return False
+def ended_after(events: Watched, asked: str, time: float, profile: Profile) -> bool:
+    """Whether one of these events about a product, a line or ``ANYTHING`` happened at or after a time."""
+    return any(matches[-1].time >= time for matches in _about(events, asked, profile))
 
 
-def happened_within(events: Watched, key: str, from_s: float, until_s: float, profile: Profile) -> bool:
+def happened_within(events: Watched, asked: str, from_s: float, until_s: float, profile: Profile) -> bool:
     """Whether one of these events happened from one time on and before another."""
-    for name in _asked(key):
-        matches = profile.matched.get(f"{events.mark}{SEPARATOR}{name}", ())
+    for matches in _about(events, asked, profile):
         place = bisect_left(matches, from_s, key=lambda match: match.time)
         if place < len(matches) and matches[place].time < until_s:
             return True

@@ -79,7 +79,7 @@ class Messenger:
         worth: Worth | None = None
         decision_id = id_of("decision", trigger_id)
         offer_decision_id = id_of("offer", trigger_id)
-        if reason is None and campaign.offers and self._reference.offers:
+        if reason is None and campaign.offers and self._desk.is_open:
             choice = self._desk.choose(
                 offer_decision_id,
                 occasion,
@@ -87,7 +87,7 @@ class Messenger:
                 campaign_id=campaign.campaign_id,
                 dry_run=campaign.dry_run,
             )
-            if choice.offer == NOTHING:
+            if choice.offer == NOTHING and marketing:
                 reason = _R.NOTHING_CHOSEN
         elif reason is None and marketing and self._arbiter.weighs(campaign):
             worth = self._arbiter.worth(
@@ -97,11 +97,11 @@ class Messenger:
                 reason = _R.NOTHING_CHOSEN
         # What comes back from the message names the decision that waits for its reward: the offer's, if any.
         policy = POLICY if choice is None else self._desk.policy_of(choice)
-        ref = decision_id if choice is None else offer_decision_id
+        offer_id = None if choice is None or choice.offer == NOTHING else choice.offer
+        ref = decision_id if offer_id is None else offer_decision_id
         decision = _decision_of(message, ref, policy, choice, worth)
         if reason is None:
             self._budgets.consume(campaign, occasion.now)
-            offer_id = None if choice is None else choice.offer
             trigger = self._trigger(message, verdict.channel, decision, offer_id)
             outputs.triggers.append(trigger)
             if not campaign.dry_run:
@@ -112,7 +112,7 @@ class Messenger:
         else:
             outputs.counts[*count_of, "suppressed", reason.value] += 1
         sends = None if worth is None else worth.propensity
-        if choice is not None:
+        if choice is not None and marketing:
             sends = 1.0 - choice.propensities[0]  # all but "nothing"
         outputs.decisions.append(_logged(message, decision, decision_id, reason, sends, worth))
         return Verdict(reason, verdict.channel)

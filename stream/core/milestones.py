@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stream.core.profiles import amount_of
+from stream.core.profiles import MONEY_DIGITS, amount_of
 
 if TYPE_CHECKING:
     from schemas.campaigns import Campaign
@@ -24,7 +24,7 @@ def crossed(campaign: Campaign, event: Event, profile: Profile) -> list[float]:
         if amount is None or amount[0] != (campaign.currency or "").upper():
             return []
         after = profile.revenue.get(amount[0], 0.0)
-        before = after - amount[1]
+        before = round(after - amount[1], MONEY_DIGITS)
     else:
         after = float(getattr(profile, campaign.counter or "n_events"))
         before = after - 1.0

@@ -63,12 +63,15 @@ class OfferDesk:
         self._budgets = Budgets(config.offers, state)
         self._attribution = attribution
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there are offers, and models that choose among them."""
+        return bool(self._reference.offers) and not is_stopped(self._state.header, Switch.MODELS)
+
     def offer(self, moment: Moment, memory: ModelMemory, model_version: str, outputs: Outputs) -> None:
         """Make an on-site offer where the event is an occasion for one and the last is long enough ago."""
         event, profile = moment.event, moment.profile
-        if is_stopped(self._state.header, Switch.MODELS):
-            return
-        if not moment.on_time or event.kind not in _OCCASIONS or not self._reference.offers:
+        if not moment.on_time or event.kind not in _OCCASIONS or not self.is_open:
             return
         if event.time - profile.slot_times.get(OFFERED, float("-inf")) < self._config.min_interval_s:
             return

@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from schemas.events import Event
     from stream.core.rows import Profile
 
-__all__ = ["INTERACTIONS", "PASSIVE", "Moment", "amount_of", "hear", "shows_interest", "update"]
+__all__ = [
+    "INTERACTIONS",
+    "MONEY_DIGITS",
+    "PASSIVE",
+    "Moment",
+    "amount_of",
+    "hear",
+    "shows_interest",
+    "update",
+]
 
 MAX_RING = 64  # algorithms.md 3.4: one ring of 64 serves both retrieval models
 MAX_BOUGHT = 256
@@ -24,6 +33,7 @@ MAX_ANSWERS = 32  # purposes a user may have answered
 MAX_UNSUBSCRIBED = 16
 MAX_NAME = 64  # characters of a channel: a row must stay far below the broker's message limit
 MAX_PURPOSE = 2 * MAX_NAME + 1  # a purpose, or a purpose on a channel
+MONEY_DIGITS = 6  # to which sums are rounded, so that they do not depend on their order
 SESSION_GAP_S = 1800.0
 
 _K = EventKind
@@ -259,4 +269,4 @@ def _add_revenue(event: Event, profile: Profile, sign: float) -> None:
         return
     currency, amount = found
     if currency in profile.revenue or len(profile.revenue) < 8:
-        profile.revenue[currency] = round(profile.revenue.get(currency, 0.0) + sign * amount, 6)
+        profile.revenue[currency] = round(profile.revenue.get(currency, 0.0) + sign * amount, MONEY_DIGITS)

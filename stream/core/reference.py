@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from online_models.changes import Changes
+from schemas.codec import epoch_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -94,7 +95,7 @@ class Reference:
         offers = [
             offer
             for _, offer in sorted(self.offers.items())
-            if (offer.active_from is None or offer.active_from.timestamp() <= now)
-            and (offer.active_to is None or now < offer.active_to.timestamp())
+            if (offer.active_from is None or epoch_seconds(offer.active_from) <= now)
+            and (offer.active_to is None or now < epoch_seconds(offer.active_to))
         ]
         return [offer for offer in offers if offer.currency == offers[0].currency]

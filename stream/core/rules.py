@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal
 
-from schemas.aliases import ALIASES
+from schemas.aliases import ALIASES, ALSO
 from schemas.events import EVENT_NAMES
 from schemas.ids import id_of
 from schemas.reasons import EventKind
@@ -29,7 +29,8 @@ __all__ = ["Absent", "Grain", "Rule", "RuleBook", "Watched", "rule_of"]
 
 _K = EventKind
 Key = Literal["product", "cart", "user"]
-Grain = Literal["product", "variant", "user"]  # of what events are counted
+# Of what events are counted; a line is all that an event says of a variant.
+Grain = Literal["product", "variant", "line", "user"]
 
 # What arms a campaign of a kind and what ends its timers, where the campaign names no events; and its key.
 _ARMING: Final[dict[str, frozenset[EventKind]]] = {
@@ -80,13 +81,24 @@ class Watched:
     """
 
     kinds: frozenset[EventKind]
-    names: frozenset[str] | None = None
+    names: frozenset[tuple[EventKind, str]] | None = None
     where: Test = always
     mark: str = ""
+    grain: Grain = "product"
 
     def means(self, event: Event) -> bool:
         """Whether an event is one of these, its condition apart."""
-        return event.kind in self.kinds and (self.names is None or event.name in self.names)
+        kind = event.kind
+        return kind in self.kinds and (self.names is None or (kind, event.name) in self.names)
+
+    def names_of(self, kind: EventKind) -> frozenset[str] | None:
+        """Names of the events of a kind that are meant; ``None``: all."""
+        return None if self.names is None else frozenset(name for of, name in self.names if of is kind)
+
+    def of(self, grain: Grain) -> Watched:
+        """Return the same events, counted of something else: what is counted there has a name of its own."""
+        mark = self.mark if grain == "product" else f"{self.mark}/{grain}"
+        return replace(self, mark=mark, grain=grain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +137,8 @@ class RuleBook:
     rules: dict[str, Rule] = field(default_factory=dict)
     arming: dict[EventKind, Index[Rule]] = field(default_factory=dict)
     ending: dict[EventKind, list[Rule]] = field(default_factory=dict)
-    # Events to be remembered, by kind: (mark, of what each) -> what is meant, and how many of them.
-    remembered: dict[EventKind, dict[tuple[str, Grain], tuple[Watched, int]]] = field(default_factory=dict)
+    # Events to be remembered, by kind: mark -> what is meant, and how many of them.
+    remembered: dict[EventKind, dict[str, tuple[Watched, int]]] = field(default_factory=dict)
     objections: set[str] = field(default_factory=set)  # marks of what speaks against a message
     by_segment: dict[str, list[Rule]] = field(default_factory=dict)
 
@@ -142,7 +154,7 @@ class RuleBook:
                 book._enable(rule)
         enabled = [rule for rule in book.rules.values() if rule.campaign.enabled]
         for kind in EventKind:
-            armed = [(r, r.arming.names, r.bounds) for r in enabled if kind in r.arming.kinds]
+            armed = [(r, r.arming.names_of(kind), r.bounds) for r in enabled if kind in r.arming.kinds]
             if armed:
                 book.arming[kind] = Index(armed)
         return book
@@ -150,22 +162,20 @@ class RuleBook:
     def _enable(self, rule: Rule) -> None:
         if rule.campaign.segment is not None:
             self.by_segment.setdefault(rule.campaign.segment, []).append(rule)
-        product: Grain = "variant" if rule.per_variant else "product"
-        grain: Grain = product if rule.key == "product" else "user"
         if rule.counts:
-            self._remember(rule.arming, 2 * rule.at_least + 2, grain)
+            self._remember(rule.arming, 2 * rule.at_least + 2)
         if rule.before is not None:
-            self._remember(rule.before.events, 4, grain)
+            self._remember(rule.before.events, 4)
             self.objections.add(rule.before.events.mark)
-        self._remember(rule.ending, 1, "user" if rule.key == "user" else product)
+        self._remember(rule.ending, 1)
         self.objections.add(rule.ending.mark)
 
-    def _remember(self, events: Watched, n: int, grain: Grain) -> None:
+    def _remember(self, events: Watched, n: int) -> None:
         """Remember the last ``n`` events that are meant, once for all rules that mean the same."""
         for kind in events.kinds:
             wanted = self.remembered.setdefault(kind, {})
-            known = wanted.get((events.mark, grain))
-            wanted[events.mark, grain] = (events, max(n, known[1] if known else 0))
+            known = wanted.get(events.mark)
+            wanted[events.mark] = (events, max(n, known[1] if known else 0))
 
 
 def rule_of(campaign: Campaign) -> Rule:
@@ -192,15 +202,16 @@ def rule_of(campaign: Campaign) -> Rule:
     if kind == "browse_abandonment":
         at_least = campaign.min_views
     absent = None if before is None else Absent(_named(before.events), before.within_s)
-    if per_variant:  # what is counted of variants has names of its own
-        arming, ending = _of_variants(arming), _of_variants(ending)
-        absent = None if absent is None else replace(absent, events=_of_variants(absent.events))
+    line: Grain = "line" if per_variant else "product"
+    counted: Grain = "variant" if per_variant else "product"
+    if absent is not None:
+        absent = replace(absent, events=absent.events.of(line if key == "product" else "user"))
     bounds, rest = split(campaign.audience)
     return Rule(
         campaign=campaign,
         key=key,
-        arming=arming,
-        ending=ending,
+        arming=arming.of(counted if key == "product" else "user"),
+        ending=ending.of("user" if key == "user" else line),
         audience=compiled(campaign.audience),
         bounds=bounds,
         rest=all_of(rest),
@@ -215,10 +226,6 @@ def rule_of(campaign: Campaign) -> Rule:
     )
 
 
-def _of_variants(events: Watched) -> Watched:
-    return replace(events, mark=f"{events.mark}/variant")
-
-
 def _kinds(kinds: frozenset[EventKind]) -> Watched:
     return Watched(kinds, mark="+".join(sorted(kinds)) if len(kinds) < len(_K) // 2 else "any")
 
@@ -226,6 +233,7 @@ def _kinds(kinds: frozenset[EventKind]) -> Watched:
 def _named(events: Iterable[str], condition: str = "") -> Watched:
     """Events by name; a name and what it is called elsewhere mean the same."""
     current = sorted({ALIASES.get(name, name) for name in events})
-    names = frozenset(current) | {old for old, name in ALIASES.items() if name in current}
+    called = {(name, name) for name in EVENT_NAMES} | {*ALIASES.items()} | ALSO
+    names = frozenset((EVENT_NAMES[name], wire) for wire, name in called if name in current)
     mark = id_of("events", *current, condition)[:12]
-    return Watched(frozenset(EVENT_NAMES[name] for name in names), names, mark=mark)
+    return Watched(frozenset(kind for kind, _ in names), names, mark=mark)

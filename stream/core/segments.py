@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 from schemas.codec import rfc3339
 from schemas.ids import id_of
 from schemas.outputs import Cause, Membership
-from schemas.reasons import EventKind
 from stream.core import lifecycle
 from stream.core.causes import SegmentChange
 from stream.core.conditions import Facts, compiled
@@ -81,8 +80,7 @@ class Segments:
         cause = Cause(event.message_id, event.name, rfc3339(event.time))
         now = max(event.time, profile.segments_at)
         changes = self._look(event.user, profile, now, cause, outputs)
-        if changes or event.kind is EventKind.ORDER or not profile.segments_due_at:
-            self._wait(event.user, profile)  # any other event only moves thresholds further away
+        self._wait(event.user, profile)
         return changes
 
     def fire(self, due: Due, outputs: Outputs) -> list[SegmentChange]:
@@ -128,6 +126,7 @@ class Segments:
         changes = [(name, False) for name in left] + [(name, True) for name in entered]
         found = []
         for name, member in changes:
+            self._state.left_behind.pop(f"{user}|{name}", None)  # who was forgotten is back
             message_id, event = (cause.message_id, cause.event) if cause else (f"{now:.3f}", TIME_PASSED)
             change_id = id_of("segment", user, name, message_id, "entered" if member else "left")
             version = rules[name].version if name in rules else None

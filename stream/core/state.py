@@ -272,6 +272,7 @@ class PartitionState:
         if self._codec is None:
             raise ValueError("rows cannot be loaded: this state was built without a codec")
         self.header = header
+        self.tracks_segments = True  # rows may hold memberships of segments that are gone
         self._lateness_s = lateness_s
         touched, shrunk = array("Q"), set[str]()
         for user, value in rows.items():

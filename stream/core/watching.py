@@ -22,7 +22,7 @@ UNAVAILABLE: Final = "unavailable"
 def begin_watch(timer: Timer, campaign: Campaign, item: Item | None) -> None:
     """Let a timer wait for its item; the price to undercut is the catalogue's, else the event's."""
     timer.watch = True
-    timer.due = timer.event_time + campaign.watch_s
+    timer.due, timer.first_due = timer.event_time + campaign.watch_s, 0.0
     timer.held_for = UNAVAILABLE if item is not None and not item.available else ""
     if item is not None and item.price is not None:
         timer.context["price_before"] = item.price

@@ -208,7 +208,7 @@ class PartitionTask:
         told = self._shared.commands.waits(self._partition)
         if header.watermark == float("-inf") and not (told or self._owes_offset):
             return
-        due = self._engine.state.next_due() <= header.watermark + elapsed
+        due = self._engine.awaits(elapsed)
         if due or told or self._owes_offset or now - self.committed_at > IDLE_COMMIT_S:
             await self._run([], elapsed_s=elapsed)
             return

@@ -203,6 +203,45 @@ def test_a_message_may_carry_an_offer_or_not_be_sent_for_none() -> None:
     assert all(0 < d.propensity < 1 for d in nothing)
 
 
+def receipts(message_class: str = "transactional") -> Driver:
+    """A campaign that carries an offer, where no offer is worth its cost."""
+    campaign = cart_campaign(
+        delay_s=60.0,
+        offers=True,
+        message_class=message_class,
+        consent=CampaignConsent(when_unknown="allow"),
+    )
+    settings = Settings(**SMALL, campaigns={"holdout_share": 0.0})
+    return Driver(settings=settings, campaigns=[campaign], offers=[offer("o1", value=1.0, cost=1e6)])
+
+
+def test_a_transactional_message_goes_out_without_an_offer() -> None:
+    """Where none is worth its cost a receipt carries none; a marketing message is not sent."""
+    for message_class, sent in (("transactional", 40), ("marketing", 0)):
+        stream = receipts(message_class)
+        for n in range(40):
+            stream.pipe(event("Product Added", user=f"u{n}", at=n, product_id="p"))
+        stream.advance(DAY)
+        triggers = stream.take("triggers")
+        without = [trigger for trigger in triggers if trigger.offer_id is None]
+        logged = {d.decision_id: d for d in stream.take("decisions") if d.kind == "trigger"}
+
+        assert sent == len([t for t in triggers if t.message_class == "transactional"])
+        assert bool(sent) == bool(without)
+        assert all(logged[t.decision.decision_id].propensity == 1.0 for t in without)
+
+
+def test_models_that_are_stopped_choose_no_offer_for_a_message() -> None:
+    """The message goes out without one: what chooses offers is what was stopped."""
+    stream = receipts("marketing")
+    stream.tell(b'{"command_id":"c1","kind":"stop","switch":"models"}')
+    stream.pipe(event("Product Added", user="u1", at=0, product_id="p"))
+    stream.advance(DAY)
+
+    assert [(None, "rules")] == [(t.offer_id, t.decision.policy) for t in stream.take("triggers")]
+    assert "offer" not in {decision.kind for decision in stream.take("decisions")}
+
+
 def test_a_new_offer_begins_where_its_category_is() -> None:
     """After unanswered offers of a category, a new one of it is expected to do worse than one of none."""
     offers = [offer(f"o{n}", category="gifts" if n else None, value=1e6) for n in range(2)]

@@ -17,6 +17,7 @@ from schemas.conditions import Condition
 from schemas.segments import Centre, Segment
 from stream.campaign_files import read_campaigns, read_segments
 from stream.core import lifecycle
+from stream.core.records import Record
 from stream.core.rows import Profile
 from stream.core.segments import GRAIN_S, MAX_SEGMENTS
 from stream.reading import BadFileError
@@ -301,3 +302,60 @@ def test_the_example_is_valid() -> None:
 def test_the_published_form_is_what_is_read() -> None:
     """A segment survives its encoding."""
     assert msgspec.json.decode(msgspec.json.encode(VIP), type=Segment) == VIP
+
+
+def inactive(name: str, days: float) -> Segment:
+    """Who did nothing for so many days."""
+    return Segment(segment_id=name, version=1, when=Condition(fact="user.active_age_s", at_least=days * DAY))
+
+
+def test_a_segment_with_an_earlier_threshold_does_not_wait_for_the_later() -> None:
+    """Quiet for 90 days is waited for already when quiet for 7 is defined: the next event waits for both."""
+    stream = driver(inactive("quiet90", 90))
+    stream.pipe(view(0))
+    stream.flush()
+    stream.reference.segments["quiet7"] = inactive("quiet7", 7)
+    stream.pipe(view(3600))
+    stream.advance(8 * DAY)
+
+    assert ["quiet7"] == [change.segment for change in stream.take("segments")]
+
+
+def test_a_threshold_that_an_odd_event_finds_is_told_of() -> None:
+    """Half an hour without activity arms a campaign, also where the next event is an odd order."""
+    found = []
+    for price in (5.0, 1e9):
+        entry = {"campaign_id": "c", "version": 1, "kind": "segment_entry", "message_class": "marketing"}
+        rule = msgspec.convert(entry | {"segment": "quiet", "delay_s": 0}, Campaign)
+        settings = Settings(**SMALL, campaigns={"holdout_share": 0.0}, consent={"when_unknown": "allow"})
+        stream = Driver(settings=settings, segments=[inactive("quiet", 1 / 48)], campaigns=[rule])
+        products = [{"product_id": "p1", "price": price}]
+        stream.pipe(view(0), event("Order Completed", user="u1", at=1900, products=products))
+        stream.advance(4000)
+        found.append([trigger.send_at for trigger in stream.take("triggers")])
+
+    assert [rfc3339(EPOCH + 1800 + GRAIN_S + 300)] == found[0] == found[1]
+
+
+def test_who_is_forgotten_and_comes_back_in_one_batch_is_a_member() -> None:
+    """The tombstone of the membership before does not come after the membership of now."""
+    stream = driver(BUYERS, batch_size=1)
+    stream.pipe(ordered(0), ordered(1))
+    stream.flush()
+    state = stream.engine.state
+    state.forget("u1")
+    assert {"u1|buyers"} == set(state.left_behind)
+    outputs = stream.engine.process([Record(ordered(n), EPOCH + n, n) for n in (2, 3)])
+
+    assert [True] == [change.member for change in outputs.segments]
+    assert not state.left_behind
+
+
+def test_who_is_erased_right_after_a_restart_leaves_no_membership() -> None:
+    """No event has come since: what rows hold is not known yet, and must not be forgotten."""
+    stream = driver(BUYERS)
+    stream.pipe(ordered(0), ordered(1))
+    stream.restart()
+    stream.engine.obey(Record(b'{"command_id":"c","kind":"erase","user_id":"u1"}', EPOCH))
+
+    assert {"u1|buyers"} == set(stream.engine.state.left_behind)

@@ -23,3 +23,13 @@ def test_buckets_are_uniform_and_depend_on_the_salt() -> None:
 
     assert abs(len(first) - 2000) < 200
     assert abs(len(first & second) - 200) < 70
+
+
+def test_a_long_salt_counts_to_its_end() -> None:
+    """Salts that differ behind their sixty-fourth byte draw other users; of two alike one draws the same."""
+    users = [f"u{n}" for n in range(5000)]
+    long = "s" * 80
+    first, second = ({user for user in users if bucket(long + name, user) < 0.5} for name in "ab")
+
+    assert abs(len(first & second) - 1250) < 150
+    assert first == {user for user in users if bucket(long + "a", user) < 0.5}
