@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from schemas.catalogue import Item, Offer
+from schemas.codec import epoch_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +65,7 @@ def read_item_versions(path: Path) -> tuple[dict[str, Item], list[ItemVersion]]:
     later: list[ItemVersion] = []
     for item in _records(path, Item):
         if item.item_id in first and item.updated_at is not None:
-            later.append((item.updated_at.timestamp(), item))
+            later.append((epoch_seconds(item.updated_at), item))
         else:
             first[item.item_id] = item
     return first, sorted(later, key=itemgetter(0))

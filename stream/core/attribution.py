@@ -205,11 +205,18 @@ class Attribution:
         profile, item_id, time = moment.profile, moment.event.item_id, moment.event.time
         if not profile.impressions:
             return []
-        hits = [i for i in profile.impressions if i.item_id == item_id and time <= i.deadline]
+        hits = [
+            one
+            for one in profile.impressions
+            if one.item_id == item_id and time <= one.deadline and not one.passed
+        ]
         if not hits:
             return []
-        profile.impressions = [i for i in profile.impressions if i not in hits]
-        return self._click(hits[-1], time, memory)
+        *earlier, clicked = hits
+        for impression in earlier:  # shown in vain: a zero when its time is over, like that of any other
+            impression.passed = True
+        profile.impressions = [one for one in profile.impressions if one is not clicked]
+        return self._click(clicked, time, memory)
 
     def _click(self, hit: Impression, time: float, memory: ModelMemory) -> list[Feedback]:
         feedback = [_looked_at(hit, 1.0, time)]

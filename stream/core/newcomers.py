@@ -7,11 +7,13 @@ and brand are kept; of those a user is offered the ones whose values the user's 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right, insort
+from functools import partial
 from typing import TYPE_CHECKING
 
 from online_models.content import attribute_value
 from online_models.slate import NO_NEW_ITEMS, NewItems
+from schemas.codec import epoch_seconds
+from stream.core.newest import Newest, Record, Unmet
 from stream.core.reference import Rows
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Newcomers", "values_of"]
 
-N_KEPT = 64  # newest records of a value
 N_OFFERED = 10  # newcomers of a slate at most
 N_READ = 5  # latest items of a history that say what a user looks at
 N_VALUES = 3  # values of theirs that are read, as in the content source
@@ -38,40 +39,6 @@ def values_of(item: Item) -> tuple[str, ...]:
     """
     named = (("category", item.category), ("brand", item.brand))
     return tuple([attribute_value(name, value) for name, value in named if value])
-
-
-class _Unmet:
-    """Records of one value that may be offered, newest first."""
-
-    __slots__ = ("_item_ids", "_minus_times")
-
-    def __init__(self, records: list[tuple[float, str]]) -> None:
-        self._minus_times = [minus_time for minus_time, _ in records]
-        self._item_ids = [item_id for _, item_id in records]
-
-    def drop(self, record: tuple[float, str]) -> None:
-        """Take out a record, if it is there."""
-        k = self._place(record)
-        if self._item_ids[k : k + 1] == [record[1]]:
-            del self._minus_times[k], self._item_ids[k]
-
-    def put(self, record: tuple[float, str]) -> None:
-        """Take in a record again, unless it is there."""
-        k = self._place(record)
-        if self._item_ids[k : k + 1] != [record[1]]:
-            self._minus_times.insert(k, record[0])
-            self._item_ids.insert(k, record[1])
-
-    def _place(self, record: tuple[float, str]) -> int:
-        """Where a record stands, or belongs: of one time in the order of the ids."""
-        minus_time, item_id = record
-        first = bisect_left(self._minus_times, minus_time)
-        return bisect_left(self._item_ids, item_id, first, bisect_right(self._minus_times, minus_time, first))
-
-    def first(self, at: float) -> list[str]:
-        """The newest that are in force at a time."""
-        k = bisect_left(self._minus_times, -at)
-        return self._item_ids[k : k + N_OFFERED]
 
 
 class Newcomers:
@@ -99,12 +66,10 @@ class Newcomers:
         self._met = met
         self._items: Rows[Item] = Rows()
         self._looked = (-1, -1)  # revisions of the catalogue and of the vocabulary that were looked at
-        self._newest: dict[str, list[tuple[float, str]]] = {}  # by value: (minus the time, id), newest first
-        self._values: dict[
-            str, tuple[float, tuple[str, ...]]
-        ] = {}  # minus the time of a record, and its values
+        self._newest: dict[str, Newest] = {}  # by value
+        self._values: dict[str, tuple[float, tuple[str, ...]]] = {}  # by item: minus its time, its values
         self._n_several = 0  # items of more than one value
-        self._unmet: dict[str, _Unmet] = {}  # by value, of the newest
+        self._unmet: dict[str, Unmet] = {}  # by value, of the newest
 
     def of(self, history: Sequence[str], at: float, items: Rows[Item]) -> NewItems:
         """Newcomers for a user, best first, and how well each suits.
@@ -161,14 +126,14 @@ class Newcomers:
         """The newest records of a value that are in force, may be shown and have not been met."""
         unmet = self._unmet.get(value)
         if unmet is None:
-            unmet = self._unmet[value] = _Unmet(
-                [
-                    one
-                    for one in self._newest.get(value, ())
-                    if one[1] not in self._met and self._items[one[1]].available
-                ]
-            )
-        return unmet.first(at)
+            newest = self._newest.get(value)
+            records = [] if newest is None else newest.kept
+            unmet = self._unmet[value] = Unmet([one for one in records if self._is_new(one)])
+        return unmet.first(at, N_OFFERED)
+
+    def _is_new(self, record: Record) -> bool:
+        """Whether a record of the catalogue may be offered: nobody met its item, and it can be had."""
+        return record[1] not in self._met and self._items[record[1]].available
 
     def follow(self, items: Rows[Item]) -> None:
         """Take over what changed in the catalogue and in the vocabulary since the last look.
@@ -189,14 +154,14 @@ class Newcomers:
                 self._take_over(value, (minus_time, item_id))
         self._looked = known, met
 
-    def _take_over(self, value: str, record: tuple[float, str]) -> None:
+    def _take_over(self, value: str, record: Record) -> None:
         """Take over that a record was met, or is new again because a batch was undone or a row evicted."""
         unmet = self._unmet.get(value)
         if unmet is None:
             return
         if record[1] in self._met:
             unmet.drop(record)
-        elif _holds(self._newest[value], record) and self._items[record[1]].available:
+        elif record in self._newest[value] and self._items[record[1]].available:
             unmet.put(record)
 
     def _follow_catalogue(self, items: Rows[Item]) -> None:
@@ -213,31 +178,35 @@ class Newcomers:
             if (item := items.get(item_id)) is not None:
                 self._take(item)
 
+    def _has(self, value: str, record: Record) -> bool:
+        """Whether the catalogue has a record as it is, with a value."""
+        minus_time, values = self._values.get(record[1], NO_VALUES)
+        return minus_time == record[0] and value in values and record[1] in self._items
+
     def _drop(self, item_id: str) -> None:
         """Forget a record, if it is there."""
         minus_time, values = self._values.pop(item_id, NO_VALUES)
         self._n_several -= len(values) > 1
         record = minus_time, item_id
         for value in values:
-            newest, unmet = self._newest[value], self._unmet.get(value)
-            if _holds(newest, record):
-                newest.remove(record)
+            instead, unmet = self._newest[value].drop(record), self._unmet.get(value)
             if unmet is not None:
                 unmet.drop(record)
+                if instead is not None and self._is_new(instead):
+                    unmet.put(instead)
 
     def _take(self, item: Item) -> None:
         """Take in a record. Nobody who asks later has to look through all of a value for those not met."""
         values = values_of(item)
-        record = math.inf if item.updated_at is None else -item.updated_at.timestamp(), item.item_id
+        record = math.inf if item.updated_at is None else -epoch_seconds(item.updated_at), item.item_id
         self._values[item.item_id] = record[0], values
         self._n_several += len(values) > 1
         new = item.available and item.item_id not in self._met
         for value in values:
             if value not in self._newest:
-                self._newest[value], self._unmet[value] = [], _Unmet([])
-            newest, unmet = self._newest[value], self._unmet.get(value)
-            insort(newest, record)
-            last = newest.pop() if len(newest) > N_KEPT else None
+                self._newest[value] = Newest(partial(self._has, value))
+                self._unmet[value] = Unmet([])
+            last, unmet = self._newest[value].take(record), self._unmet.get(value)
             if unmet is None:  # too many were met at once; it is made when somebody asks
                 continue
             if new:
@@ -247,9 +216,3 @@ class Newcomers:
 
 
 NO_VALUES: tuple[float, tuple[str, ...]] = (0.0, ())
-
-
-def _holds(records: list[tuple[float, str]], record: tuple[float, str]) -> bool:
-    """Whether sorted records hold one."""
-    k = bisect_left(records, record)
-    return records[k : k + 1] == [record]

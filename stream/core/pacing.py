@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from schemas.codec import epoch_seconds
 from stream.core.rows import Pace
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Budgets:
         pace = paces.get(offer.offer_id)
         if pace is None:
             pace = paces[offer.offer_id] = Pace(0.0, now, spent)
-        left_s = offer.active_to.timestamp() - pace.at
+        left_s = epoch_seconds(offer.active_to) - pace.at
         if now <= pace.at or left_s <= 0.0 or share <= 0.0:
             return pace.price
         even = max(share - pace.spent, 0.0) * min((now - pace.at) / left_s, 1.0)

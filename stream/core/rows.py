@@ -75,6 +75,7 @@ class Impression(Struct, array_like=True, gc=False):
     slots: list[int]
     deadline: float
     trial: list[int] = field(default_factory=list)  # the features as a challenger hashes them
+    passed: bool = False  # a later showing of the item was clicked instead
 
 
 class OpenDecision(Struct, array_like=True, gc=False):

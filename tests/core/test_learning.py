@@ -46,6 +46,21 @@ def test_a_click_makes_its_impression_a_positive_and_time_makes_the_rest_negativ
     assert (3, 1.0) == outcomes(stream)
 
 
+def test_what_was_shown_again_and_clicked_then_was_shown_in_vain_before() -> None:
+    """Ten lists with a, a click after the tenth, two more: one positive at once, nine zeros in their time."""
+    stream = Driver(settings=Settings(**SMALL))
+    stream.pipe(*(shown("u1", 60.0 * n, "a") for n in range(10)))
+    clicks = [event("Product Clicked", user="u1", at=600.0 + n, product_id="a") for n in range(3)]
+    stream.pipe(*clicks)
+    stream.flush()
+    assert (1, 1.0) == outcomes(stream)
+
+    stream.advance(1300)
+    assert (3, 1.0) == outcomes(stream)
+    stream.advance(1800)
+    assert (10, 1.0) == outcomes(stream)
+
+
 def test_a_click_after_the_window_is_no_positive() -> None:
     """The impression has already been learned as a negative."""
     stream = Driver(settings=Settings(**SMALL))

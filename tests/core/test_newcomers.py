@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from online_models.vocabulary import Vocabulary
 from schemas.catalogue import Item
 from stream.core.newcomers import Newcomers
+from stream.core.newest import N_KEPT, Newest
 from stream.core.reference import Rows
 from stream.settings import Settings
 from stream.testing import Driver, event
@@ -126,6 +128,46 @@ def test_an_index_that_follows_is_one_that_is_built_now(seed: int) -> None:
                 known.touch(name, at)
         asked = [name, *names[:5]]
         assert Newcomers(known).of(asked, at, items) == following.of(asked, at, items)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_older_records_move_up_when_newer_ones_go(seed: int) -> None:
+    """Of three hundred records all are taken away, and some come back: what is left is what is built now."""
+    draw = random.Random(seed)
+    names = [f"item-{n:03}" for n in range(300)]
+    items = Rows({name: record(name, "shoes", float(n)) for n, name in enumerate(names)})
+    items["seen"] = record("seen", "shoes", 0.0)
+    known = met("seen", *names[100:200:3])
+    following = Newcomers(known)
+    there = list(names)
+    while there:
+        goes = there.pop() if draw.random() < 0.7 else there.pop(draw.randrange(len(there)))
+        items.drop(goes)
+        if draw.random() < 0.2:
+            back = draw.choice(names)
+            there = sorted({*there, back})
+            items[back] = record(back, "shoes", float(int(back[-3:]) + draw.choice([0, 0, 7])))
+        found = following.of(["seen"], 999.0, items)
+        assert Newcomers(known).of(["seen"], 999.0, items) == found
+    assert not following.of(["seen"], 999.0, items).item_ids
+
+
+def test_records_that_come_and_go_leave_nothing_behind() -> None:
+    """A catalogue whose old records are replaced ten thousand times keeps as many as it has."""
+    newest = Newest(lambda record: record[0] == current.get(record[1]))
+    current: dict[str, float] = {}
+    for n in range(200):
+        current[f"i{n}"] = -1e6 - n
+        newest.take((-1e6 - n, f"i{n}"))
+    for n in range(10_000):
+        name = f"i{n % 100}"
+        old, current[name] = current.pop(name), float(n)
+        newest.drop((old, name))
+        newest.take((float(n), name))
+
+    kept = sorted((time, name) for name, time in current.items())[:N_KEPT]
+    assert kept == newest.kept
+    assert sys.getsizeof(newest._others) < 8 * 600
 
 
 def test_what_is_not_among_the_newest_does_not_come_back() -> None:
