@@ -41,6 +41,7 @@ SWITCH_AT = 10.0  # a weight above it is not trusted by Switch-DR
 SHRINKAGE = 100.0  # of DRos: a weight of 10 counts half
 POOLED_RIDGE = 1.0  # penalty of the weights that all actions share; not of their bias
 ACTION_RIDGE = 10.0  # penalty of what sets an action apart: ten decisions' worth
+ROUNDING = 1e-12  # of a variance, relative to the squared mean
 TIGHTEST_AT = 10_000  # decisions at which a confidence sequence is tightest
 
 
@@ -171,7 +172,7 @@ def confidence_sequence(
     Returns
     -------
     low, high : ndarrays of shape (n,)
-        Infinite after the first score, which has no variance.
+        Infinite while all scores were equal: of a variance of 0 nothing follows.
     """
     n = np.arange(1, len(scores) + 1)
     means = np.cumsum(scores) / n
@@ -179,5 +180,5 @@ def confidence_sequence(
     rho = (-2.0 * math.log(alpha) + math.log(-2.0 * math.log(alpha)) + 1.0) / TIGHTEST_AT
     grown = n * rho + 1.0
     widths = np.sqrt(variances * 2.0 * grown / (n * n * rho) * np.log(np.sqrt(grown) / alpha))
-    widths[0] = math.inf
+    widths[variances <= ROUNDING * means * means] = math.inf
     return means - widths, means + widths

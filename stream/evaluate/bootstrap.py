@@ -33,7 +33,7 @@ def draws(n_groups: int, n_draws: int = N_DRAWS) -> Iterator[NDArray[np.float64]
 def interval(values: NDArray[np.float64]) -> tuple[float, float] | None:
     """The middle 95 % of bootstrapped values; None where fewer than half of them are defined."""
     values = values[np.isfinite(values)]
-    if len(values) < N_DRAWS // 4:
+    if len(values) < N_DRAWS // 2:
         return None
     low, high = np.quantile(values, ((1.0 - LEVEL) / 2.0, (1.0 + LEVEL) / 2.0))
     return float(low), float(high)

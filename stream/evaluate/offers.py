@@ -250,9 +250,10 @@ def _estimate(
     series = [
         {"n": int(at) + 1, "value": float(means[at]), "low": float(lows[at]), "high": float(highs[at])}
         for at in points
-        if at > 0
+        if np.isfinite(lows[at])
     ]
-    return found | {"always_valid": [float(lows[-1]), float(highs[-1])], "series": series}
+    always_valid = [float(lows[-1]), float(highs[-1])] if np.isfinite(lows[-1]) else None
+    return found | {"always_valid": always_valid, "series": series}
 
 
 def _best_fixed_action(log: _Log, min_ess: float) -> dict[str, Any]:

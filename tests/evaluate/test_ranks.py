@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from stream.evaluate.bootstrap import mcnemar, mean_intervals
+from stream.evaluate.bootstrap import N_DRAWS, interval, mcnemar, mean_intervals
 from stream.evaluate.ranks import MISS, WINDOW, Occasions, Shown, report_ranks
 
 COUNTS = np.array([4.0, 2.0])
@@ -97,3 +97,12 @@ def test_a_miss_is_no_rank() -> None:
 
     assert (0.0, 0.0) == (report["recall_at_20"], report["mrr"])
     assert [MISS] == shown([None]).ranks
+
+
+def test_an_interval_takes_half_of_the_draws() -> None:
+    """Where more than half of the bootstrapped values are not defined there is none."""
+    half = N_DRAWS // 2
+    values = np.concatenate([np.full(N_DRAWS - half, np.nan), np.linspace(0.0, 1.0, half)])
+
+    assert interval(values) == pytest.approx((0.025, 0.975))
+    assert interval(values[:-1]) is None

@@ -150,6 +150,16 @@ def test_a_confidence_sequence_holds_at_all_times() -> None:
     assert missed <= 300 * (0.05 + 2 * np.sqrt(0.05 * 0.95 / 300))
 
 
+@pytest.mark.parametrize("score", [0.0, 0.3])
+def test_a_confidence_sequence_of_equal_scores_says_nothing(score: float) -> None:
+    """A hundred times no reward is no proof that there never is one; the first that differs gives bounds."""
+    low, high = off_policy.confidence_sequence(np.array([score] * 100 + [1.0]))
+
+    assert np.isinf(high[:100]).all()
+    assert np.isinf(low[:100]).all()
+    assert low[100] < score < high[100] < np.inf
+
+
 def test_a_confidence_sequence_narrows() -> None:
     """It is wider than an interval for one moment, and by how much is known: 1.7 times at its tightest."""
     scores = np.tile([0.0, 1.0], 5000)
