@@ -18,6 +18,7 @@ from stream.core.commands import is_stopped
 from stream.core.conditions import Facts
 from stream.core.localtime import next_active_hour, quiet_until, zone_of
 from stream.core.matching import SEPARATOR, ended_after
+from stream.core.milestones import stands
 from stream.core.objections import asked_of
 from stream.core.timers import sku_in
 from stream.core.variants import item_of
@@ -140,8 +141,10 @@ class Checks:
         return None
 
     def _still_true(self, message: DueMessage) -> bool:
-        """Whether nothing was bought since, and what is written about can be had."""
+        """Whether nothing was bought since, and what is written about can be had, or was reached."""
         rule, timer, profile = message.rule, message.timer, message.occasion.profile
+        if message.campaign.counter is not None:
+            return stands(message.campaign, float(str(timer.context["threshold"])), profile)
         if rule.key == "cart":
             return not timer.products or bool(self.products(message))
         if rule.key == "user":

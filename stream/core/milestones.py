@@ -1,4 +1,4 @@
-"""Milestones: which thresholds of a counter an event has just crossed."""
+"""Milestones: which thresholds of a counter an event has just crossed, and whether that still stands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from schemas.events import Event
     from stream.core.rows import Profile
 
-__all__ = ["crossed"]
+__all__ = ["crossed", "stands"]
 
 
 def crossed(campaign: Campaign, event: Event, profile: Profile) -> list[float]:
@@ -29,3 +29,10 @@ def crossed(campaign: Campaign, event: Event, profile: Profile) -> list[float]:
         after = float(getattr(profile, campaign.counter or "n_events"))
         before = after - 1.0
     return [threshold for threshold in campaign.thresholds if before < threshold <= after]
+
+
+def stands(campaign: Campaign, threshold: float, profile: Profile) -> bool:
+    """Whether a counter is still where it was reached: what was paid may have been refunded since."""
+    if campaign.counter == "revenue":
+        return profile.revenue.get((campaign.currency or "").upper(), 0.0) >= threshold
+    return float(getattr(profile, campaign.counter or "n_events")) >= threshold

@@ -245,6 +245,16 @@ def test_a_milestone_of_revenue_is_reached_once() -> None:
     assert ["c"] == sent(stream, 10 * DAY)
 
 
+def test_a_milestone_that_was_refunded_is_not_told() -> None:
+    """A hundred were reached, and refunded before the message was due."""
+    stream = driver(campaign("milestone", counter="revenue", thresholds=[100.0], currency="EUR"))
+    paid: dict[str, Any] = {"order_id": "o1", "total": 110.0, "currency": "EUR"}
+    stream.pipe(event("Order Completed", user="u1", at=0, **paid))
+    stream.pipe(event("Order Refunded", user="u1", at=60, **paid))
+
+    assert [] == sent(stream)
+
+
 @pytest.mark.parametrize(
     ("kind", "key", "fields"),
     [
