@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ANYTHING", "SEPARATOR", "ended_after", "happened_within", "latest_occasion", "note"]
 
-MAX_KEYS: Final = 128  # of a user, some 60 B each
+MAX_KEYS: Final = 128  # of a user
+MAX_MATCHES: Final = 1024  # of all keys together, some 60 B each
 MAX_TOGETHER: Final = 8  # times that are kept of products whose own are forgotten
 SEPARATOR: Final = "\x1f"
 ANYTHING: Final = "\x1d"  # asked for: whatever an event was about; ids are printable
@@ -41,8 +42,16 @@ def note(facts: Sequence[Facts], event: Event, profile: Profile, book: RuleBook)
         meant = facts if events.where is always else [fact for fact in facts if events.where(fact)]
         for key in [""] * bool(meant) if events.grain == "user" else [_key(f, events.grain) for f in meant]:
             _insert(profile, f"{events.mark}{SEPARATOR}{key}", match, n)
-    while len(profile.matched) > max(MAX_KEYS, len(book.objections)):
+    while _has_too_many(profile, book):
         _forget_one(profile, book.objections)
+
+
+def _has_too_many(profile: Profile, book: RuleBook) -> bool:
+    """Whether more is counted than may be; one key is left to each objection in any case."""
+    matched, least = profile.matched, len(book.objections)
+    if len(matched) > max(MAX_KEYS, least):
+        return True
+    return len(matched) > least and sum(map(len, matched.values())) > max(MAX_MATCHES, MAX_TOGETHER * least)
 
 
 def _key(facts: Facts, grain: Grain) -> str:

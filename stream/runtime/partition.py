@@ -26,7 +26,7 @@ from stream.runtime.inbox import Inbox
 from stream.runtime.modellog import delta_records
 from stream.runtime.outbox import Outbox
 from stream.runtime.position import find_position, require_same_log
-from stream.runtime.records import add_outputs, as_record
+from stream.runtime.records import OversizedError, add_outputs, as_record, require_size
 from stream.runtime.restoring import LAST_INGEST, OF_BATCH, paused_collection, restore
 from stream.runtime.saving import StateSaver
 from stream.runtime.statecache import Mark, open_cache
@@ -58,7 +58,7 @@ logger = structlog.get_logger(__name__)
 
 
 class EngineFailedError(Exception):
-    """The engine raised on a record: a bug of ours, which must not cost us the partition."""
+    """The engine raised on a record, or made of it what no record holds; this must not cost a partition."""
 
 
 @dataclass(slots=True)
@@ -353,7 +353,7 @@ class PartitionTask:
         state, topic = self._engine.state, self._shared.names.user_state
         of_batch = [] if self._exactly_once else [(OF_BATCH, b"%d" % next_offset)]
         for n, (user, value) in enumerate(state.encode()):
-            batch.state.add(topic, key_of(user), value, of_batch)
+            batch.state.add(topic, key_of(user), _sized(topic, value), of_batch)
             if n % SLICE_ROWS == SLICE_ROWS - 1:
                 await asyncio.sleep(0)
         for user in sorted(state.forgotten):
@@ -441,6 +441,14 @@ def _without_errors(sent: Sequence[dict[str, int] | BaseException]) -> list[dict
     if errors:
         raise next((error for error in errors if isinstance(error, ProducerFenced)), errors[0])
     return [result for result in sent if not isinstance(result, BaseException)]
+
+
+def _sized(topic: str, row: bytes) -> bytes:
+    """Let a row that has outgrown its topic count as a failure on the record that made it grow."""
+    try:
+        return require_size(topic, row)
+    except OversizedError as error:
+        raise EngineFailedError("a user's row has outgrown its record") from error
 
 
 def _span(records: Sequence[LogRecord]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from schemas.codec import encode, headers_of
 from stream.core.records import Record
@@ -18,7 +18,26 @@ if TYPE_CHECKING:
     from stream.runtime.topics import TopicNames
     from stream.runtime.transport import LogRecord
 
-__all__ = ["add_outputs", "as_record"]
+__all__ = ["MAX_VALUE_BYTES", "OversizedError", "add_outputs", "as_record", "require_size"]
+
+MAX_VALUE_BYTES: Final = 1_000_000  # with key and headers under the broker's default limit of 1 MiB
+
+
+class OversizedError(ValueError):
+    """A record that no broker with its default limit takes. What caused it must not be tried for ever."""
+
+
+def require_size(topic: str, value: bytes) -> bytes:
+    """Return a value that fits into a record.
+
+    Raises
+    ------
+    OversizedError
+        It does not.
+    """
+    if len(value) > MAX_VALUE_BYTES:
+        raise OversizedError(f"a record of {len(value)} bytes for {topic}; limit {MAX_VALUE_BYTES}")
+    return value
 
 
 def as_record(record: LogRecord) -> Record:
@@ -38,16 +57,18 @@ def add_outputs(
     """Put a batch's outputs into the outbox, each under its topic, key and headers."""
     for recommendation in outputs.recommendations:
         key = f"{recommendation.user_id}|{recommendation.slot}".encode()
-        outbox.add(names.recommendations, key, encode(recommendation), headers_of(recommendation))
+        value = require_size(names.recommendations, encode(recommendation))
+        outbox.add(names.recommendations, key, value, headers_of(recommendation))
     for trigger in outputs.triggers:
         topic = names.triggers_dry_run if trigger.dry_run else names.triggers
         user = trigger.recipient.user_id or trigger.recipient.anonymous_id or ""
-        outbox.add(topic, user.encode(), encode(trigger), headers_of(trigger))
+        outbox.add(topic, user.encode(), require_size(topic, encode(trigger)), headers_of(trigger))
     for decision in outputs.decisions:
-        outbox.add(names.decisions, decision.user_id.encode(), encode(decision), headers_of(decision))
+        value = require_size(names.decisions, encode(decision))
+        outbox.add(names.decisions, decision.user_id.encode(), value, headers_of(decision))
     for change in outputs.segments:
         key = f"{change.user_id}|{change.segment}".encode()
-        outbox.add(names.segments, key, encode(change), headers_of(change))
+        outbox.add(names.segments, key, require_size(names.segments, encode(change)), headers_of(change))
     if outputs.dead_letters:
         values = {record.offset: record.value for record in records}
         for letter in outputs.dead_letters:

@@ -115,3 +115,21 @@ def test_there_is_room_for_what_each_campaign_objects_to() -> None:
     stream.advance(DAY)
     assert len(campaigns) > 128
     assert [] == stream.take("triggers")
+
+
+def test_what_is_counted_of_a_user_is_bounded_in_all() -> None:
+    """Forty views of each of a hundred products, where thirty-two count: the newest do, and the order."""
+    counting = {"campaign_id": "added", "kind": "event", "key": "product"}
+    views = {"when": {"events": ["Product Viewed"], "at_least": 32}}
+    stream = driver(counting | views, unless("Order Completed", campaign_id="other"))
+    stream.pipe(event("Order Completed", user="u1", at=0, products=[{"product_id": "p"}]))
+    for product in range(100):
+        for n in range(40):
+            at = 10.0 + 40 * product + n
+            stream.pipe(event("Product Viewed", user="u1", at=at, product_id=f"v{product}"))
+    stream.flush()
+    matched = stream.engine.state.profile("u1").matched
+
+    assert sum(map(len, matched.values())) <= 1024
+    assert "v99" in {name.partition("\x1f")[2] for name in matched}
+    assert any(name.endswith("\x1fp") for name in matched)

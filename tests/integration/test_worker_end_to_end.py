@@ -110,6 +110,46 @@ def test_a_record_the_engine_fails_on_is_passed_by(setup: Setup, tmp_path: Path)
     assert poison in {record.value for record in setup.read(setup.names.dead_letters)}
 
 
+def test_a_row_that_outgrows_its_record_costs_the_event_that_made_it_grow(
+    setup: Setup, tmp_path: Path
+) -> None:
+    """No broker takes it: the event is quarantined, the user's row stays as it was, and the rest goes on."""
+    growing = event("Cart Viewed", user="u1", at=START + 9000.0, message_id="growing")
+    lines = list(shop_stream(300, seed=8))
+    setup.produce_events([*lines[:200], growing, *lines[200:]])
+    with WorkerProcess(setup.environment | SMALL, tmp_path / "worker.log", run=_GROWING) as worker:
+        worker.start()
+        wait_until("all applied", lambda: setup.applied() == len(lines) + 1)
+        assert 3 == worker.metric("nudge_rebuilds_total")
+        assert 0 == worker.terminate()[0]
+    letters = {
+        record.value: dict(record.headers)["nudge.error.code"]
+        for record in setup.read(setup.names.dead_letters)
+    }
+    assert letters[growing] == b"poison"
+    rows = [len(record.value or b"") for record in setup.read(setup.names.user_state)]
+    assert 0 < max(rows) < 100_000
+
+
+_GROWING = """
+import random
+import sys
+from stream.core.engine import Engine
+from stream.settings import Settings
+from stream.worker import run_worker
+
+process = Engine.process
+
+def growing(self, batch):
+    outputs = process(self, batch)
+    if any(b'"messageId":"growing"' in record.value for record in batch):
+        self.state.profile("u1").time_zone = random.Random(1).randbytes(600_000).hex()
+    return outputs
+
+Engine.process = growing
+sys.exit(run_worker(Settings()))
+"""
+
 # Fault injection: the production worker, with an engine that has a bug.
 _FAILING = """
 import sys
