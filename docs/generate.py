@@ -100,7 +100,7 @@ REJECTED: Final[dict[RejectCode, tuple[str, str]]] = {
         "mend the number, or raise the limit",
     ),
     RejectCode.POISON: (
-        "the engine failed on it three times: a bug of Nudge",
+        "the engine failed on it three times, or made a record of it that no topic takes: a bug of Nudge",
         "report it: [runbook](runbooks/NudgePoisonRecords.md)",
     ),
 }
