@@ -27,6 +27,7 @@ __all__ = [
     "MAX_ID_LENGTH",
     "MAX_KEYS",
     "MAX_RECORD_BYTES",
+    "UNREADABLE",
     "Rejected",
     "decode",
     "encode",
@@ -58,6 +59,8 @@ _PRODUCT_KINDS = frozenset(
 _DIGITS = bytes.maketrans(b"123456789+ED", b"0000000000ed")
 # May hide a huge number or half a surrogate pair; looked for among digits that are all 0.
 _SUSPICIOUS = (b"0000000000000", b"0e0", b"\\ud")
+# What a decoder raises on bytes that are no JSON, no UTF-8, or nested beyond its stack.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _ENCODER = msgspec.json.Encoder()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME_PATHS = frozenset({"$.timestamp", "$.originalTimestamp", "$.sentAt", "$.receivedAt"})
@@ -110,7 +113,7 @@ def decode(raw: bytes) -> Event | Rejected:  # noqa: C901, PLR0911, PLR0912  one
         track = _TRACK.decode(raw)
     except msgspec.ValidationError as error:
         return _invalid(raw, str(error))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         return _unreadable(raw, str(error))
     if _needs_walk(raw) and (over := _over_limits(raw)):
         return over

@@ -15,7 +15,7 @@ from enum import StrEnum
 import msgspec
 from msgspec import Struct
 
-from schemas.codec import MAX_ID_LENGTH, Rejected
+from schemas.codec import MAX_ID_LENGTH, UNREADABLE, Rejected
 from schemas.reasons import RejectCode
 
 __all__ = ["Command", "CommandKind", "Switch", "decode_command"]
@@ -74,7 +74,7 @@ def decode_command(value: bytes) -> Command | Rejected:
         command = _decoder.decode(value)
     except msgspec.ValidationError as error:
         return Rejected(RejectCode.BAD_SHAPE, "$", str(error))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         return Rejected(RejectCode.NOT_JSON, "$", str(error))
     return _fault(command) or command
 

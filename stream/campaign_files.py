@@ -12,6 +12,7 @@ import yaml
 from msgspec import inspect
 
 from schemas.campaigns import Campaign
+from schemas.codec import UNREADABLE
 from schemas.segments import Segment
 from stream.reading import BadFileError, open_lines
 
@@ -99,7 +100,7 @@ def _places(path: Path) -> list[_Place]:
         lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
         try:
             return [_Place(path, number, msgspec.json.decode(line)) for number, line in lines]
-        except msgspec.DecodeError:
+        except UNREADABLE:
             mark = getattr(error, "problem_mark", None)
             where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
             problem = getattr(error, "problem", None) or str(error).splitlines()[0]

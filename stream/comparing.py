@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import orjson
 
+from schemas.codec import UNREADABLE
 from schemas.outputs import Decision, Trigger
 from stream.reading import BadFileError, open_lines
 
@@ -126,7 +127,7 @@ def _fates(folder: Path) -> Iterator[tuple[str, _Fate]]:
     for number, line in enumerate(open_lines(folder / "decisions.jsonl"), 1):
         try:
             decision = _decisions.decode(line)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             message = f"{folder / 'decisions.jsonl'}:{number}: not a decision: {error}"
             raise BadFileError(message) from error
         if decision.kind not in _MESSAGES or decision.campaign_id is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from schemas.codec import parse_time, rfc3339
+from schemas.codec import UNREADABLE, parse_time, rfc3339
 from schemas.outputs import Decision
 from schemas.reasons import SuppressionReason
 from stream.limits import RULES, Limits
@@ -60,7 +60,7 @@ def decision_of(value: bytes, where: str) -> Decision:
     """
     try:
         return _decoder.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         message = f"{where}: not a decision: {error}"
         raise BadFileError(message) from error
 

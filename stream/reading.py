@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from schemas.catalogue import Item, Offer
-from schemas.codec import epoch_seconds
+from schemas.codec import UNREADABLE, epoch_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,6 +83,6 @@ def _records(path: Path, kind: type[T]) -> Iterator[T]:
             continue
         try:
             yield decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             message = f"{path}:{number}: not a {kind.__name__.lower()}: {error}"
             raise BadFileError(message) from error

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from schemas.codec import parse_time
+from schemas.codec import UNREADABLE, parse_time
 from stream.assembly import build_models
 from stream.evaluate.baselines.predictors import BaseRate, FollowTheLeader
 from stream.evaluate.baselines.river_logistic import RiverLogistic
@@ -66,7 +66,7 @@ def read_examples(path: Path, model: HashedLogistic, rejects: Rejects) -> Iterat
             yield _usable(decoder.decode(line), model)
         except msgspec.ValidationError as error:
             rejects.add(number, "bad_shape", str(error))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             rejects.add(number, "not_json", str(error))
         except _UnusableError as error:
             rejects.add(number, error.code, str(error))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
+from schemas.codec import UNREADABLE
 from schemas.events import MAX_NUMBER
 from stream.evaluate.contexts import ContextValue
 from stream.evaluate.lines import Rejects, numbered_lines
@@ -44,7 +45,7 @@ def read_decisions(path: Path, rejects: Rejects) -> list[LoggedDecision]:
         except msgspec.ValidationError as error:
             rejects.add(number, "bad_shape", str(error))
             continue
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             rejects.add(number, "not_json", str(error))
             continue
         fault = _fault(decision)

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 
 from schemas.campaigns import Campaign
 from schemas.catalogue import Item, Offer
+from schemas.codec import UNREADABLE
 from schemas.segments import SEGMENT_KEY, Segment
 from stream.runtime import topics
 from stream.runtime.consuming import open_reader, read_topic
@@ -141,7 +142,7 @@ async def _reference(kafka: KafkaSettings, topic: str, names: topics.TopicNames)
         kind = Segment if (key or b"").startswith(SEGMENT_KEY.encode()) else kinds[topic]
         try:
             msgspec.json.decode(record.value or b"", type=kind) if record.value else None
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             faults.append(f"{(key or b'').decode(errors='replace')}: {error}")
     alive = sum(bool(record.value) for record in newest.values())
     if faults:

@@ -97,10 +97,10 @@ class ModelLog:
     async def run(self) -> None:
         """Restore, then tail the log until cancelled."""
         async with self._transport.reader(self._partitions) as reader:
-            await self._fold_to_end(reader)
-            self._reader = reader
-            self._ready.set()
             try:
+                await self._fold_to_end(reader)
+                self._reader = reader
+                self._ready.set()
                 await self._tail(reader)
             except OffsetOutOfRangeError as error:
                 raise WorkerError(

@@ -50,6 +50,7 @@ SLICE_RECORDS: Final = 25  # some milliseconds of work; between slices heartbeat
 SLICE_ROWS: Final = 500
 INBOX_BATCHES: Final = 2
 IDLE_COMMIT_S: Final = 30.0  # how much idle time a crash may forget
+MAX_TICK_S: Final = 3.0  # ticks come every second; a process that was stopped for hours gets one for all
 START_S: Final = 60.0
 CLOSE_S: Final = 0.5
 MAX_DELTA_BYTES: Final = 64 << 20  # in memory until the commit; a thousand orders of 20 lines teach 13 MB
@@ -203,7 +204,8 @@ class PartitionTask:
     async def tick(self) -> None:
         """Let the time pass that this partition has been idle."""
         now = self._clock()
-        elapsed, self._ticked_at = now - self._ticked_at, now
+        # Who stood still knows nothing of what came meanwhile: so much of the time was not idle, but unseen.
+        elapsed, self._ticked_at = min(now - self._ticked_at, MAX_TICK_S), now
         header = self._engine.state.header
         told = self._shared.commands.waits(self._partition)
         if header.watermark == float("-inf") and not (told or self._owes_offset):

@@ -11,6 +11,7 @@ from aiokafka import TopicPartition
 
 from schemas.campaigns import Campaign
 from schemas.catalogue import Item, Offer
+from schemas.codec import UNREADABLE
 from schemas.segments import SEGMENT_KEY, Segment
 from stream.runtime.consuming import POLL_MS, read_to_end
 
@@ -91,7 +92,7 @@ class ReferenceReader:
                 continue
             try:
                 row = decoder.decode(record.value)
-            except msgspec.DecodeError as error:
+            except UNREADABLE as error:
                 self._on_bad(record.topic)
                 logger.warning(
                     "reference_record_skipped",

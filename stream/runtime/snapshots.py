@@ -4,7 +4,8 @@ A snapshot is cut into blocks under keys of its own, ``id/number``, and becomes 
 written last and names the delta positions it holds, the number of blocks and a digest of them. Nothing is
 ever overwritten, so a former owner that still writes can spoil nobody's snapshot. Two are kept, and the log
 is trimmed to the positions of the older one: a damaged newest snapshot, or a worker that is behind by less
-than a whole snapshot, loses nothing.
+than a whole snapshot, loses nothing. Blocks that a writer left who died before its manifest go with the next
+snapshot that makes them older than both.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from stream.runtime.consuming import read_to_end
 from stream.runtime.outbox import Outbox
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -107,7 +108,8 @@ class SnapshotLog:
         data, digest = await asyncio.to_thread(_sealed, arrays)
         blocks = -(-len(data) // CHUNK_BYTES)
         new = Manifest(f"{sum(positions):020d}-{digest[:8]}", list(positions), list(covered), blocks, digest)
-        older = _manifests(await self._read(blocks=False))
+        there = await self._read(blocks=False)
+        older = _manifests(there)
         producer = self._transport.producer("nudge-snapshots")
         topic = self._partition.topic
         async with asyncio.timeout(60.0):
@@ -123,16 +125,15 @@ class SnapshotLog:
             await outbox.send()
             # Only what is older in every partition may go: a snapshot of a newer owner is not ours to judge.
             behind = [old for old in older if old.id != new.id and _covers(new, old)]
-            for old in behind[KEPT - 1 :]:
-                for suffix in (_MANIFEST, *range(old.blocks)):
-                    outbox.add(topic, _key(old.id, suffix), None)
+            for key in _left_behind(there, behind):
+                outbox.add(topic, key, None)
             await outbox.send()
         finally:
             await producer.stop()
         return len(data), behind[0] if behind else None
 
     async def _read(self, *, blocks: bool = True) -> dict[bytes, bytes]:
-        """All values; without blocks only the manifests, for a snapshot may be as large as the models."""
+        """All values; without blocks theirs are empty, for a snapshot may be as large as the models."""
         values: dict[bytes, bytes] = {}
         async with self._transport.reader([self._partition]) as reader:
             async for records in read_to_end(reader):
@@ -140,8 +141,8 @@ class SnapshotLog:
                     key = record.key or b""
                     if record.value is None:
                         values.pop(key, None)
-                    elif blocks or key.endswith(_SUFFIX):
-                        values[key] = record.value
+                    else:
+                        values[key] = record.value if blocks or key.endswith(_SUFFIX) else b""
         return values
 
 
@@ -151,6 +152,20 @@ def _manifests(values: dict[bytes, bytes]) -> list[Manifest]:
         msgspec.json.decode(value, type=Manifest) for key, value in values.items() if key.endswith(_SUFFIX)
     ]
     return sorted(found, key=lambda manifest: manifest.id, reverse=True)
+
+
+def _left_behind(there: Iterable[bytes], behind: Sequence[Manifest]) -> list[bytes]:
+    """Keys of the snapshots that go, and of blocks without a manifest that are older than all that stay.
+
+    ``behind`` are the snapshots that the new one covers, the newest first. A manifest goes before its blocks.
+    """
+    if len(behind) < KEPT - 1:
+        return []
+    kept, gone = behind[KEPT - 2].id.encode(), {old.id.encode() for old in behind[KEPT - 1 :]}
+    whole = {key.rpartition(b"/")[0] for key in there if key.endswith(_SUFFIX)}
+    names = {key: key.rpartition(b"/")[0] for key in there}
+    found = [key for key, name in names.items() if name in gone or (name < kept and name not in whole)]
+    return sorted(found, key=lambda key: (not key.endswith(_SUFFIX), key))
 
 
 def _covers(new: Manifest, old: Manifest) -> bool:

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 
 from online_models.fold import ModelSet
 from stream.assembly import build_engine, build_models
 from stream.core.reference import Reference
-from stream.runtime.broker import KafkaBroker
+from stream.runtime.broker import EmbeddedBroker, KafkaBroker
 from stream.runtime.kafka import KafkaTransport
 from stream.runtime.modellog import ModelLog
 from stream.runtime.records import as_record
@@ -144,3 +145,23 @@ def trim_to_end(setup: Setup) -> None:
             await transport.delete_before(await reader.end_offsets([partition]))
 
     asyncio.run(trim())
+
+
+def test_blocks_that_a_dead_writer_left_do_not_stay(embedded_broker: EmbeddedBroker) -> None:
+    """Without a manifest they are no snapshot: they go once two are newer; those of a newer writer stay."""
+    setup = create_topics(embedded_broker.bootstrap, f"snapshots-{next(_NUMBERS)}", partitions=1)
+    log = SnapshotLog(KafkaTransport(setup.kafka), setup.names.model_snapshots)
+    left = {f"{5:020d}-dead/{n:06d}".encode(): b"block" for n in range(3)}
+    late = f"{99:020d}-late/000000".encode()
+    write(setup, {**left, late: b"block"})
+    names = []
+    for position in (10, 20, 30):
+        asyncio.run(log.write({"a": np.arange(position)}, [position], [position]))
+        newest = {record.key or b"": record.value for record in setup.read(setup.names.model_snapshots)}
+        alive = {key.decode().partition("-")[0] for key, value in newest.items() if value is not None}
+        names.append([int(name) for name in sorted(alive)])
+
+    assert [[5, 10, 99], [10, 20, 99], [20, 30, 99]] == names
+    found = asyncio.run(log.newest([20]))
+    assert found is not None
+    assert [30] == found.manifest.positions

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -242,3 +245,45 @@ def test_lost_records_stop_the_worker_by_name(setup: Setup, tmp_path: Path) -> N
         assert 65 == worker.wait()
         [failure] = worker.events("worker_failed")
     assert "nothing is skipped silently" in str(failure["error"])
+
+
+def test_a_process_that_stood_still_does_not_take_that_for_idle_time(setup: Setup, tmp_path: Path) -> None:
+    """A machine sleeps for longer than a cart may wait, and its user orders meanwhile: nothing is sent."""
+    setup.produce_campaigns([cart_campaign(delay_s=8.0, consent=CONSENT)])
+    setup.produce_events([event("Product Added", user="u1", at=START, product_id="p1")])
+    environment = setup.environment | SMALL | {"CAMPAIGNS__HOLDOUT_SHARE": "0", "CAMPAIGNS__LATENESS_S": "0"}
+    with WorkerProcess(environment | {"KAFKA__SESSION_TIMEOUT_MS": "30000"}, tmp_path / "w.log") as worker:
+        worker.start()
+        wait_until("the cart", lambda: setup.applied() == 1)
+        os.kill(worker.pid, signal.SIGSTOP)
+        order = event("Order Completed", user="u1", at=START + 1, products=[{"product_id": "p1"}])
+        setup.produce_events([order])
+        time.sleep(9.0)
+        os.kill(worker.pid, signal.SIGCONT)
+        wait_until("the order", lambda: setup.applied() == 2)
+        assert 0 == worker.terminate()[0]
+    assert not setup.read(setup.names.triggers)
+
+
+LATIN_1 = b'{"item_id":"p1","version":1,"name":"M\xfcller"}'
+
+
+@pytest.mark.parametrize("value", [LATIN_1, b'{"x":' + b"[" * 9000], ids=["latin-1", "deep"])
+def test_a_record_that_is_no_utf8_or_too_deep_stops_nobody(
+    setup: Setup, worker: WorkerProcess, value: bytes
+) -> None:
+    """A catalogue in another encoding, a command without end: counted, and the events are processed."""
+
+    async def produce_both() -> None:
+        async with AIOKafkaProducer(bootstrap_servers=setup.kafka.bootstrap) as producer:
+            for topic in (setup.names.catalogue, setup.names.commands):
+                await producer.send_and_wait(topic, value, key=b"p1", partition=0)
+
+    asyncio.run(produce_both())
+    lines = list(shop_stream(50, seed=6))
+    setup.produce_events(lines)
+    worker.start()
+    wait_until("all applied", lambda: setup.applied() == len(lines), 30.0)
+    wait_until("the command", lambda: worker.metric("nudge_commands_total") == 1, 30.0)
+    assert 1 == worker.metric("nudge_reference_records_skipped_total")
+    assert 0 == worker.terminate()[0]
