@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["Assignment", "Listener"]
 
 MAX_REBUILDS: Final = 5
+MAX_FAILURES: Final = 60  # rebuilds for records that the engine fails on, each of which costs three
 REBUILD_WINDOW_S: Final = 600.0
 REBUILD_PAUSE_S: Final = 0.2
 MAX_PAUSE_S: Final = 3.0
@@ -90,7 +91,8 @@ class Assignment:
         self._pumps: dict[int, asyncio.Task[None]] = {}
         self._suspects = Suspects()
         self._assigned_at: deque[float] = deque(maxlen=MANY)
-        self._rebuilds: defaultdict[int, deque[float]] = defaultdict(deque)  # times, by partition
+        # Times of rebuilds, by partition, and whether they were for a record that the engine failed on.
+        self._rebuilds: defaultdict[tuple[int, bool], deque[float]] = defaultdict(deque)
 
     @property
     def revoke_limit_s(self) -> float:
@@ -259,9 +261,11 @@ class Assignment:
     async def _rebuild(self, task: PartitionTask, records: list[LogRecord], error: Exception) -> None:
         """Throw a partition's task away and restore it from the log, a bounded number of times."""
         now, epoch, partition = self._clock(), self._epoch, task.source.partition
-        if isinstance(error, EngineFailedError) and records:
+        of_record = isinstance(error, EngineFailedError) and bool(records)
+        if of_record:
             self._suspects.failed(partition, records)
-        rebuilds = self._rebuilds[partition]  # of this one: an outage of the broker costs each partition one
+        # Of this partition alone: an outage of the broker costs each one.
+        rebuilds, limit = self._rebuilds[partition, of_record], MAX_FAILURES if of_record else MAX_REBUILDS
         rebuilds.append(now)
         while rebuilds[0] < now - REBUILD_WINDOW_S:
             rebuilds.popleft()
@@ -269,7 +273,7 @@ class Assignment:
         logger.warning(
             "partition_rebuild", partition=partition, error=repr(error), cause=located(error.__cause__)
         )
-        if len(rebuilds) > MAX_REBUILDS and not fenced:
+        if len(rebuilds) > limit and not fenced:
             raise TooManyRebuildsError(
                 f"{len(rebuilds)} rebuilds of partition {partition} within {REBUILD_WINDOW_S:.0f} s, the "
                 f"last for {error!r}; a new process may help, and the broker's log says more"
