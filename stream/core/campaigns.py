@@ -2,8 +2,9 @@
 
 One live timer per (user, campaign, key); the key is the product, the user, or the user's cart. Re-arming
 moves it. A timer fires at ``due + lateness_s``, before the record that brings the watermark there is applied,
-so a conversion up to ``lateness_s`` late still ends it. That moment, not the watermark, is the time of the
-decision: on ordered input the result does not depend on the partition count.
+so a conversion up to ``lateness_s`` late still ends it. An event that comes when its timer would be due
+already makes it due at once, so what belongs to it may come as late. The moment at which a timer fires is the
+time of the decision, not the watermark: on ordered input nothing depends on the partition count.
 
 Occasions come from events (:meth:`Campaigns.advance`), from changes of items
 (:meth:`Campaigns.look_at_items`) and from segments (:meth:`Campaigns.segment_changed`).
@@ -23,11 +24,7 @@ from stream.core.causes import Occasion
 from stream.core.commands import is_stopped
 from stream.core.conditions import Facts, always
 from stream.core.features import message_features
-from stream.core.matching import (
-    SEPARATOR,
-    latest_occasion,
-    note,
-)
+from stream.core.matching import SEPARATOR, latest_occasion, note
 from stream.core.milestones import crossed
 from stream.core.objections import (
     NEVER_BEFORE,

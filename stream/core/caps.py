@@ -71,7 +71,7 @@ class Caps:
             if profile.cap_day != today:
                 profile.cap_day, profile.cap_count = today, 0
             profile.cap_count += 1
-        on_day = {name: count for name, count in profile.campaign_day.items() if count[0] >= today}
+        on_day = {other: count for other, count in profile.campaign_day.items() if count[0] >= today}
         _, count = on_day.get(name, (today, 0))
         profile.campaign_day = on_day | {name: [today, count + 1]}
         times = profile.sent_times

@@ -22,6 +22,7 @@ from stream.core.checks import Checks, DueMessage, Verdict
 
 if TYPE_CHECKING:
     from online_models.bandits import Choice
+    from schemas.campaigns import Campaign
     from stream.core.arbitration import Arbiter, Worth
     from stream.core.attribution import Attribution
     from stream.core.causes import Occasion
@@ -80,14 +81,8 @@ class Messenger:
         decision_id = id_of("decision", trigger_id)
         offer_decision_id = id_of("offer", trigger_id)
         if reason is None and campaign.offers and self._desk.is_open:
-            choice = self._desk.choose(
-                offer_decision_id,
-                occasion,
-                outputs,
-                campaign_id=campaign.campaign_id,
-                dry_run=campaign.dry_run,
-            )
-            if choice.offer == NOTHING and marketing:
+            choice = self._drawn(offer_decision_id, campaign, occasion, outputs)
+            if choice is not None and choice.offer == NOTHING:
                 reason = _R.NOTHING_CHOSEN
         elif reason is None and marketing and self._arbiter.weighs(campaign):
             worth = self._arbiter.worth(
@@ -97,11 +92,11 @@ class Messenger:
                 reason = _R.NOTHING_CHOSEN
         # What comes back from the message names the decision that waits for its reward: the offer's, if any.
         policy = POLICY if choice is None else self._desk.policy_of(choice)
-        offer_id = None if choice is None or choice.offer == NOTHING else choice.offer
-        ref = decision_id if offer_id is None else offer_decision_id
+        ref = decision_id if choice is None else offer_decision_id
         decision = _decision_of(message, ref, policy, choice, worth)
         if reason is None:
             self._budgets.consume(campaign, occasion.now)
+            offer_id = None if choice is None else choice.offer
             trigger = self._trigger(message, verdict.channel, decision, offer_id)
             outputs.triggers.append(trigger)
             if not campaign.dry_run:
@@ -112,10 +107,18 @@ class Messenger:
         else:
             outputs.counts[*count_of, "suppressed", reason.value] += 1
         sends = None if worth is None else worth.propensity
-        if choice is not None and marketing:
+        if choice is not None:
             sends = 1.0 - choice.propensities[0]  # all but "nothing"
         outputs.decisions.append(_logged(message, decision, decision_id, reason, sends, worth))
         return Verdict(reason, verdict.channel)
+
+    def _drawn(
+        self, decision_id: str, campaign: Campaign, occasion: Occasion, outputs: Outputs
+    ) -> Choice | None:
+        """Draw an offer, or "nothing"; ``None`` where a message that is owed goes out without one."""
+        campaign_id, dry_run = campaign.campaign_id, campaign.dry_run
+        choice = self._desk.choose(decision_id, occasion, outputs, campaign_id=campaign_id, dry_run=dry_run)
+        return None if choice.offer == NOTHING and campaign.message_class == "transactional" else choice
 
     def _trigger(
         self, message: DueMessage, channel: str, decision: TriggerDecision, offer_id: str | None

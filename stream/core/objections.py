@@ -42,6 +42,8 @@ def asked_of(rule: Rule, key: str, sku: str) -> str:
 
 def fits(rule: Rule, key: str, timer: Timer) -> bool:
     """Whether a timer was armed under the key that its campaign has now; else nothing would end it."""
+    if rule.campaign.counter is not None and "threshold" not in timer.context:
+        return False
     if rule.key == "product":
         return "product_id" in timer.context and (rule.per_variant or VARIANT not in key)
     return "product_id" not in timer.context

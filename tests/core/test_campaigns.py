@@ -10,6 +10,7 @@ import pytest
 from schemas.campaigns import CampaignConsent
 from schemas.catalogue import Item
 from schemas.codec import rfc3339
+from schemas.conditions import Condition
 from schemas.reasons import SuppressionReason
 from stream.settings import Settings
 from stream.testing import EPOCH, Driver, cart_campaign, event
@@ -380,3 +381,13 @@ def test_the_zone_is_that_of_the_latest_event() -> None:
     stream.advance(HOUR)
 
     assert ["Europe/Berlin"] == [trigger.time_zone for trigger in stream.take("triggers")]
+
+
+def test_who_has_left_the_audience_is_not_written_to() -> None:
+    """The audience is asked when the timer is armed, and again when the message is due."""
+    stream = driver({"audience": Condition(fact="user.n_views", at_most=1)})
+    views = [event("Product Viewed", user="u2", at=at, product_id="p1") for at in (1, 3, 4)]
+    stream.pipe(carted(), views[0], carted(2, user="u2"), *views[1:])
+    stream.advance(DAY)
+
+    assert (["p1"], ["not_in_audience"]) == (sent(stream), suppressed(stream))

@@ -181,6 +181,16 @@ def test_a_key_that_changes_sends_nothing_to_who_bought(before: str, key: str) -
     assert [] == sent(stream)
 
 
+def test_a_campaign_that_becomes_a_milestone_forgets_its_timers() -> None:
+    """What was armed for another reason has no threshold to be told of."""
+    stream = driver(campaign("event", when={"events": ["Order Completed"]}, cancel_on=["Order Refunded"]))
+    stream.pipe(bought(0, {}))
+    stream.flush()
+    stream.reference.campaigns["c"] = campaign("milestone", counter="n_orders", thresholds=[1.0], version=2)
+
+    assert [] == sent(stream)
+
+
 @pytest.mark.parametrize(
     ("kind", "fields"),
     [
