@@ -184,6 +184,8 @@ Braze's `cart_updated` counts as added to the cart, with `action: remove` as rem
 ## Names and what they do
 
 Every accepted event of a known name also updates its user's profile: session, activity, time zone, consent.
+Answers to consent count whatever becomes of the event that carries them, be it late, odd or unknown;
+the latest by event time stands.
 
 {_table(("event", "kind", "effect"), events)}
 ## Reject codes
@@ -193,6 +195,7 @@ with the code in the header `nudge.error.code` and the place in `nudge.error.pat
 Nothing stops for it.
 Orders, refunds, cancellations, consent and unsubscribe are never rejected for being late or odd:
 they still cancel, suppress and count as bought; they only teach nothing and arm nothing.
+One whose time is in the future counts as of when the broker got it.
 
 {_table(("code", "the record has", "remedy"), codes)}
 ## Suppression reasons
