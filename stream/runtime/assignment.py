@@ -23,6 +23,7 @@ from aiokafka.errors import (
 
 from stream.runtime.errors import (
     BrokerUnreachableError,
+    EngineFailedError,
     OffsetGapError,
     TooManyRebuildsError,
     TopicMismatchError,
@@ -31,7 +32,7 @@ from stream.runtime.errors import (
 )
 from stream.runtime.memory import give_back
 from stream.runtime.offsets import OffsetCommits
-from stream.runtime.partition import EngineFailedError, PartitionTask
+from stream.runtime.partition import PartitionTask
 from stream.runtime.quarantine import Suspects
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 __all__ = [
     "BrokerUnreachableError",
+    "EngineFailedError",
     "OffsetGapError",
     "TooManyRebuildsError",
     "TopicMismatchError",
@@ -38,6 +39,10 @@ class OffsetGapError(WorkerError):
     """The log no longer holds what we have to read next; going on would lose records silently."""
 
     exit_code = 65
+
+
+class EngineFailedError(Exception):
+    """The engine raised on a record, or made of it what no record holds; this must not cost a partition."""
 
 
 class TooManyRebuildsError(WorkerError):

@@ -20,13 +20,13 @@ from schemas.outputs import DeadLetter
 from schemas.reasons import RejectCode
 from stream.assembly import build_engine
 from stream.core.records import Outputs
-from stream.runtime.errors import WorkerError
+from stream.runtime.errors import EngineFailedError, WorkerError
 from stream.runtime.foldpath import FOLD_PATH, Reading
 from stream.runtime.inbox import Inbox
 from stream.runtime.modellog import delta_records
 from stream.runtime.outbox import Outbox
 from stream.runtime.position import find_position, require_same_log
-from stream.runtime.records import OversizedError, add_outputs, as_record, require_size
+from stream.runtime.records import add_outputs, as_record, require_size
 from stream.runtime.restoring import LAST_INGEST, OF_BATCH, paused_collection, restore
 from stream.runtime.saving import StateSaver
 from stream.runtime.statecache import Mark, open_cache
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from stream.runtime.transport import GroupConsumer, LogRecord, Producer
     from stream.runtime.turns import Lesson
 
-__all__ = ["EngineFailedError", "PartitionTask"]
+__all__ = ["PartitionTask"]
 
 SLICE_RECORDS: Final = 25  # some milliseconds of work; between slices heartbeats and probes get their turn
 SLICE_ROWS: Final = 500
@@ -56,10 +56,6 @@ CLOSE_S: Final = 0.5
 MAX_DELTA_BYTES: Final = 64 << 20  # in memory until the commit; a thousand orders of 20 lines teach 13 MB
 
 logger = structlog.get_logger(__name__)
-
-
-class EngineFailedError(Exception):
-    """The engine raised on a record, or made of it what no record holds; this must not cost a partition."""
 
 
 @dataclass(slots=True)
@@ -355,7 +351,7 @@ class PartitionTask:
         state, topic = self._engine.state, self._shared.names.user_state
         of_batch = [] if self._exactly_once else [(OF_BATCH, b"%d" % next_offset)]
         for n, (user, value) in enumerate(state.encode()):
-            batch.state.add(topic, key_of(user), _sized(topic, value), of_batch)
+            batch.state.add(topic, key_of(user), require_size(topic, value), of_batch)
             if n % SLICE_ROWS == SLICE_ROWS - 1:
                 await asyncio.sleep(0)
         for user in sorted(state.forgotten):
@@ -443,14 +439,6 @@ def _without_errors(sent: Sequence[dict[str, int] | BaseException]) -> list[dict
     if errors:
         raise next((error for error in errors if isinstance(error, ProducerFenced)), errors[0])
     return [result for result in sent if not isinstance(result, BaseException)]
-
-
-def _sized(topic: str, row: bytes) -> bytes:
-    """Let a row that has outgrown its topic count as a failure on the record that made it grow."""
-    try:
-        return require_size(topic, row)
-    except OversizedError as error:
-        raise EngineFailedError("a user's row has outgrown its record") from error
 
 
 def _span(records: Sequence[LogRecord]) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from schemas.codec import encode, headers_of
 from stream.core.records import Record
+from stream.runtime.errors import EngineFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,13 +19,9 @@ if TYPE_CHECKING:
     from stream.runtime.topics import TopicNames
     from stream.runtime.transport import LogRecord
 
-__all__ = ["MAX_VALUE_BYTES", "OversizedError", "add_outputs", "as_record", "require_size"]
+__all__ = ["MAX_VALUE_BYTES", "add_outputs", "as_record", "require_size"]
 
 MAX_VALUE_BYTES: Final = 1_000_000  # with key and headers under the broker's default limit of 1 MiB
-
-
-class OversizedError(ValueError):
-    """A record that no broker with its default limit takes. What caused it must not be tried for ever."""
 
 
 def require_size(topic: str, value: bytes) -> bytes:
@@ -32,11 +29,11 @@ def require_size(topic: str, value: bytes) -> bytes:
 
     Raises
     ------
-    OversizedError
-        It does not.
+    EngineFailedError
+        No broker with its default limit takes it: what caused it must not be tried for ever.
     """
     if len(value) > MAX_VALUE_BYTES:
-        raise OversizedError(f"a record of {len(value)} bytes for {topic}; limit {MAX_VALUE_BYTES}")
+        raise EngineFailedError(f"a record of {len(value)} bytes for {topic}; limit {MAX_VALUE_BYTES}")
     return value
 
 
