@@ -127,7 +127,7 @@ class Newcomers:
         unmet = self._unmet.get(value)
         if unmet is None:
             newest = self._newest.get(value)
-            records = [] if newest is None else newest.kept
+            records = [] if newest is None else newest.records
             unmet = self._unmet[value] = Unmet([one for one in records if self._is_new(one)])
         return unmet.first(at, N_OFFERED)
 

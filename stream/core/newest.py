@@ -36,24 +36,24 @@ class Newest:
     (-0.0, 'i0')
     """
 
-    __slots__ = ("_gone", "_is_known", "_others", "kept")
+    __slots__ = ("_gone", "_is_known", "_others", "records")
 
     def __init__(self, is_known: Callable[[Record], bool]) -> None:
-        self.kept: list[Record] = []
+        self.records: list[Record] = []
         self._others: list[Record] = []
         self._gone = 0
         self._is_known = is_known
 
     def __contains__(self, record: Record) -> bool:
-        k = bisect_left(self.kept, record)
-        return self.kept[k : k + 1] == [record]
+        k = bisect_left(self.records, record)
+        return self.records[k : k + 1] == [record]
 
     def take(self, record: Record) -> Record | None:
         """Take in a record; return the one that is among the newest no more, which may be itself."""
-        insort(self.kept, record)
-        if len(self.kept) <= N_KEPT:
+        insort(self.records, record)
+        if len(self.records) <= N_KEPT:
             return None
-        last = self.kept.pop()
+        last = self.records.pop()
         heappush(self._others, last)
         return last
 
@@ -65,11 +65,11 @@ class Newest:
                 self._others = sorted({one for one in self._others if self._is_known(one)})
                 self._gone = 0
             return None
-        self.kept.remove(record)
+        self.records.remove(record)
         while self._others:
             other = heappop(self._others)
             if other not in self and self._is_known(other):
-                self.kept.append(other)  # no other record sorts before it
+                self.records.append(other)  # no other record sorts before it
                 return other
         return None
 

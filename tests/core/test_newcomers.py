@@ -166,7 +166,7 @@ def test_records_that_come_and_go_leave_nothing_behind() -> None:
         newest.take((float(n), name))
 
     kept = sorted((time, name) for name, time in current.items())[:N_KEPT]
-    assert kept == newest.kept
+    assert kept == newest.records
     assert sys.getsizeof(newest._others) < 8 * 600
 
 
