@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import (
+    GroupAuthorizationFailedError,
     IllegalStateError,
     KafkaError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
     ProducerFenced,
+    TopicAuthorizationFailedError,
 )
 
 from stream.runtime.errors import (
@@ -52,6 +54,7 @@ MAX_PAUSE_S: Final = 3.0
 GIVE_UP_S: Final = 120.0  # a partition that cannot be opened for so long ends the worker
 TICK_S: Final = 1.0
 MANY, MANY_S = 12, 30.0  # assignments that no group of living members hears in such a time
+MANY_ERRORS, ERRORS_S = 10, 60.0  # of the group's protocol or of fetches: it will not get better by itself
 RETRY_S: Final = 0.05
 FETCH_RECORDS: Final = 500  # decoded at once, some milliseconds; all that waits would hold the loop for 50
 FETCH_MS: Final = 200  # a partition that was opened meanwhile waits so long for its first fetch
@@ -92,6 +95,7 @@ class Assignment:
         self._pumps: dict[int, asyncio.Task[None]] = {}
         self._suspects = Suspects()
         self._assigned_at: deque[float] = deque(maxlen=MANY)
+        self._errors: deque[float] = deque(maxlen=MANY_ERRORS)
         # Times of rebuilds, by partition, and whether they were for a record that the engine failed on.
         self._rebuilds: defaultdict[tuple[int, bool], deque[float]] = defaultdict(deque)
 
@@ -161,6 +165,21 @@ class Assignment:
         oldest = self._clock() - limit_s
         return [p for p, task in self.tasks.items() if task.committed_at < oldest and self.lag(task)]
 
+    def check_group(self) -> None:
+        """Let the group be joined again after an error of its protocol; raise one that keeps coming."""
+        try:
+            self._consumer.check_group()
+        except KafkaError as error:
+            self._tolerate(error)
+
+    def _tolerate(self, error: KafkaError) -> None:
+        now = self._clock()
+        self._errors.append(now)
+        many = len(self._errors) == MANY_ERRORS and now - self._errors[0] < ERRORS_S
+        if many or isinstance(error, GroupAuthorizationFailedError | TopicAuthorizationFailedError):
+            raise error
+        logger.warning("group_error", error=repr(error))
+
     async def fetch(self) -> None:
         """Hand what is fetched to the partitions' inboxes until cancelled.
 
@@ -184,6 +203,10 @@ class Assignment:
                 continue
             except (NoOffsetForPartitionError, IllegalStateError):
                 await asyncio.sleep(RETRY_S)  # the assignment changed while we asked
+                continue
+            except KafkaError as error:
+                self._tolerate(error)
+                await asyncio.sleep(RETRY_S)
                 continue
             for source, records in fetched.items():
                 task = self.tasks.get(source.partition)

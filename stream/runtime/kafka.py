@@ -30,7 +30,21 @@ MAX_RECORD_BYTES: Final = 2 << 20  # a dead letter: the largest input record and
 ANSWER_MS: Final = 5000  # within which a broker that is there answers
 BEYOND_SESSION_MS: Final = 1000  # for the answer after a rebalance of that length
 
+NO_LIMIT_MS: Final = 2**31 - 1
+
 logger = structlog.get_logger(__name__)
+
+
+class _Member(AIOKafkaConsumer):
+    """A consumer that can be asked about its group without fetching."""
+
+    def check_group(self) -> None:
+        """Raise what the group's protocol failed with; until somebody asks, it is not tried again.
+
+        aiokafka tells whoever fetches, and a member without partitions has nothing to fetch.
+        """
+        if self._coordinator is not None:
+            self._coordinator.check_errors()
 
 
 class KafkaTransport:
@@ -78,7 +92,7 @@ class KafkaTransport:
     def group_consumer(self) -> GroupConsumer:
         """A member of the group; static where it has an instance id."""
         kafka = self._kafka
-        return AIOKafkaConsumer(
+        return _Member(  # type: ignore[no-untyped-call]  # aiokafka's
             bootstrap_servers=kafka.bootstrap,
             group_id=kafka.group,
             group_instance_id=kafka.instance_id,
@@ -91,6 +105,7 @@ class KafkaTransport:
             # outlast a rebalance, which waits a session for members that died.
             request_timeout_ms=kafka.session_timeout_ms + BEYOND_SESSION_MS,
             heartbeat_interval_ms=kafka.session_timeout_ms // 5,
+            max_poll_interval_ms=NO_LIMIT_MS,  # who has no partition does not poll; we watch commits instead
             partition_assignment_strategy=(RangePartitionAssignor,),
             fetch_max_wait_ms=kafka.batch_ms,
             max_partition_fetch_bytes=FETCH_BYTES,

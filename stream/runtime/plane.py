@@ -168,6 +168,7 @@ class DataPlane(mode.Service):
                 _, waiting = await asyncio.wait({stopping}, timeout=WATCH_S)
                 if waiting:
                     lag.observe(max(clock() - due, 0.0))
+                assignment.check_group()
                 if dead := assignment.stalled(DEAD_S):
                     raise WorkerError(
                         f"partitions {dead} have lag and no commit for {DEAD_S:.0f} s; a new process may help"

@@ -119,6 +119,9 @@ class GroupConsumer(Reader, Protocol):
     def subscribe(self, topics: Sequence[str], *, listener: ConsumerRebalanceListener) -> None:
         """Join; the listener hears what is revoked and assigned."""
 
+    def check_group(self) -> None:
+        """Raise what the group's protocol failed with since the last call; it is tried again after that."""
+
     def last_stable_offset(self, partition: TopicPartition) -> int | None:
         """The last stable offset that a fetch saw; ``None`` before the first."""
 

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.protocol.group import SyncGroupRequest
 from aiokafka.protocol.transaction import AddPartitionsToTxnRequest
 
 from stream.core.rows import Header, ModelMemory, Profile
@@ -130,3 +131,60 @@ def test_a_backlog_is_fetched_once() -> None:
     served, written = on_stage(work_off)
 
     assert written == served
+
+
+def owners(cluster: Cluster) -> list[int]:
+    """How many partitions each worker has open."""
+    found = []
+    for worker in cluster.workers:
+        assignment = worker.plane._assignment if worker.plane is not None else None
+        found.append(len(assignment.tasks) if assignment is not None else 0)
+    return found
+
+
+def test_a_worker_without_partitions_takes_over_after_any_time() -> None:
+    """It fetches nothing for twenty minutes, and must not leave the group for that."""
+
+    async def stand_by(cluster: Cluster) -> tuple[list[int], list[int]]:
+        owner, other = cluster.add("w0"), cluster.add("w1")
+        cluster.start(owner)
+        await asyncio.sleep(5.0)
+        cluster.start(other)
+        await asyncio.sleep(1200.0)
+        before = owners(cluster)
+        cluster.crash(owner if before[0] else other)
+        await asyncio.sleep(10.0)
+        return before, owners(cluster)
+
+    before, after = on_stage(stand_by, settings_of(1))
+
+    assert [0, 1] == sorted(before)
+    assert [0, 1] == sorted(after)
+    assert before != after
+
+
+@pytest.mark.parametrize("times", [1, 4])
+def test_a_group_that_fails_without_a_reason_is_joined_again(times: int) -> None:
+    """The client waits for somebody to fetch before it tries again, and who has no partition does not."""
+
+    async def refuse(cluster: Cluster) -> list[int]:
+        cluster.broker.refusals[SyncGroupRequest.API_KEY] = [-1] * times
+        cluster.start(cluster.add("w0"))
+        await asyncio.sleep(30.0)
+        assert [] == cluster.crashed
+        return owners(cluster)
+
+    assert [2] == on_stage(refuse)
+
+
+def test_a_group_that_goes_on_failing_ends_the_worker_by_name() -> None:
+    """Thirty refusals in a row: a new process may help, and the supervisor hears of it."""
+
+    async def refuse(cluster: Cluster) -> list[str]:
+        cluster.broker.refusals[SyncGroupRequest.API_KEY] = [-1] * 30
+        cluster.start(cluster.add("w0"))
+        await asyncio.sleep(120.0)
+        assert [2] == owners(cluster)
+        return cluster.events
+
+    assert any("end w0.1: BrokerUnreachableError" in what for what in on_stage(refuse))
