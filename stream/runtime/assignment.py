@@ -158,12 +158,12 @@ class Assignment:
         """Records between a partition's position and its end."""
         known = task.source in self._consumer.assignment()
         end = self._consumer.last_stable_offset(task.source) if known else None
-        return 1 if end is None else max(end - task.position, 0)  # not fetched yet: assume there is something
+        return 1 if end is None else max(end - task.reached, 0)  # not fetched yet: assume there is something
 
     def stalled(self, limit_s: float) -> list[int]:
-        """Partitions that have lag and no commit for so long."""
+        """Partitions that have had lag and no commit for so long."""
         oldest = self._clock() - limit_s
-        return [p for p, task in self.tasks.items() if task.committed_at < oldest and self.lag(task)]
+        return [p for p, task in self.tasks.items() if task.advanced_at < oldest and self.lag(task)]
 
     def check_group(self) -> None:
         """Let the group be joined again after an error of its protocol; raise one that keeps coming."""
@@ -214,6 +214,21 @@ class Assignment:
                     task.inbox.put(records)
                     if task.inbox.full:
                         self._consumer.pause(source)
+            if epoch == self._epoch:
+                await self._look_ahead([source for source in sources if source not in fetched])
+
+    async def _look_ahead(self, sources: Iterable[TopicPartition]) -> None:
+        """Note how far partitions were fetched that gave no records: there may be none up to their ends."""
+        for source in sources:
+            task = self.tasks.get(source.partition)
+            if task is None:
+                continue
+            try:
+                task.seen = await self._consumer.position(source)
+            except IllegalStateError:
+                return  # it is not ours any more
+            except KafkaError as error:
+                self._tolerate(error)
 
     async def _pump(self, task: PartitionTask) -> None:
         """Feed a partition until it is dropped or has failed."""

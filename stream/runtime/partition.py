@@ -85,6 +85,10 @@ class PartitionTask:
         Held while a batch is in hand; who takes it away waits for that.
     committed_at : float
         The loop's time of the last commit.
+    advanced_at : float
+        The loop's time at which it last committed, or had nothing to do.
+    seen : int
+        Offset up to which the input was fetched, with what holds no records: markers, aborted transactions.
     """
 
     def __init__(
@@ -96,7 +100,9 @@ class PartitionTask:
         self.inbox = Inbox(0, INBOX_BATCHES * kafka.batch_records)
         self.busy = asyncio.Lock()
         self._clock = asyncio.get_running_loop().time
-        self.committed_at = self._ticked_at = self._clock()
+        self.committed_at = self.advanced_at = self._ticked_at = self._clock()
+        self.seen = 0
+        self._handed = 0  # offset after the last record that was processed, perhaps not committed yet
         self._shared = shared
         self._consumer = consumer
         self._offsets = offsets
@@ -129,6 +135,12 @@ class PartitionTask:
     def n_stopped(self) -> int:
         """Switches that operators have turned off."""
         return len(self._engine.state.header.stopped)
+
+    @property
+    def reached(self) -> int:
+        """Offset up to which nothing is left to do; what is in hand, or waits, is not done."""
+        done = not self.inbox and self._handed <= self.position
+        return max(self.position, self.seen) if done else self.position
 
     def idle_s(self) -> float:
         """Time since the last batch or tick."""
@@ -175,7 +187,7 @@ class PartitionTask:
         )
         self._owes_offset = state_offset is not None and state_offset > (committed or 0)
         await self._shared.commands.follow(self._partition, self._engine.state.header.next_command)
-        self.committed_at = self._ticked_at = self._clock()
+        self.committed_at = self.advanced_at = self._ticked_at = self._clock()
         elapsed = self.committed_at - started
         self._shared.metrics["state_restore_seconds"].observe(elapsed)
         logger.info(
@@ -189,6 +201,7 @@ class PartitionTask:
 
     async def run(self, records: Sequence[LogRecord]) -> None:
         """Process records and commit all they cause; on any error this task must be closed and rebuilt."""
+        self._handed = records[-1].offset + 1
         covered = self._shared.model_log.covered(self._partition)
         if records[0].offset < covered <= records[-1].offset:
             # at_least_once repeats a batch whose delta was published: split it where learning goes on.
@@ -199,7 +212,7 @@ class PartitionTask:
 
     async def tick(self) -> None:
         """Let the time pass that this partition has been idle."""
-        now = self._clock()
+        now = self.advanced_at = self._clock()
         # Who stood still knows nothing of what came meanwhile: so much of the time was not idle, but unseen.
         elapsed, self._ticked_at = min(now - self._ticked_at, MAX_TICK_S), now
         header = self._engine.state.header
@@ -403,7 +416,7 @@ class PartitionTask:
         self.position = next_offset
         self._owes_offset = False
         self._engine.state.committed()
-        self.committed_at = self._ticked_at = self._clock()
+        self.committed_at = self.advanced_at = self._ticked_at = self._clock()
         metrics, now = self._shared.metrics, time.time()
         metrics.count(batch.counts)
         metrics.count_revenue(batch.revenue)

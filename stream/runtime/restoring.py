@@ -60,9 +60,11 @@ async def restore(
 ) -> Restored | None:
     """Read the changelog to its end; ``None`` when nothing was ever committed.
 
-    Rows count with the header that follows them. Without transactions a crash may leave rows after the last
-    header; their batch will be repeated, so they are left out. So are rows and header of a former owner that
-    wrote after its successor had gone further: nobody fences it, and its records may lie between others'.
+    With transactions every row that can be read is committed. Without them rows count once a header has come
+    that goes as far as they do: a crash may leave rows after the last header, and their batch will be
+    repeated. Compaction keeps the newest header alone, so rows of older batches have none of their own. Of a
+    user's rows the one of the latest batch counts, not the one that was written last: a former owner may
+    write after its successor has gone further, for nobody fences it.
 
     Raises
     ------
@@ -84,38 +86,85 @@ async def restore(
 async def _restore(reader: Reader, changelog: TopicPartition, cached: Cached | None) -> Restored | None:
     old: dict[str, bytes] = cached.rows if cached is not None else {}
     n_cached, header_value = len(old), cached.mark.header if cached is not None else None
-    next_offset = decode_header(header_value)[1] if header_value is not None else 0
+    header_at = cached.mark.offset if cached is not None else 0
+    next_offset = cached.mark.since if cached is not None else 0
     last_ingest: int | None = None
-    rows: dict[str, bytes] = {}
-    waiting: dict[bytes, dict[str, bytes | None]] = defaultdict(dict)  # by what says which batch a row is of
+    rows = _Rows(old, next_offset)
     async for records in read_to_end(reader):
         for record in records:
-            batch = record.headers[0][1] if record.headers and record.headers[0][0] == OF_BATCH else b""
+            batch = record.headers[0][1] if record.headers and record.headers[0][0] == OF_BATCH else None
             if record.key != HEADER_KEY:
-                waiting[batch][user_of(record.key or b"")] = record.value
+                rows.read(user_of(record.key or b""), record.value, batch, record.offset)
                 continue
-            written, following = waiting.pop(batch, {}), decode_header(record.value or b"")[1]
-            if following < next_offset:
+            following = decode_header(record.value or b"")[1]
+            if batch is not None and following < next_offset:
+                rows.pass_by(following)
                 continue
-            header_value, next_offset = record.value, following
+            header_value, header_at, next_offset = record.value, record.offset, following
             last_ingest = int(dict(record.headers).get(LAST_INGEST, -1))
-            for user, value in written.items():
-                old.pop(user, None)
-                if value is None:
-                    rows.pop(user, None)
-                else:
-                    rows[user] = value
-            for torn in [batch for batch in waiting if int(batch or b"0") <= next_offset]:
-                del waiting[torn]
+            rows.count(following)
         await asyncio.sleep(0)
     if header_value is None:
         return None
     header, next_offset = decode_header(header_value)
-    await asyncio.to_thread(_check, rows.values())
+    await asyncio.to_thread(_check, rows.newest.values())
     end = await reader.position(changelog)
-    old.update(rows)
-    mark = Mark(header_value, end, end)
+    old.update(rows.newest)
+    mark = Mark(header_value, header_at, end)
     return Restored(header, old, next_offset, mark, n_cached, last_ingest if last_ingest != -1 else None)
+
+
+class _Rows:
+    """The rows that count so far, and those that wait for a header.
+
+    Parameters
+    ----------
+    old : dict of str to bytes
+        Rows of a cache, which lose those that the changelog has again.
+    since : int
+        Next input offset as of which these are, at least.
+    """
+
+    def __init__(self, old: dict[str, bytes], since: int) -> None:
+        self.newest: dict[str, bytes] = {}
+        self._old = old
+        self._since = self._latest = since
+        self._waiting: defaultdict[int, dict[str, tuple[bytes | None, int]]] = defaultdict(dict)
+        self._counted: dict[str, tuple[int, int]] = {}  # batch and place of the row that counts
+        self._numbered = False  # rows without transactions were among them
+
+    def read(self, user: str, value: bytes | None, batch: bytes | None, place: int) -> None:
+        """Take in a row of a batch; of one without a number it counts at once."""
+        if batch is not None:
+            self._numbered = True
+            self._waiting[int(batch)][user] = value, place
+        elif self._numbered:
+            self._put(user, value, (self._latest, place))
+        else:
+            self._set(user, value)
+
+    def count(self, following: int) -> None:
+        """Let rows count that go no further than a header."""
+        self._latest = max(self._latest, following)
+        for number in sorted(number for number in self._waiting if number <= following):
+            for user, (value, place) in self._waiting.pop(number).items():
+                self._put(user, value, (number, place))
+
+    def pass_by(self, number: int) -> None:
+        """Forget the rows of a batch that a successor had done already."""
+        self._waiting.pop(number, None)
+
+    def _put(self, user: str, value: bytes | None, stamp: tuple[int, int]) -> None:
+        if stamp >= self._counted.get(user, (self._since, -1)):
+            self._counted[user] = stamp
+            self._set(user, value)
+
+    def _set(self, user: str, value: bytes | None) -> None:
+        self._old.pop(user, None)
+        if value is None:
+            self.newest.pop(user, None)
+        else:
+            self.newest[user] = value
 
 
 async def _doubt(reader: Reader, changelog: TopicPartition, cached: Cached) -> str | None:

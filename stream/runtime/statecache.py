@@ -26,7 +26,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from stream.runtime.statecodec import VERSION
+from stream.runtime.statecodec import VERSION, decode_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +61,7 @@ class Mark(Struct, frozen=True, array_like=True):
     header: bytes
     offset: int  # reading the log from here on brings the rows of older marks up to date
     end: int  # the log reaches at least to here
+    since: int = 0  # next input offset as of which the rows are at least
 
 
 class _Trailer(Struct, frozen=True, array_like=True):
@@ -138,6 +139,7 @@ class StateCache:
         first = mark()
         if first is None:
             return False
+        since = decode_header(first.header)[1]
         temporary = self._path.with_suffix(".tmp")
         try:
             with await asyncio.to_thread(self._create, temporary) as file:
@@ -147,7 +149,7 @@ class StateCache:
                     if last is None or state.dirty or state.forgotten:
                         return False  # a batch failed: what it took out of the state is in the log still
                 trailer = msgspec.msgpack.encode(
-                    _Trailer(time.time(), Mark(last.header, first.offset, last.end), n_rows)
+                    _Trailer(time.time(), Mark(last.header, first.offset, last.end, since), n_rows)
                 )
                 await asyncio.to_thread(self._finish, file, trailer, checksum)
                 await asyncio.to_thread(temporary.replace, self._path)

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from stream.core.rows import Header, ModelMemory, Profile
 from stream.core.state import PartitionState
 from stream.runtime.statecache import MAX_AGE_S, Mark, StateCache
 from stream.runtime.statecodec import ROWS, encode_header
 
-MARK = Mark(encode_header(Header(sequence=3), 7)[1], 100, 104)
+SINCE = 7
+MARK = Mark(encode_header(Header(sequence=3), SINCE)[1], 100, 104)
 
 
 def committed(n: int) -> PartitionState:
@@ -51,7 +53,7 @@ def test_what_was_saved_is_read(tmp_path: Path) -> None:
     cached = cache.read()
 
     assert cached is not None
-    assert MARK == cached.mark
+    assert replace(MARK, since=SINCE) == cached.mark
     assert {user: state.committed_row(user) for user in state} == cached.rows
     assert ["state-0.cache"] == [path.name for path in (tmp_path / "new").iterdir()]
     assert 0o600 == (tmp_path / "new" / "state-0.cache").stat().st_mode & 0o777
@@ -79,7 +81,7 @@ def test_rows_that_are_not_committed_are_not_saved(tmp_path: Path) -> None:
     assert cached is not None
     assert before == cached.rows["ü1"]
     assert "new" not in cached.rows
-    assert Mark(MARK.header, 100, 113) == cached.mark
+    assert Mark(MARK.header, 100, 113, SINCE) == cached.mark
 
 
 def test_nothing_is_saved_of_a_batch_that_failed(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from aiokafka.protocol.transaction import AddPartitionsToTxnRequest
 
 from stream.core.rows import Header, ModelMemory, Profile
 from stream.runtime.kafka import KafkaTransport
+from stream.runtime.outbox import Outbox
+from stream.runtime.producing import key_of
 from stream.runtime.restoring import OF_BATCH, Restored, restore
 from stream.runtime.statecodec import decode_row, encode_header, encode_row
 from tests.runtime.shop_stream import campaigns, shop_stream
@@ -46,9 +48,7 @@ def test_a_former_owners_late_state_does_not_count() -> None:
     async def write_late(cluster: Cluster) -> Restored | None:
         changelog = TopicPartition(cluster.names.user_state, 0)
         for events, following in ((1, 10), (2, 20), (1, 15)):
-            row = encode_row(Profile(n_events=events), ModelMemory())
-            rows = [(b"u", row, ()), (*encode_header(Header(), following), ())]
-            cluster.broker.write(changelog, rows)
+            cluster.broker.write(changelog, batch_of(following, ("u", events)))
         return await restore(KafkaTransport(cluster.settings.kafka), changelog)
 
     restored = on_stage(write_late, settings_of(2, exactly_once=False))
@@ -59,7 +59,7 @@ def test_a_former_owners_late_state_does_not_count() -> None:
 
 
 def test_a_former_owners_rows_between_its_successors_do_not_count() -> None:
-    """Rows belong to the header that they name, whoever writes in between."""
+    """Of a user's rows that of the latest batch counts; one that no later batch wrote may be its own."""
 
     async def write_between(cluster: Cluster) -> Restored | None:
         changelog = TopicPartition(cluster.names.user_state, 0)
@@ -89,7 +89,68 @@ def test_a_former_owners_rows_between_its_successors_do_not_count() -> None:
 
     assert restored is not None
     assert 20 == restored.next_offset
-    assert {"u": 2} == {user: decode_row(value)[0].n_events for user, value in restored.rows.items()}
+    assert {"u": 2, "v": 1} == {user: decode_row(value)[0].n_events for user, value in restored.rows.items()}
+
+
+def compact(cluster: Cluster, partition: TopicPartition) -> None:
+    """Let the broker's cleaner go over a log."""
+    log = cluster.broker.log_of(partition)
+    assert log is not None
+    log.compact()
+
+
+def batch_of(following: int, *rows: tuple[str, int], numbered: bool = True) -> list[Written]:
+    """A batch of user state: rows with their number of events, and the header behind them."""
+    headers = ((OF_BATCH, b"%d" % following),) if numbered else ()
+    written = [(user.encode(), encode_row(Profile(n_events=n), ModelMemory()), headers) for user, n in rows]
+    return [*written, (*encode_header(Header(), following), headers)]
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+@pytest.mark.parametrize(
+    "numbered", [(True,) * 3, (False,) * 3, (False, True, True), (True, False, False), (True, False, True)]
+)
+def test_rows_outlive_the_headers_of_their_batches(*, compacted: bool, numbered: tuple[bool, ...]) -> None:
+    """Compaction leaves a partition one header: rows of all batches before count, under either guarantee."""
+
+    async def write(cluster: Cluster) -> Restored | None:
+        changelog = TopicPartition(cluster.names.user_state, 0)
+        batches = ("u", "w", "x"), ("v", "w"), ("w", "x")
+        for n, (users, by_number) in enumerate(zip(batches, numbered, strict=True), 1):
+            rows = [(user, n) for user in users]
+            cluster.broker.write(changelog, batch_of(10 * n, *rows, numbered=by_number))
+        if compacted:
+            compact(cluster, changelog)
+        return await restore(KafkaTransport(cluster.settings.kafka), changelog)
+
+    restored = on_stage(write, settings_of(1, exactly_once=False))
+
+    assert restored is not None
+    assert 30 == restored.next_offset
+    found = {user: decode_row(value)[0].n_events for user, value in restored.rows.items()}
+    assert {"u": 1, "v": 2, "w": 3, "x": 3} == found
+
+
+@pytest.mark.parametrize("exactly_once", [True, False])
+def test_a_worker_knows_all_its_users_after_compaction(*, exactly_once: bool) -> None:
+    """The changelog is compacted between two lives: nobody is forgotten."""
+
+    async def live_twice(cluster: Cluster) -> tuple[set[str], set[str]]:
+        cluster.produce_events(shop_stream(300, 1))
+        worker = cluster.add("w0")
+        cluster.start(worker)
+        await asyncio.sleep(20.0)
+        before = users_of(cluster)
+        cluster.crash(worker)
+        compact(cluster, TopicPartition(cluster.names.user_state, 0))
+        cluster.start(worker)
+        await asyncio.sleep(20.0)
+        return before, users_of(cluster)
+
+    before, after = on_stage(live_twice, settings_of(1, exactly_once=exactly_once))
+
+    assert len(before) > 20
+    assert before == after
 
 
 def test_a_fenced_producer_costs_the_partition_and_not_the_worker() -> None:
@@ -131,6 +192,13 @@ def test_a_backlog_is_fetched_once() -> None:
     served, written = on_stage(work_off)
 
     assert written == served
+
+
+def users_of(cluster: Cluster) -> set[str]:
+    """Everybody whom some worker knows."""
+    planes = [worker.plane for worker in cluster.workers if worker.plane is not None]
+    tasks = [task for plane in planes if plane._assignment for task in plane._assignment.tasks.values()]
+    return {user for task in tasks for user in task._engine.state}
 
 
 def owners(cluster: Cluster) -> list[int]:
@@ -188,3 +256,53 @@ def test_a_group_that_goes_on_failing_ends_the_worker_by_name() -> None:
         return cluster.events
 
     assert any("end w0.1: BrokerUnreachableError" in what for what in on_stage(refuse))
+
+
+@pytest.mark.parametrize("ends", ["plain", "committed", "aborted"])
+def test_markers_at_the_end_of_the_input_are_no_lag(ends: str) -> None:
+    """Events of a transactional producer: once all are read time passes, and nothing is taken for stalled."""
+
+    async def read(cluster: Cluster) -> tuple[list[int], str | None, int]:
+        lines = list(shop_stream(60, 1))[:40]
+        if ends == "plain":
+            cluster.produce_events(lines)
+        else:
+            producer = KafkaTransport(cluster.settings.kafka).producer("theirs", "theirs")
+            await producer.start()
+            await producer.begin_transaction()
+            outbox = Outbox(producer, 0)
+            for line in lines:
+                outbox.add(cluster.names.events, key_of(line), line)
+            await outbox.send()
+            if ends == "committed":
+                await producer.commit_transaction()
+            else:
+                await producer.abort_transaction()  # type: ignore[attr-defined]  # aiokafka's
+            await producer.stop()
+        worker = cluster.add("w0")
+        cluster.start(worker)
+        await asyncio.sleep(200.0)
+        assert [] == cluster.crashed
+        plane = worker.plane
+        assert plane is not None
+        assert plane._assignment is not None
+        lags = [plane._assignment.lag(task) for task in plane._assignment.tasks.values()]
+        return lags, plane.unready(), worker.life
+
+    assert ([0, 0], None, 1) == on_stage(read)
+
+
+@pytest.mark.parametrize("offset_s", [0.0, 0.1, 0.2])
+def test_the_first_event_after_a_long_quiet_finds_a_worker(offset_s: float) -> None:
+    """Partitions that had never had an event are not stalled while their first is on its way."""
+
+    async def wait_long(cluster: Cluster) -> tuple[int, list[BaseException]]:
+        worker = cluster.add("w0")
+        cluster.start(worker)
+        await asyncio.sleep(125.0 + offset_s)
+        cluster.network.latency_s = 0.02
+        cluster.produce_events(list(shop_stream(60, 1))[:6])
+        await asyncio.sleep(10.0)
+        return worker.life, cluster.crashed
+
+    assert (1, []) == on_stage(wait_long)
