@@ -14,7 +14,8 @@ from stream.core.rows import Header, ModelMemory, Profile
 from stream.runtime.kafka import KafkaTransport
 from stream.runtime.outbox import Outbox
 from stream.runtime.producing import key_of
-from stream.runtime.restoring import OF_BATCH, Restored, restore
+from stream.runtime.restoring import OF_BATCH, Restored, _restore, restore
+from stream.runtime.statecache import Cached, Mark
 from stream.runtime.statecodec import decode_row, encode_header, encode_row
 from tests.runtime.shop_stream import campaigns, shop_stream
 from tests.simulation.cluster import Cluster, settings_of
@@ -306,3 +307,22 @@ def test_the_first_event_after_a_long_quiet_finds_a_worker(offset_s: float) -> N
         return worker.life, cluster.crashed
 
     assert (1, []) == on_stage(wait_long)
+
+
+@pytest.mark.parametrize("numbered", [True, False])
+def test_a_cache_that_was_written_beside_batches_is_brought_up_to_date(*, numbered: bool) -> None:
+    """A row was copied, then changed by a batch before the last that the copy names: the change counts."""
+
+    async def read(cluster: Cluster) -> Restored | None:
+        changelog = TopicPartition(cluster.names.user_state, 0)
+        for following, user, n in ((10, "u", 1), (15, "u", 2), (20, "v", 3)):
+            cluster.broker.write(changelog, batch_of(following, (user, n), numbered=numbered))
+        copied = {"u": encode_row(Profile(n_events=1), ModelMemory())}
+        mark = Mark(encode_header(Header(), 20)[1], 0, 6, since=10)
+        async with KafkaTransport(cluster.settings.kafka).reader([changelog]) as reader:
+            return await _restore(reader, changelog, Cached(copied, mark, 0.0))
+
+    restored = on_stage(read, settings_of(1, exactly_once=not numbered))
+
+    assert restored is not None
+    assert {"u": 2, "v": 3} == {user: decode_row(value)[0].n_events for user, value in restored.rows.items()}
