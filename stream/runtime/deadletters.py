@@ -57,7 +57,7 @@ async def read_dead_letters(kafka: KafkaSettings) -> list[DeadRecord]:
 
 
 def _dead_record(record: LogRecord) -> DeadRecord:
-    headers = {name: value.decode(errors="replace") for name, value in record.headers}
+    headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
     return DeadRecord(
         partition=record.partition,
         offset=record.offset,

@@ -193,15 +193,25 @@ async def _require_empty(transport: Transport, targets: TopicNames, partitions: 
 async def _require_all_read(
     transport: Transport, names: TopicNames, states: Sequence[Restored | None]
 ) -> None:
-    """An event that no state holds would be left behind."""
+    """An event that no state holds would be left behind, and so would an order to forget somebody."""
     for p, state in enumerate(states):
-        events = TopicPartition(names.events, p)
-        async with transport.reader([events]) as reader:
-            first = (await reader.beginning_offsets([events]))[events]
-            reader.seek(events, max(state.next_offset if state is not None else 0, first))
-            waiting = sum([len(records) async for records in read_to_end(reader)])
-        if waiting:
+        events, commands = TopicPartition(names.events, p), TopicPartition(names.commands, p)
+        if waiting := await _waiting(transport, events, state.next_offset if state is not None else 0):
             raise GrowthError(
                 f"{waiting} records of {events.topic} partition {p} wait: stop the producers, let the "
                 "workers read all of them, then stop the workers"
             )
+        obeyed = state.header.next_command if state is not None else 0
+        if waiting := await _waiting(transport, commands, obeyed):
+            raise GrowthError(
+                f"{waiting} commands for partition {p} wait on {commands.topic}: start the workers until "
+                "they have obeyed them, then stop them"
+            )
+
+
+async def _waiting(transport: Transport, source: TopicPartition, position: int) -> int:
+    """How many records a partition holds from a position on."""
+    async with transport.reader([source]) as reader:
+        first = (await reader.beginning_offsets([source]))[source]
+        reader.seek(source, max(position, first))
+        return sum([len(records) async for records in read_to_end(reader)])

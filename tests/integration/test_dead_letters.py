@@ -15,7 +15,7 @@ from tests.runtime.topic_setup import Setup
 from tests.runtime.worker_process import free_port
 from tests.test_cli import nudge
 
-HEADERS = [("trace", b"t1")]
+HEADERS: list[tuple[str, bytes | None]] = [("trace", b"t1"), ("nothing", None)]
 ERROR = [
     ("__streams.errors.topic", b"events"),
     ("__streams.errors.partition", b"1"),

@@ -11,6 +11,7 @@ from aiokafka.protocol.group import SyncGroupRequest
 from aiokafka.protocol.transaction import AddPartitionsToTxnRequest
 
 from stream.core.rows import Header, ModelMemory, Profile
+from stream.runtime.growing import GrowthError, _require_all_read
 from stream.runtime.kafka import KafkaTransport
 from stream.runtime.outbox import Outbox
 from stream.runtime.producing import key_of
@@ -326,3 +327,24 @@ def test_a_cache_that_was_written_beside_batches_is_brought_up_to_date(*, number
 
     assert restored is not None
     assert {"u": 2, "v": 3} == {user: decode_row(value)[0].n_events for user, value in restored.rows.items()}
+
+
+@pytest.mark.parametrize("obeyed", [0, 1])
+def test_a_command_that_nobody_obeyed_is_not_left_behind(obeyed: int) -> None:
+    """Partitions are not moved while an order to forget somebody waits."""
+
+    async def ask(cluster: Cluster) -> None:
+        erase = b'{"command_id":"c","kind":"erase","user_id":"u"}'
+        cluster.broker.write(TopicPartition(cluster.names.commands, 0), [(b"u", erase, ())])
+        changelog = TopicPartition(cluster.names.user_state, 0)
+        header = encode_header(Header(next_command=obeyed), 0)
+        cluster.broker.write(changelog, [(*header, ())])
+        transport = KafkaTransport(cluster.settings.kafka)
+        state = await restore(transport, changelog)
+        await _require_all_read(transport, cluster.names, [state])
+
+    if obeyed:
+        on_stage(ask, settings_of(1))
+        return
+    with pytest.raises(GrowthError, match="1 commands for partition 0 wait"):
+        on_stage(ask, settings_of(1))
