@@ -13,6 +13,8 @@ __all__ = ["Id", "Item", "Offer"]
 
 Id = Annotated[str, Meta(min_length=1, max_length=128)]
 
+NOTHING = "nothing"  # the arm beside all offers
+
 
 class Item(Struct, frozen=True, kw_only=True, gc=False):
     """What can be recommended."""
@@ -51,3 +53,13 @@ class Offer(Struct, frozen=True, kw_only=True, gc=False):
     eligibility: dict[str, str | float | bool] = field(default_factory=dict)
     active_from: datetime | None = None
     active_to: datetime | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no choice can be made with."""
+        if self.offer_id == NOTHING:
+            message = f"offer_id: {NOTHING!r} is what is chosen where no offer is made; it always is a choice"
+            raise ValueError(message)
+        for name in ("min_orders", "max_orders"):
+            if type(self.eligibility.get(name, 0)) not in {int, float}:
+                message = f"eligibility: {name} is a number of orders, not {self.eligibility[name]!r}"
+                raise ValueError(message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from online_models.bandits import NOTHING
@@ -178,8 +179,6 @@ def test_eligibility_and_dates_and_currency_are_inputs_of_the_choice() -> None:
 
 def offers_from(offers: list[Offer]) -> list[Offer]:
     """Bring dates given as text to what the wire decoder makes of them."""
-    import msgspec
-
     return [msgspec.convert(msgspec.to_builtins(o), Offer) for o in offers]
 
 
@@ -371,3 +370,18 @@ def test_an_offer_says_what_was_known_of_it() -> None:
         assert expected == pytest.approx(told.mean, abs=1e-4)
         assert (0.9 < told.floor_share <= 1.0) == (decision.action == "hopeless")
         assert (told.deviation > 0.0) == (decision.action != NOTHING)
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"offer_id": "nothing"}, "offer_id: 'nothing' is what is chosen"),
+        ({"eligibility": {"min_orders": "two"}}, "min_orders is a number of orders, not 'two'"),
+        ({"eligibility": {"max_orders": True}}, "max_orders is a number of orders, not True"),
+    ],
+)
+def test_an_offer_that_no_choice_can_be_made_with_is_refused(fields: dict[str, Any], fault: str) -> None:
+    """It would fail on every event that asks for offers; refused, the last good version stays."""
+    basis = {"offer_id": "o", "version": 1, "cost": 0.0, "value": 1.0, "currency": "EUR"}
+    with pytest.raises(msgspec.ValidationError, match=fault):
+        msgspec.convert(basis | fields, Offer)
