@@ -76,8 +76,7 @@ def test_every_output_follows_from_the_input_and_the_recorded_models(
     )
     assert not again.differing, again.differing[:5]
     assert again.deltas > 100, "void: nothing was learned"
-    assert all(again.folded[how] > 10 for how in ("r", "f", "o")), f"void: {again.folded}"
-    assert again.folded["late"], "void: no commit overlapped another's turn"
+    assert all(again.folded[how] > 10 for how in ("r", "f", "o", "late")), f"void: {again.folded}"
     assert compared["recommendations.v1"] > 500, "void: next to nothing was recommended"
     assert sum(b'"offer"' in (value or b"") for _, value, _ in _all(again.outputs, names.decisions)) > 100
     assert sum(b'"offer' in (value or b"") for _, value, _ in _all(again.outputs, names.triggers)) > 20
