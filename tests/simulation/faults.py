@@ -41,6 +41,9 @@ _CAUGHT_AT: Final = (
 )
 
 MIN_FAULTS, MAX_FAULTS = 12, 24
+LONGEST_FREEZE_S: Final = 9.0
+# Stands for an hour, which nobody is frozen for either: what counts once its header is there has it by then.
+COMPACTION_LAG_S: Final = 2 * LONGEST_FREEZE_S
 
 # Codes a request may hear: retriable ones, coordinators that moved, and final refusals.
 _REFUSALS: Final[tuple[tuple[type[Request], tuple[int, ...]], ...]] = (  # type: ignore[type-arg]
@@ -172,7 +175,7 @@ class Schedule:
                 self._cluster.note(f"thaw {machine.name}")
                 self._cluster.loop.thaw(machine)
 
-        self._later(0.2, 9.0, thaw)
+        self._later(0.2, LONGEST_FREEZE_S, thaw)
 
     def _cut(self) -> str:
         worker = self._up()
@@ -259,14 +262,14 @@ class Schedule:
         return "slow markers"
 
     def _compact(self) -> str:
-        patient = self._cluster.settings.kafka.guarantee != "exactly_once"
-        for logs in self._cluster.broker.topics.values():
+        """Let the brokers' cleaner go over all logs, but for what their configuration protects."""
+        broker = self._cluster.broker
+        for logs in broker.topics.values():
             config = logs[0].config
-            if patient and "min.compaction.lag.ms" in config:
-                continue  # it protects what counts only once its header is there, for longer than a run
+            lag_s = COMPACTION_LAG_S if "min.compaction.lag.ms" in config else 0.0
             if "compact" in config.get("cleanup.policy", ""):
                 for log in logs:
-                    log.compact()
+                    log.compact(broker.now_ms() - int(1000 * lag_s))
         return "compact"
 
     def _start_all(self) -> str:

@@ -169,9 +169,15 @@ class PartitionLog:
         self._bases = [batch.base_offset for batch in self.batches]
         return self.start
 
-    def compact(self) -> None:
-        """Keep the last committed record of each key before the last stable offset; tombstones stay."""
+    def compact(self, before_ms: int | None = None) -> None:
+        """Keep the last committed record of each key before the last stable offset; tombstones stay.
+
+        The section ends before the first batch that is younger, where there is a ``min.compaction.lag.ms``.
+        """
         limit = self.last_stable
+        if before_ms is not None:
+            young = (batch.base_offset for batch in self.batches if batch.max_timestamp >= before_ms)
+            limit = min(limit, next(young, limit))
         newest: dict[bytes | None, int] = {}
         for batch in self.batches:
             if batch.last_offset < limit and not batch.aborted:
