@@ -193,8 +193,6 @@ def rule_of(campaign: Campaign) -> Rule:
         ending = _named(campaign.cancel_on)
     per_variant = campaign.key == "variant"
     key: Key = "product" if campaign.key == "variant" else campaign.key or _KEYS.get(kind, "product")
-    if kind in _WATCHING:
-        key = "product"
     if kind in {"event", "sequence"} and campaign.cancel_on is None and key != "user":
         ending = _kinds(frozenset({_K.ORDER}) - arming.kinds)
     before = campaign.unless_before

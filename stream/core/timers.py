@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     Context = dict[str, str | float | list[str]]
 
-__all__ = ["MAX_TEXT", "context_of", "is_named", "sku_in", "timer_of"]
+__all__ = ["context_of", "is_named", "sku_in", "timer_of"]
 
 MAX_TEXT: Final = 256  # characters of a name; 64 timers must fit into one record of the changelog
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stream.runtime.topics import TopicNames
     from stream.runtime.transport import LogRecord
 
-__all__ = ["MAX_VALUE_BYTES", "add_outputs", "as_record", "require_size"]
+__all__ = ["add_outputs", "as_record", "require_size"]
 
 MAX_VALUE_BYTES: Final = 1_000_000  # with key and headers under the broker's default limit of 1 MiB
 

@@ -375,7 +375,7 @@ def test_an_offer_says_what_was_known_of_it() -> None:
 @pytest.mark.parametrize(
     ("fields", "fault"),
     [
-        ({"offer_id": "nothing"}, "offer_id: 'nothing' is what is chosen"),
+        ({"offer_id": NOTHING}, "offer_id: 'nothing' is what is chosen"),
         ({"eligibility": {"min_orders": "two"}}, "min_orders is a number of orders, not 'two'"),
         ({"eligibility": {"max_orders": True}}, "max_orders is a number of orders, not True"),
     ],
