@@ -124,6 +124,7 @@ SUPPRESSED: Final[dict[SuppressionReason, str]] = {
     SuppressionReason.BUDGET_EXHAUSTED: "this partition's share of the campaign's `budget` is used up",
     SuppressionReason.HOLDOUT: "the user is of the share that gets nothing, so that lift can be measured",
     SuppressionReason.NOTHING_CHOSEN: "the bandit preferred no offer, or the message is not worth its cost",
+    SuppressionReason.FAILED: "the engine failed on it three times: a bug of Nudge, the log names its place",
 }
 
 

@@ -53,6 +53,7 @@ class SuppressionReason(StrEnum):
     BUDGET_EXHAUSTED = "budget_exhausted"
     HOLDOUT = "holdout"
     NOTHING_CHOSEN = "nothing_chosen"
+    FAILED = "failed"
 
 
 class EventKind(StrEnum):

@@ -83,6 +83,10 @@ RULES: dict[SuppressionReason, tuple[str, str]] = {
         "to send nothing was worth more than the message, or was drawn to find out",
         "another draw, which keeps a floored probability of each, or a more valuable message",
     ),
+    _R.FAILED: (
+        "the engine failed on it three times, so it was given up",
+        "a version of Nudge without that bug; the worker's log has its place",
+    ),
 }
 
 

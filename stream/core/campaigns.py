@@ -21,6 +21,7 @@ from schemas.ids import id_of
 from schemas.outputs import Cause
 from schemas.reasons import SuppressionReason
 from stream.core.causes import Occasion
+from stream.core.checks import DueMessage
 from stream.core.commands import is_stopped
 from stream.core.conditions import Facts, always
 from stream.core.features import message_features
@@ -201,6 +202,19 @@ class Campaigns:
         scene = _Scene(due.user, at, profile, memory, model_version, outputs)
         self._decide(rule, key, timer, at, scene)
 
+    def give_up(self, due: Due, model_version: str, outputs: Outputs) -> None:
+        """Drop a timer that the engine fails on, and log the message that is not sent."""
+        profile, memory = self._state.profile(due.user), self._state.memory(due.user)
+        timer = profile.timers.get(due.ref)
+        if timer is None:
+            return
+        self._drop(due.user, profile, due.ref)
+        campaign_id, _, key = due.ref.partition(SEPARATOR)
+        rule = self._book().rules.get(campaign_id)
+        if rule is not None:
+            scene = _Scene(due.user, due.at, profile, memory, model_version, outputs)
+            self._messenger.give_up(_message(rule, key, timer, due.at, scene), outputs)
+
     def _book(self) -> RuleBook:
         campaigns = self._reference.campaigns
         if campaigns.changes.revision != self._rules_revision:
@@ -344,10 +358,7 @@ class Campaigns:
     def _decide(self, rule: Rule, key: str, timer: Timer, now: float, scene: _Scene) -> None:
         """Hand a message over for its checks; keep it where it has to wait."""
         campaign, user = rule.campaign, scene.user
-        trigger_id = id_of(campaign.campaign_id, user, key, timer.occurrence or timer.message_id)
-        cause = Cause(timer.message_id, timer.event, rfc3339(timer.event_time))
-        occasion = Occasion(user, scene.profile, scene.memory, now, cause, scene.model_version)
-        verdict = self._messenger.decide(rule, key, timer, trigger_id, occasion, scene.outputs)
+        verdict = self._messenger.decide(_message(rule, key, timer, now, scene), scene.outputs)
         if verdict.until is not None:
             timer.first_due = timer.first_due or now
             timer.due, timer.held_for = verdict.until - self._policy.lateness_s, verdict.held_for
@@ -389,3 +400,12 @@ def _is_void(rule: Rule, key: str, timer: Timer, profile: Profile) -> bool:
     if not fits(rule, key, timer):
         return True
     return was_before(rule, asked_of(rule, key, sku_in(timer)), timer.event_time, profile)
+
+
+def _message(rule: Rule, key: str, timer: Timer, now: float, scene: _Scene) -> DueMessage:
+    """What a timer of somebody stands for at an event time."""
+    campaign, user = rule.campaign, scene.user
+    trigger_id = id_of(campaign.campaign_id, user, key, timer.occurrence or timer.message_id)
+    cause = Cause(timer.message_id, timer.event, rfc3339(timer.event_time))
+    occasion = Occasion(user, scene.profile, scene.memory, now, cause, scene.model_version)
+    return DueMessage(rule, campaign, key, timer, trigger_id, occasion)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from stream.core.records import Record
     from stream.core.reference import Reference
     from stream.core.segments import Segments
-    from stream.core.state import PartitionState
+    from stream.core.state import Due, PartitionState
 
 __all__ = ["Engine"]
 
@@ -43,7 +43,8 @@ class Engine:
     """Everything between records and the messages they cause. No I/O, no clock, no globals.
 
     ``model_version`` names what the models had folded when the batch began; every decision that read a
-    model is stamped with it.
+    model is stamped with it. ``in_hand`` is what comes due now; after a failure, what the engine failed on.
+    What is in ``given_up`` does not fire.
     """
 
     state: PartitionState
@@ -58,6 +59,8 @@ class Engine:
     measurer: Measurer
     segments: Segments
     model_version: str = "0"
+    in_hand: Due | None = None
+    given_up: frozenset[Due] = frozenset()
 
     def process(self, batch: Sequence[Record]) -> Outputs:
         """Process records of one partition in order; outputs keep that order."""
@@ -161,16 +164,22 @@ class Engine:
         if self.state.next_due() > watermark:
             return
         for due in self.state.pop_due(watermark):
-            if due.user not in self.state:
-                continue
-            if due.kind == "campaign":
-                self.campaigns.fire(due, self.model_version, outputs)
-                self.measurer.note(outputs, due.at)
-            elif due.kind == "trials":
-                self.measurer.close(due)
-            elif due.kind == "segments":
-                self._tell(self.segments.fire(due, outputs), outputs)
-            else:
-                learns = not is_stopped(self.state.header, Switch.LEARNING)
-                for feedback in self.attribution.expire(due, teaches=learns):
-                    self.learner.feed(feedback)
+            self.in_hand = due
+            if due.user in self.state:
+                self._fire(due, outputs)
+        self.in_hand = None
+
+    def _fire(self, due: Due, outputs: Outputs) -> None:
+        if due in self.given_up:
+            self.campaigns.give_up(due, self.model_version, outputs)
+        elif due.kind == "campaign":
+            self.campaigns.fire(due, self.model_version, outputs)
+            self.measurer.note(outputs, due.at)
+        elif due.kind == "trials":
+            self.measurer.close(due)
+        elif due.kind == "segments":
+            self._tell(self.segments.fire(due, outputs), outputs)
+        else:
+            learns = not is_stopped(self.state.header, Switch.LEARNING)
+            for feedback in self.attribution.expire(due, teaches=learns):
+                self.learner.feed(feedback)

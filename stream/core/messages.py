@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from stream.core.offers import OfferDesk
     from stream.core.records import Outputs
     from stream.core.reference import Reference
-    from stream.core.rows import Timer
-    from stream.core.rules import Rule
     from stream.core.state import PartitionState
 
 __all__ = ["POLICY", "Messenger"]
@@ -61,12 +59,9 @@ class Messenger:
         self._budgets = Budgets(policy, state)
         self._checks = Checks(policy, reference, state, arbiter, self._caps, self._budgets)
 
-    def decide(
-        self, rule: Rule, key: str, timer: Timer, trigger_id: str, occasion: Occasion, outputs: Outputs
-    ) -> Verdict:
+    def decide(self, message: DueMessage, outputs: Outputs) -> Verdict:
         """Decide about one due message; unless it has to wait, log the decision either way."""
-        campaign = rule.campaign
-        message = DueMessage(rule, campaign, key, timer, trigger_id, occasion)
+        campaign, timer, occasion = message.campaign, message.timer, message.occasion
         verdict = self._checks.judge(message)
         if verdict.until is not None:
             return verdict
@@ -78,8 +73,8 @@ class Messenger:
             self._caps.consume(campaign, message.ref, verdict.channel, occasion)
         choice: Choice | None = None
         worth: Worth | None = None
-        decision_id = id_of("decision", trigger_id)
-        offer_decision_id = id_of("offer", trigger_id)
+        decision_id = id_of("decision", message.id)
+        offer_decision_id = id_of("offer", message.id)
         if reason is None and campaign.offers and self._desk.is_open:
             choice = self._drawn(offer_decision_id, campaign, occasion, outputs)
             if choice is not None and choice.offer == NOTHING:
@@ -111,6 +106,13 @@ class Messenger:
             sends = 1.0 - choice.propensities[0]  # all but "nothing"
         outputs.decisions.append(_logged(message, decision, decision_id, reason, sends, worth))
         return Verdict(reason, verdict.channel)
+
+    def give_up(self, message: DueMessage, outputs: Outputs) -> None:
+        """Log that a message is not sent because the engine fails on it; nothing is looked at or counted."""
+        decision_id = id_of("decision", message.id)
+        decision = _decision_of(message, decision_id, POLICY, None, None)
+        outputs.counts["campaign", message.campaign.campaign_id, "suppressed", _R.FAILED.value] += 1
+        outputs.decisions.append(_logged(message, decision, decision_id, _R.FAILED, None, None))
 
     def _drawn(
         self, decision_id: str, campaign: Campaign, occasion: Occasion, outputs: Outputs

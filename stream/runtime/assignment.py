@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["Assignment", "Listener"]
 
 MAX_REBUILDS: Final = 5
-MAX_FAILURES: Final = 60  # rebuilds for records that the engine fails on, each of which costs three
+MAX_FAILURES: Final = 60  # rebuilds for records and timers that the engine fails on; each costs three
 REBUILD_WINDOW_S: Final = 600.0
 REBUILD_PAUSE_S: Final = 0.2
 MAX_PAUSE_S: Final = 3.0
@@ -96,7 +96,7 @@ class Assignment:
         self._suspects = Suspects()
         self._assigned_at: deque[float] = deque(maxlen=MANY)
         self._errors: deque[float] = deque(maxlen=MANY_ERRORS)
-        # Times of rebuilds, by partition, and whether they were for a record that the engine failed on.
+        # Times of rebuilds, by partition, and whether they were for what came in, or for what came due of it.
         self._rebuilds: defaultdict[tuple[int, bool], deque[float]] = defaultdict(deque)
 
     @property
@@ -300,11 +300,14 @@ class Assignment:
     async def _rebuild(self, task: PartitionTask, records: list[LogRecord], error: Exception) -> None:
         """Throw a partition's task away and restore it from the log, a bounded number of times."""
         now, epoch, partition = self._clock(), self._epoch, task.source.partition
-        of_record = isinstance(error, EngineFailedError) and bool(records)
-        if of_record:
+        due = error.due if isinstance(error, EngineFailedError) else None
+        of_input = isinstance(error, EngineFailedError) and (bool(records) or due is not None)
+        if due is not None:
+            self._suspects.due_failed(partition, due)
+        elif of_input:
             self._suspects.failed(partition, records)
         # Of this partition alone: an outage of the broker costs each one.
-        rebuilds, limit = self._rebuilds[partition, of_record], MAX_FAILURES if of_record else MAX_REBUILDS
+        rebuilds, limit = self._rebuilds[partition, of_input], MAX_FAILURES if of_input else MAX_REBUILDS
         rebuilds.append(now)
         while rebuilds[0] < now - REBUILD_WINDOW_S:
             rebuilds.popleft()
@@ -358,6 +361,9 @@ class Assignment:
             return
         del self.opening[partition]
         self.tasks[partition] = task
+        if given_up := self._suspects.given_up(partition):
+            logger.error("timers_given_up", partition=partition, kinds=[due.kind for due in given_up])
+            task.give_up(given_up)
         self._wanted.set()
         self._consumer.seek(task.source, task.position)
         self._consumer.resume(task.source)

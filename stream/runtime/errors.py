@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import traceback
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from stream.core.state import Due
 
 __all__ = [
     "BrokerUnreachableError",
@@ -42,7 +45,17 @@ class OffsetGapError(WorkerError):
 
 
 class EngineFailedError(Exception):
-    """The engine raised on a record, or made of it what no record holds; this must not cost a partition."""
+    """The engine raised on a record, or made of it what no record holds; this must not cost a partition.
+
+    Attributes
+    ----------
+    due : Due or None
+        What came due when it raised, for then no record is to blame.
+    """
+
+    def __init__(self, message: str, due: Due | None = None) -> None:
+        super().__init__(message)
+        self.due = due
 
 
 class TooManyRebuildsError(WorkerError):

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -20,24 +18,24 @@ from schemas.outputs import DeadLetter
 from schemas.reasons import RejectCode
 from stream.assembly import build_engine
 from stream.core.records import Outputs
-from stream.runtime.errors import EngineFailedError, WorkerError
-from stream.runtime.foldpath import FOLD_PATH, Reading
+from stream.runtime.effects import Effects
+from stream.runtime.errors import EngineFailedError
 from stream.runtime.inbox import Inbox
-from stream.runtime.modellog import delta_records
 from stream.runtime.outbox import Outbox
 from stream.runtime.position import find_position, require_same_log
-from stream.runtime.records import add_outputs, as_record, require_size
-from stream.runtime.restoring import LAST_INGEST, OF_BATCH, paused_collection, restore
+from stream.runtime.records import as_record
+from stream.runtime.restoring import OF_BATCH, paused_collection, restore
 from stream.runtime.saving import StateSaver
 from stream.runtime.statecache import Mark, open_cache
-from stream.runtime.statecodec import ROWS, encode_header, key_of
+from stream.runtime.statecodec import ROWS
 from stream.runtime.turns import NOTHING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from stream.core.engine import Engine
     from stream.core.rows import Tally
+    from stream.core.state import Due
     from stream.runtime.offsets import OffsetCommits
     from stream.runtime.shared import Shared
     from stream.runtime.statecache import StateCache
@@ -47,29 +45,13 @@ if TYPE_CHECKING:
 __all__ = ["PartitionTask"]
 
 SLICE_RECORDS: Final = 25  # some milliseconds of work; between slices heartbeats and probes get their turn
-SLICE_ROWS: Final = 500
 INBOX_BATCHES: Final = 2
 IDLE_COMMIT_S: Final = 30.0  # how much idle time a crash may forget
 MAX_TICK_S: Final = 3.0  # ticks come every second; a process that was stopped for hours gets one for all
 START_S: Final = 60.0
 CLOSE_S: Final = 0.5
-MAX_DELTA_BYTES: Final = 64 << 20  # in memory until the commit; a thousand orders of 20 lines teach 13 MB
 
 logger = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class _Batch:
-    """What a batch caused, encoded, waiting for its transaction."""
-
-    outbox: Outbox
-    state: Outbox  # the same, apart, because at_least_once sends it after the outputs
-    models: Reading  # as they were when it began
-    header: bytes = b""  # the record of the partition's header
-    n_state: int = 0  # records of user state, the header's included
-    counts: Counter[tuple[str, ...]] = field(default_factory=Counter)
-    revenue: dict[tuple[str, str], float] = field(default_factory=dict)
-    ingest_times: list[float] = field(default_factory=list)
 
 
 class PartitionTask:
@@ -199,6 +181,10 @@ class PartitionTask:
             seconds=round(elapsed, 3),
         )
 
+    def give_up(self, dues: Iterable[Due]) -> None:
+        """Let what the engine failed on again and again not fire when it comes due."""
+        self._engine.given_up = frozenset(dues)
+
     async def run(self, records: Sequence[LogRecord]) -> None:
         """Process records and commit all they cause; on any error this task must be closed and rebuilt."""
         self._handed = records[-1].offset + 1
@@ -273,9 +259,12 @@ class PartitionTask:
         next_offset = records[-1].offset + 1 if records else self.position
         batch, lesson = await self._learn(records, elapsed_s, ready, next_offset)
         try:
-            self._add_delta(batch, lesson.delta, records, next_offset)
+            if lesson.delta:
+                first = records[0].offset if records else self.position
+                batch.add_delta(lesson.delta, self._partition, first, next_offset)
             self._last_ingest = records[-1].timestamp if records else self._last_ingest
-            await self._add_state(batch, next_offset)
+            of_batch = [] if self._exactly_once else [(OF_BATCH, b"%d" % next_offset)]
+            await batch.add_state(self._engine.state, next_offset, self._last_ingest, of_batch)
             commit = self._commit_exactly_once if self._exactly_once else self._commit_at_least_once
             shared.turns.commits()
             ends = await commit(batch, next_offset)
@@ -295,7 +284,7 @@ class PartitionTask:
 
     async def _learn(
         self, records: Sequence[LogRecord], elapsed_s: float, ready: Outputs | None, next_offset: int
-    ) -> tuple[_Batch, Lesson]:
+    ) -> tuple[Effects, Lesson]:
         """Take a turn with the models; what the batch taught waits for its commit."""
         async with self._shared.turns.turn() as models:
             self._engine.model_version = self._shared.model_log.version
@@ -311,73 +300,40 @@ class PartitionTask:
                 return batch, NOTHING
             return batch, lesson
 
-    async def _process(self, records: Sequence[LogRecord], elapsed_s: float, ready: Outputs | None) -> _Batch:
+    async def _process(
+        self, records: Sequence[LogRecord], elapsed_s: float, ready: Outputs | None
+    ) -> Effects:
         assert self._producer is not None  # noqa: S101  open() came first
         outbox, state = (Outbox(self._producer, self._partition) for _ in range(2))
-        batch = _Batch(outbox, state, self._shared.model_log.path.read())
+        batch = Effects(self._shared.names, outbox, state, self._shared.model_log.path.read())
         batch.ingest_times = [record.timestamp / 1000 for record in records]
         if ready is not None:
-            self._add(batch, ready, records)
+            batch.add(ready, self.source, records)
             return batch
         self._obey(batch)
         try:
             if not records:
-                self._add(batch, self._engine.tick(elapsed_s), records)
+                batch.add(self._engine.tick(elapsed_s), self.source, records)
             for start in range(0, len(records), SLICE_RECORDS):
                 part = records[start : start + SLICE_RECORDS]
-                self._add(batch, self._engine.process([as_record(record) for record in part]), part)
+                outputs = self._engine.process([as_record(record) for record in part])
+                batch.add(outputs, self.source, part)
                 await asyncio.sleep(0)
         except Exception as error:
-            raise EngineFailedError(f"the engine failed between {_span(records)}") from error
+            message = f"the engine failed between {_span(records)}"
+            raise EngineFailedError(message, self._engine.in_hand) from error
         return batch
 
-    def _obey(self, batch: _Batch) -> None:
+    def _obey(self, batch: Effects) -> None:
         """Carry out what operators have ordered since the last batch."""
         commands = self._shared.commands.take(self._partition)
         for command in commands:
             outputs = self._engine.obey(as_record(command))
-            source = TopicPartition(command.topic, self._partition)
-            add_outputs(batch.outbox, self._shared.names, outputs, source, [command])
-            batch.counts.update(outputs.counts)
+            batch.add(outputs, TopicPartition(command.topic, self._partition), [command])
             self._engine.state.header.next_command = command.offset + 1
             logger.info("command", partition=self._partition, offset=command.offset, counts=[*outputs.counts])
 
-    def _add(self, batch: _Batch, outputs: Outputs, records: Sequence[LogRecord]) -> None:
-        add_outputs(batch.outbox, self._shared.names, outputs, self.source, records)
-        batch.counts.update(outputs.counts)
-        for key, amount in outputs.revenue.items():
-            batch.revenue[key] = batch.revenue.get(key, 0.0) + amount
-
-    def _add_delta(self, batch: _Batch, delta: bytes, records: Sequence[LogRecord], next_offset: int) -> None:
-        if not delta:
-            return
-        if len(delta) > MAX_DELTA_BYTES:
-            raise WorkerError(
-                f"the model delta of {len(records)} records has {len(delta)} bytes; limit "
-                f"{MAX_DELTA_BYTES}: lower NUDGE_KAFKA__BATCH_RECORDS"
-            )
-        first = records[0].offset if records else self.position
-        for value, headers in delta_records(delta, first, next_offset):
-            batch.state.add(self._shared.names.model_deltas, b"%d" % self._partition, value, headers)
-
-    async def _add_state(self, batch: _Batch, next_offset: int) -> None:
-        state, topic = self._engine.state, self._shared.names.user_state
-        of_batch = [] if self._exactly_once else [(OF_BATCH, b"%d" % next_offset)]
-        for n, (user, value) in enumerate(state.encode()):
-            batch.state.add(topic, key_of(user), require_size(topic, value), of_batch)
-            if n % SLICE_ROWS == SLICE_ROWS - 1:
-                await asyncio.sleep(0)
-        for user in sorted(state.forgotten):
-            batch.state.add(topic, key_of(user), None, of_batch)
-        for key_left in state.left_behind:
-            batch.outbox.add(self._shared.names.segments, key_left.encode(), None)
-        # The header comes last: in at_least_once it is what makes the rows before it count.
-        key, batch.header = encode_header(state.header, next_offset)
-        batch.n_state = len(state.dirty) + len(state.forgotten) + 1
-        headers = [*of_batch, (LAST_INGEST, b"%d" % self._last_ingest), (FOLD_PATH, batch.models.text)]
-        batch.state.add(topic, key, batch.header, headers)
-
-    async def _commit_exactly_once(self, batch: _Batch, next_offset: int) -> dict[str, int]:
+    async def _commit_exactly_once(self, batch: Effects, next_offset: int) -> dict[str, int]:
         """Commit; return where the changelog and the delta log go on.
 
         1. begin, 2. send everything, 3. wait until the broker has every batch of it, 4. send the offsets,
@@ -399,7 +355,7 @@ class PartitionTask:
             raise ProducerFenced(f"the producer has failed: {error!r}") from error
         return state
 
-    async def _commit_at_least_once(self, batch: _Batch, next_offset: int) -> dict[str, int]:
+    async def _commit_at_least_once(self, batch: Effects, next_offset: int) -> dict[str, int]:
         """Commit without a transaction; return the same.
 
         1. outputs, 2. delta and state, whose header names the next offset, 3. the offset. A crash after 1
@@ -411,7 +367,7 @@ class PartitionTask:
             await self._offsets.commit(self.source, next_offset)  # 3.
         return sent
 
-    def _forget_batch(self, batch: _Batch, next_offset: int, started: float, delta_bytes: int) -> None:
+    def _forget_batch(self, batch: Effects, next_offset: int, started: float, delta_bytes: int) -> None:
         """Book what is committed now."""
         self.position = next_offset
         self._owes_offset = False

@@ -1,22 +1,26 @@
 """Find the one record that the engine fails on, so that it can be passed by and the rest processed.
 
-A batch that failed twice is run record by record; a record that then fails alone is the culprit. Failures of
-the broker never count: they say nothing about a record.
+A batch that failed twice is run record by record; a record that then fails alone is the culprit. Where the
+engine failed on what came due, it says so, and no record is to blame. Failures of the broker never count:
+they say nothing about either.
 """
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stream.core.state import Due
     from stream.runtime.transport import LogRecord
 
 __all__ = ["Suspects"]
 
 FAILURES: Final = 2
+MAX_DUES: Final = 64
 
 
 @dataclass(slots=True)
@@ -27,10 +31,22 @@ class _Span:
 
 
 class Suspects:
-    """Per partition, the offsets among which the engine failed."""
+    """Per partition, the offsets among which the engine failed, and what came due when it did."""
 
     def __init__(self) -> None:
         self._spans: dict[int, _Span] = {}
+        self._dues: defaultdict[int, Counter[Due]] = defaultdict(Counter)
+
+    def given_up(self, partition: int) -> list[Due]:
+        """What came due and failed too often."""
+        return [due for due, failures in self._dues[partition].items() if failures > FAILURES]
+
+    def due_failed(self, partition: int, due: Due) -> None:
+        """Note that the engine raised on something that came due."""
+        dues = self._dues[partition]
+        dues[due] += 1
+        if len(dues) > MAX_DUES:
+            del dues[next(iter(dues))]  # the first that failed
 
     def batch_size(self, partition: int, offset: int, usual: int) -> int:
         """How many records to run together from ``offset`` on."""

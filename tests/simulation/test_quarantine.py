@@ -1,0 +1,83 @@
+"""What the engine fails on again and again is passed by, and everything else has its effects."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import msgspec
+import pytest
+
+from schemas.outputs import Decision
+from stream.core.campaigns import Campaigns
+from stream.core.records import Outputs
+from stream.core.state import Due
+from stream.testing import event
+from tests.runtime.shop_stream import START, campaigns
+from tests.simulation.cluster import Cluster, settings_of
+from tests.simulation.history import committed
+from tests.simulation.stage import on_stage
+
+VICTIM, OTHER = "victim", "other"
+STEP_S, DELAY_S = 30, 600.0
+RECEIPT = "receipt"
+
+
+@dataclass
+class Told:
+    """What came of a stream."""
+
+    decisions: list[Decision]
+    dead_letters: int
+    left: int  # records that were never applied
+    lives: int
+
+
+def receipts(last_s: float) -> list[bytes]:
+    """Two carts that get a receipt, then views of others, the last so long after."""
+    carts = [
+        event("Product Added", user=user, at=START, message_id=user, product_id="p1")
+        for user in (VICTIM, OTHER)
+    ]
+    times = [*range(STEP_S, int(last_s), STEP_S), last_s]
+    views = [
+        event("Product Viewed", user=f"u{n}", at=START + time, message_id=f"m{n}", product_id="p2")
+        for n, time in enumerate(times)
+    ]
+    return [*carts, *views]
+
+
+@pytest.mark.parametrize("idle", [False, True])
+@pytest.mark.parametrize("exactly_once", [True, False])
+def test_a_timer_that_the_engine_fails_on_costs_no_record(
+    monkeypatch: pytest.MonkeyPatch, *, idle: bool, exactly_once: bool
+) -> None:
+    """Due with a record or in idle time: its message is given up, with a reason; nobody else loses one."""
+    settings = settings_of(1, exactly_once=exactly_once)
+    due_s = DELAY_S + settings.campaigns.lateness_s
+    fire = Campaigns.fire
+
+    def failing(self: Campaigns, due: Due, model_version: str, outputs: Outputs) -> None:
+        if due.user == VICTIM and due.ref.startswith(RECEIPT):
+            raise ZeroDivisionError("a bug")
+        fire(self, due, model_version, outputs)
+
+    async def work(cluster: Cluster) -> Told:
+        cluster.produce_campaigns([one for one in campaigns() if one.campaign_id == RECEIPT])
+        cluster.produce_events(receipts(due_s - 5.0 if idle else 2 * due_s))
+        worker = cluster.add("w0")
+        cluster.start(worker)
+        await asyncio.sleep(90.0)
+        [events] = cluster.broker.topics[cluster.names.events]
+        [offset] = cluster.broker.groups.group("sim").offsets.values()
+        [decisions] = committed(cluster.broker, cluster.names.decisions)
+        [letters] = committed(cluster.broker, cluster.names.dead_letters)
+        found = [msgspec.json.decode(one.value or b"", type=Decision) for one in decisions]
+        return Told(found, len(letters), events.end - offset[0], worker.life)
+
+    monkeypatch.setattr(Campaigns, "fire", failing)
+    told = on_stage(work, settings)
+
+    about = {d.user_id: (d.action, d.reason) for d in told.decisions if d.campaign_id == RECEIPT}
+    assert {VICTIM: ("suppress", "failed"), OTHER: ("send", None)} == about
+    assert (0, 0, 1) == (told.dead_letters, told.left, told.lives)
