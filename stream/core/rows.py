@@ -251,6 +251,7 @@ class Header(Struct, array_like=True, gc=False):
     sent: dict[str, list[int]] = field(default_factory=dict)  # campaign with a budget -> [day, on it, in all]
     free_at: float = float("-inf")  # when the send rate lets the next message go
     lift: dict[str, Tally] = field(default_factory=dict)  # campaign -> its experiment
+    gaps: int = 0  # gaps of the input that were accepted: the offsets after one say nothing of those before
 
 
 class Glance(NamedTuple):

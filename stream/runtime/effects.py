@@ -39,9 +39,9 @@ class Effects:
     Attributes
     ----------
     outbox : Outbox
-        Outputs.
+        Outputs and the models' delta.
     state : Outbox
-        The models' delta and the users' state, apart, because at_least_once sends them after the outputs.
+        The users' state, apart, because at_least_once sends it after them.
     models : Reading
         The models as they were when the batch began.
     header : bytes
@@ -83,7 +83,7 @@ class Effects:
                 f"{MAX_DELTA_BYTES}: lower NUDGE_KAFKA__BATCH_RECORDS"
             )
         for value, headers in delta_records(delta, first, next_offset):
-            self.state.add(self.names.model_deltas, b"%d" % partition, value, headers)
+            self.outbox.add(self.names.model_deltas, b"%d" % partition, value, headers)
 
     async def add_state(
         self,

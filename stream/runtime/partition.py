@@ -22,9 +22,9 @@ from stream.runtime.effects import Effects
 from stream.runtime.errors import EngineFailedError
 from stream.runtime.inbox import Inbox
 from stream.runtime.outbox import Outbox
-from stream.runtime.position import find_position, require_same_log
+from stream.runtime.position import find_position, is_same_log
 from stream.runtime.records import as_record
-from stream.runtime.restoring import OF_BATCH, paused_collection, restore
+from stream.runtime.restoring import OF_BATCH, Restored, paused_collection, restore
 from stream.runtime.saving import StateSaver
 from stream.runtime.statecache import Mark, open_cache
 from stream.runtime.statecodec import ROWS
@@ -159,15 +159,7 @@ class PartitionTask:
             self._saver.mark = restored.mark if restored is not None else None
         await self._shared.model_log.catch_up()
         self._shared.model_log.acquire(self._partition, self)
-        if restored is not None and restored.last_ingest is not None:
-            last = restored.next_offset - 1
-            await require_same_log(self._shared.transport, self.source, last, restored.last_ingest)
-            self._last_ingest = restored.last_ingest
-        state_offset = restored.next_offset if restored is not None else None
-        self.position = self.inbox.next_offset = await find_position(
-            self._consumer, self.source, self._shared.settings.kafka, committed, state_offset
-        )
-        self._owes_offset = state_offset is not None and state_offset > (committed or 0)
+        self.position = self.inbox.next_offset = await self._find_position(committed, restored)
         await self._shared.commands.follow(self._partition, self._engine.state.header.next_command)
         self.committed_at = self.advanced_at = self._ticked_at = self._clock()
         elapsed = self.committed_at - started
@@ -184,6 +176,26 @@ class PartitionTask:
     def give_up(self, dues: Iterable[Due]) -> None:
         """Let what the engine failed on again and again not fire when it comes due."""
         self._engine.given_up = frozenset(dues)
+
+    async def _find_position(self, committed: int | None, restored: Restored | None) -> int:
+        """Compare the log with the state, and note a gap that is accepted."""
+        offset, last_ingest = None, None
+        if restored is not None:
+            offset, last_ingest = restored.next_offset, restored.last_ingest
+        same = True
+        if offset is not None and last_ingest is not None:
+            same = await is_same_log(self._shared.transport, self.source, offset - 1, last_ingest)
+            self._last_ingest = last_ingest
+        kafka = self._shared.settings.kafka
+        position = await find_position(
+            self._consumer, self.source, kafka, committed, offset, last_ingest, same_log=same
+        )
+        self._owes_offset = offset is not None and offset > (committed or 0)
+        if offset is not None and not (same and position == offset):
+            self._engine.state.header.gaps += 1
+            self._last_ingest = -1
+            self._owes_offset = True
+        return position
 
     async def run(self, records: Sequence[LogRecord]) -> None:
         """Process records and commit all they cause; on any error this task must be closed and rebuilt."""
@@ -346,26 +358,27 @@ class PartitionTask:
                 await producer.begin_transaction()  # 1.
                 sends = (batch.outbox.send(), batch.state.send())
                 sent = await asyncio.gather(*sends, return_exceptions=True)  # 2. and 3.
-                _, state = _without_errors(sent)
+                outputs, state = _without_errors(sent)
                 offsets = {self.source: next_offset}
                 await producer.send_offsets_to_transaction(offsets, self._shared.settings.kafka.group)  # 4.
                 await producer.commit_transaction()  # 5.
         except (IllegalOperation, AssertionError) as error:
             # How aiokafka refuses the next step after its sender has ended, which it mostly does when fenced.
             raise ProducerFenced(f"the producer has failed: {error!r}") from error
-        return state
+        return outputs | state
 
     async def _commit_at_least_once(self, batch: Effects, next_offset: int) -> dict[str, int]:
         """Commit without a transaction; return the same.
 
-        1. outputs, 2. delta and state, whose header names the next offset, 3. the offset. A crash after 1
-        repeats outputs with the same ids; after 2 nothing is repeated, for the header says where to go on.
+        1. outputs and delta, 2. state, whose header names the next offset, 3. the offset. A crash after 1
+        repeats outputs with the same ids, and learns nothing again that the delta log covers; after 2 nothing
+        is repeated, for the header says where to go on.
         """
         async with asyncio.timeout(self._commit_limit_s):
-            await batch.outbox.send()  # 1.
-            sent = await batch.state.send()  # 2.
+            outputs = await batch.outbox.send()  # 1.
+            state = await batch.state.send()  # 2.
             await self._offsets.commit(self.source, next_offset)  # 3.
-        return sent
+        return outputs | state
 
     def _forget_batch(self, batch: Effects, next_offset: int, started: float, delta_bytes: int) -> None:
         """Book what is committed now."""

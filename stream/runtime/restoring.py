@@ -64,7 +64,8 @@ async def restore(
     that goes as far as they do: a crash may leave rows after the last header, and their batch will be
     repeated. Compaction keeps the newest header alone, so rows of older batches have none of their own. Of a
     user's rows the one of the latest batch counts, not the one that was written last: a former owner may
-    write after its successor has gone further, for nobody fences it.
+    write after its successor has gone further, for nobody fences it. After an accepted gap, which may lead
+    back, what was written later is later.
 
     Raises
     ------
@@ -88,6 +89,7 @@ async def _restore(reader: Reader, changelog: TopicPartition, cached: Cached | N
     n_cached, header_value = len(old), cached.mark.header if cached is not None else None
     header_at = cached.mark.offset if cached is not None else 0
     next_offset = cached.mark.since if cached is not None else 0
+    gaps = decode_header(header_value)[0].gaps if header_value is not None else 0
     last_ingest: int | None = None
     rows = _Rows(old, next_offset)
     async for records in read_to_end(reader):
@@ -96,10 +98,13 @@ async def _restore(reader: Reader, changelog: TopicPartition, cached: Cached | N
             if record.key != HEADER_KEY:
                 rows.read(user_of(record.key or b""), record.value, batch, record.offset)
                 continue
-            following = decode_header(record.value or b"")[1]
-            if batch is not None and following < next_offset:
+            header, following = decode_header(record.value or b"")
+            if batch is not None and (header.gaps, following) < (gaps, next_offset):
                 rows.pass_by(following)
                 continue
+            if header.gaps > gaps:
+                rows.begin_anew(following)
+                gaps = header.gaps
             header_value, header_at, next_offset = record.value, record.offset, following
             last_ingest = int(dict(record.headers).get(LAST_INGEST, -1))
             rows.count(following)
@@ -153,6 +158,13 @@ class _Rows:
     def pass_by(self, number: int) -> None:
         """Forget the rows of a batch that a successor had done already."""
         self._waiting.pop(number, None)
+
+    def begin_anew(self, following: int) -> None:
+        """Let rows that count by now be older than those that come; those that went further never count."""
+        self._since = self._latest = 0
+        self._counted.clear()
+        for number in [number for number in self._waiting if number > following]:
+            del self._waiting[number]
 
     def _put(self, user: str, value: bytes | None, stamp: tuple[int, int]) -> None:
         if stamp >= self._counted.get(user, (self._since, -1)):

@@ -128,20 +128,31 @@ async def _damage(setup: Setup, damage: Damage) -> None:
         await damage(admin, setup)
 
 
-def test_an_operator_may_go_on_after_a_gap(kafka_broker: KafkaBroker, tmp_path: Path, name: str) -> None:
-    """With NUDGE_KAFKA__ACCEPT_GAP the same gap is logged as an error, and what there is is read."""
+@pytest.mark.parametrize(
+    ("damage", "leads_on"), [(_retention_overran, True), (_tail_lost, False), (_another_log, False)]
+)
+def test_an_operator_may_go_on_after_a_gap(
+    kafka_broker: KafkaBroker, tmp_path: Path, name: str, damage: Damage, *, leads_on: bool
+) -> None:
+    """With NUDGE_KAFKA__ACCEPT_GAP the same gap is logged as an error, and what there is is read, once."""
     setup = topics_for(kafka_broker.bootstrap, name)
     setup.produce_events(shop_stream(N_EVENTS, seed=4))
     with Fleet(setup, tmp_path, rate=0) as fleet:
         fleet.start().finish()
     setup.produce_events(shop_stream(N_EVENTS, seed=5))
-    asyncio.run(_damage(setup, _retention_overran))
+    asyncio.run(_damage(setup, damage))
+    first = setup.ends(setup.names.events) if leads_on else dict.fromkeys(range(setup.kafka.partitions), 0)
     setup.produce_events(shop_stream(N_EVENTS, seed=6))
 
-    with Fleet(
-        replace(setup, kafka=setup.kafka.model_copy(update={"accept_gap": True})), tmp_path, rate=0
-    ) as fleet:
+    patient = replace(setup, kafka=setup.kafka.model_copy(update={"accept_gap": True}))
+    for life in ("accepts", "again"):
+        (tmp_path / life).mkdir()
+    with Fleet(patient, tmp_path / "accepts", rate=0) as fleet:
         fleet.start().finish()
         accepted = fleet.events("gap_accepted")
-    assert {line["partition"] for line in accepted} == set(range(setup.kafka.partitions))
-    assert all(int(str(line["expected"])) < int(str(line["position"])) for line in accepted)
+    assert first == {line["partition"]: line["position"] for line in accepted}
+    assert all((int(str(line["expected"])) < int(str(line["position"]))) == leads_on for line in accepted)
+    setup.produce_events(shop_stream(N_EVENTS, seed=7))
+    with Fleet(patient, tmp_path / "again", rate=0) as fleet:
+        fleet.start().finish()
+        assert [] == fleet.events("gap_accepted")

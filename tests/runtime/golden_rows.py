@@ -111,5 +111,6 @@ HEADER_3 = Header(
     shares=ItemShares(490_896, 12, {"p1": 9, "p2": 1}),
     sent={"cart": [20_454, 3, 70]},
     free_at=1_767_225_930.5,
+    gaps=2,
 )
 NEXT_OFFSET = 123_456_789_012

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
@@ -20,6 +23,8 @@ from stream.runtime.statecache import Cached, Mark
 from stream.runtime.statecodec import decode_row, encode_header, encode_row
 from tests.runtime.shop_stream import campaigns, shop_stream
 from tests.simulation.cluster import Cluster, settings_of
+from tests.simulation.history import committed
+from tests.simulation.log import TOO_LARGE, PartitionLog, RefusedError
 from tests.simulation.loop import Machine
 from tests.simulation.network import Trap
 from tests.simulation.stage import on_stage
@@ -153,6 +158,47 @@ def test_a_worker_knows_all_its_users_after_compaction(*, exactly_once: bool) ->
 
     assert len(before) > 20
     assert before == after
+
+
+@pytest.mark.parametrize("exactly_once", [True, False])
+def test_what_a_batch_taught_is_on_the_log_where_its_state_is(
+    monkeypatch: pytest.MonkeyPatch, *, exactly_once: bool
+) -> None:
+    """The delta log takes nothing for a while: no batch goes on without what it taught."""
+
+    async def refuse_twice(cluster: Cluster) -> tuple[int, list[tuple[int, int]]]:
+        cluster.produce_events(list(shop_stream(200, 1))[:200])
+        [deltas] = cluster.broker.topics[cluster.names.model_deltas]
+        append, calls = deltas.append, itertools.count()
+
+        def refusing(data: bytes, now_ms: int, may_write: Callable[[int, int], bool]) -> tuple[int, int]:
+            if next(calls) in {2, 4}:
+                raise RefusedError(TOO_LARGE)
+            return append(data, now_ms, may_write)
+
+        monkeypatch.setattr(type(deltas), "append", append_of(deltas, refusing))
+        cluster.start(cluster.add("w0"))
+        await asyncio.sleep(20.0)
+        [records] = committed(cluster.broker, cluster.names.model_deltas)
+        found = [dict(record.headers) for record in records]
+        spans = [(int(one["nudge.first_offset"]), int(one["nudge.next_offset"])) for one in found]
+        [events] = cluster.broker.topics[cluster.names.events]
+        return events.end, spans
+
+    end, spans = on_stage(refuse_twice, settings_of(1, exactly_once=exactly_once))
+
+    taught = {offset for first, following in spans for offset in range(first, following)}
+    assert set(range(end)) == taught
+
+
+def append_of(one: PartitionLog, instead: Callable[..., tuple[int, int]]) -> Callable[..., tuple[int, int]]:
+    """Let one log append in another way."""
+    append = PartitionLog.append
+
+    def chosen(log: PartitionLog, *arguments: Any) -> tuple[int, int]:
+        return instead(*arguments) if log is one else append(log, *arguments)
+
+    return chosen
 
 
 def test_a_fenced_producer_costs_the_partition_and_not_the_worker() -> None:
