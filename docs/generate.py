@@ -193,6 +193,9 @@ the latest by event time stands.
 
 A rejected record goes to the dead letter topic byte for byte,
 with the code in the header `nudge.error.code` and the place in `nudge.error.path`.
+Of one that unpacks to more than a dead letter may hold, the first 1.5 MB are kept,
+and `nudge.error.cut` says how many bytes it had.
+A header name that is no UTF-8 comes back with `\\xff` for what cannot be decoded.
 Nothing stops for it.
 Orders, refunds, cancellations, consent and unsubscribe are never rejected for being late or odd:
 they still cancel, suppress and count as bought; they only teach nothing and arm nothing.

@@ -76,15 +76,19 @@ def replay(
     yes: Annotated[bool, typer.Option("--yes", help="Send them; without it, only say how many.")] = False,
     bootstrap: Bootstrap = None,
 ) -> None:
-    """Send dead letters to the events topic again, each as it came and into its partition.
+    """Send dead letters to the topic they came from again, each as it came and into its partition.
 
-    What is still wrong comes back as a dead letter. What was accepted meanwhile under the same messageId is a
-    duplicate and changes nothing. Events from too long ago are late: they still cancel and suppress.
+    One that was cut, for it was larger than a dead letter may be, is passed by. What is still wrong comes
+    back as a dead letter. What was accepted meanwhile under the same messageId is a duplicate and changes
+    nothing. Events from too long ago are late: they still cancel and suppress.
 
     Example: nudge dlq replay --code poison --yes
     """
     kafka = settings_of(bootstrap=bootstrap).kafka
-    letters = [letter for letter in _read(kafka, code) if place is None or letter.place == place]
+    meant = [letter for letter in _read(kafka, code) if place is None or letter.place == place]
+    letters = [letter for letter in meant if not letter.is_cut]
+    if len(letters) < len(meant):
+        say(f"{len(meant) - len(letters)} were cut, so they cannot be sent again; their producers have them")
     if not letters:
         fail(ExitCode.FAILED_CHECK, "no dead letter is meant; `nudge dlq list` names some")
     if not yes:

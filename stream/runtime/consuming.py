@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from stream.runtime import leniency
 from stream.runtime.errors import BrokerUnreachableError, TopicMismatchError
 from stream.runtime.topics import open_admin, partition_counts
 
@@ -22,6 +23,8 @@ __all__ = ["open_reader", "read_to_end", "read_topic"]
 STALL_S: Final = 30.0  # no record and no progress for so long: the broker has a problem we cannot wait out
 POLL_MS: Final = 200
 FETCH_BYTES: Final = 4 << 20  # restoring is bound by round trips with less
+
+leniency.install()
 
 
 @asynccontextmanager

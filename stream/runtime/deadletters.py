@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 
 from stream.runtime.consuming import read_topic
 from stream.runtime.errors import BrokerUnreachableError
+from stream.runtime.records import CUT
 from stream.runtime.topics import TopicNames
 
 if TYPE_CHECKING:
@@ -32,11 +33,13 @@ class DeadRecord:
     time: float
     code: str
     path: str
+    source_topic: str
     source_partition: int
     source_offset: int
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...]  # the record's own
+    is_cut: bool  # it was too large to be kept whole, and cannot be sent again
 
     @property
     def place(self) -> str:
@@ -64,35 +67,37 @@ def _dead_record(record: LogRecord) -> DeadRecord:
         time=record.timestamp / 1000,
         code=headers.get("nudge.error.code", "?"),
         path=headers.get("nudge.error.path", "$"),
+        source_topic=headers.get("__streams.errors.topic", ""),
         source_partition=int(headers.get("__streams.errors.partition", -1)),
         source_offset=int(headers.get("__streams.errors.offset", -1)),
         key=record.key,
         value=record.value,
         headers=tuple(header for header in record.headers if not header[0].startswith(_OURS)),
+        is_cut=CUT in headers,
     )
 
 
 async def replay_dead_letters(kafka: KafkaSettings, letters: Sequence[DeadRecord]) -> None:
-    """Send records again as they first came: same partition, key, value and headers, in order.
+    """Send records again as they first came: same topic, partition, key, value and headers, in order.
 
     Raises
     ------
     BrokerUnreachableError
         Nobody answers, or the broker refuses a record.
     """
-    events = TopicNames(kafka.topic_prefix).events
+    names = TopicNames(kafka.topic_prefix)
     producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, acks="all", enable_idempotence=True)
     try:
         await producer.start()
         for letter in letters:
             await producer.send_and_wait(
-                events,
+                names.commands if letter.source_topic == names.commands else names.events,
                 value=letter.value,
                 key=letter.key,
                 partition=letter.source_partition,
                 headers=list(letter.headers),
             )
     except (KafkaError, OSError) as error:
-        raise BrokerUnreachableError(f"{events} at {kafka.bootstrap}: {error!r}") from error
+        raise BrokerUnreachableError(f"{names.events} at {kafka.bootstrap}: {error!r}") from error
     finally:
         await producer.stop()

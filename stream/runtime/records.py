@@ -19,9 +19,13 @@ if TYPE_CHECKING:
     from stream.runtime.topics import TopicNames
     from stream.runtime.transport import LogRecord
 
-__all__ = ["add_outputs", "as_record", "require_size"]
+__all__ = ["CUT", "add_outputs", "as_record", "require_size"]
 
 MAX_VALUE_BYTES: Final = 1_000_000  # with key and headers under the broker's default limit of 1 MiB
+# What a small compressed record may hold is without a limit; together, these are within that of dead letters.
+MAX_DEAD_VALUE, MAX_DEAD_KEY, MAX_DEAD_HEADERS = 1_500_000, 100_000, 100_000
+
+CUT: Final = "nudge.error.cut"  # header of a dead letter that does not hold all: bytes of the whole record
 
 
 def require_size(topic: str, value: bytes) -> bytes:
@@ -70,13 +74,27 @@ def add_outputs(
         values = {record.offset: record.value for record in records}
         for letter in outputs.dead_letters:
             # What reached the engine as an empty value may have been an absent one; it goes back as it came.
-            outbox.add(names.dead_letters, letter.key, values[letter.offset], _error_headers(letter, source))
+            fitting = _within_limits(letter.key, values[letter.offset], letter.headers)
+            headers = [*fitting[2], *_error_headers(letter, source)]
+            outbox.add(names.dead_letters, fitting[0], fitting[1], headers)
+
+
+def _within_limits(
+    key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]
+) -> tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]:
+    """What of a record fits into a dead letter; a header says how large it was where that is not all."""
+    sizes = len(key or b""), len(value or b""), sum(len(name) + len(of or b"") for name, of in headers)
+    limits = MAX_DEAD_KEY, MAX_DEAD_VALUE, MAX_DEAD_HEADERS
+    if all(size <= limit for size, limit in zip(sizes, limits, strict=True)):
+        return key, value, headers
+    kept = headers if sizes[2] <= MAX_DEAD_HEADERS else ()
+    cut = (CUT, b"%d" % sum(sizes))
+    return key and key[:MAX_DEAD_KEY], value and value[:MAX_DEAD_VALUE], [*kept, cut]
 
 
 def _error_headers(letter: DeadLetter, source: TopicPartition) -> list[tuple[str, bytes]]:
-    """The record's own headers, then Kafka Streams' names (KIP-1034) for where it was, and our code."""
+    """Kafka Streams' names (KIP-1034) for where a record was, and our code."""
     return [
-        *letter.headers,
         ("__streams.errors.topic", source.topic.encode()),
         ("__streams.errors.partition", b"%d" % source.partition),
         ("__streams.errors.offset", b"%d" % letter.offset),

@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaProducer
 
 from stream.runtime.broker import Broker, EmbeddedBroker
 from stream.runtime.deadletters import read_dead_letters, replay_dead_letters
+from stream.runtime.records import CUT
 from stream.settings import KafkaSettings
 from tests.runtime.topic_setup import Setup
 from tests.runtime.worker_process import free_port
@@ -57,6 +58,37 @@ def test_a_dead_letter_comes_back_as_it_was(broker: Broker, topic: str) -> None:
         event.value,
         tuple(event.headers),
     )
+
+
+def test_a_rejected_command_goes_back_to_the_commands(broker: Broker, topic: str) -> None:
+    """And what was cut is known as such: half of a record is not sent."""
+    setup = Setup(KafkaSettings(bootstrap=broker.bootstrap, topic_prefix=f"{topic}.", partitions=2))
+    setup.create()
+
+    async def bury_both() -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=setup.kafka.bootstrap)
+        await producer.start()
+        for name, more in ((setup.names.commands, []), (setup.names.events, [(CUT, b"9999")])):
+            told = [("__streams.errors.topic", name.encode()), *ERROR[1:], *more]
+            await producer.send_and_wait(setup.names.dead_letters, b"{}", key=b"u", partition=0, headers=told)
+        await producer.stop()
+
+    asyncio.run(bury_both())
+    letters = asyncio.run(read_dead_letters(setup.kafka))
+    asyncio.run(replay_dead_letters(setup.kafka, letters[:1]))
+    done = nudge(
+        "dlq",
+        "replay",
+        "--at",
+        "0:1",
+        "--yes",
+        environment={f"NUDGE_{key}": value for key, value in setup.environment.items()},
+    )
+
+    assert [False, True] == [letter.is_cut for letter in letters]
+    assert [b"{}"] == [record.value for record in setup.read(setup.names.commands)]
+    assert [] == setup.read(setup.names.events)
+    assert (1, True) == (done.returncode, b"1 were cut" in done.stderr)
 
 
 def test_the_commands(embedded_broker: EmbeddedBroker, topic: str, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def placed(raw: bytes, offset: int, append_time_ms: int | None = None) -> Batch:
         (attributes,) = struct.unpack_from(">h", data, _ATTRIBUTES_AT)
         struct.pack_into(">h", data, _ATTRIBUTES_AT, attributes | _APPEND_TIME)
         struct.pack_into(">q", data, _MAX_TIME_AT, append_time_ms)
-        _sign(data)
+        sign(data)
     fields = _HEADER.unpack_from(data)
     attributes, last_delta, max_time, producer_id, epoch, sequence = (
         fields[5],
@@ -126,7 +126,7 @@ def marker(offset: int, producer_id: int, epoch: int, now_ms: int, *, commit: bo
     data = bytearray(builder.build())
     struct.pack_into(">q", data, 0, offset)
     struct.pack_into(">h", data, _ATTRIBUTES_AT, _TRANSACTIONAL | _CONTROL)
-    _sign(data)
+    sign(data)
     return Batch(
         bytes(data), offset, offset, now_ms, producer_id, epoch, -1, transactional=True, marker=commit
     )
@@ -137,7 +137,7 @@ def with_records(batch: Batch, kept: Sequence[KeyedRecord]) -> Batch:
     data = bytearray(_build(((r.offset - batch.base_offset, r) for r in kept), batch))
     struct.pack_into(">q", data, 0, batch.base_offset)
     struct.pack_into(">i", data, 23, batch.last_offset - batch.base_offset)
-    _sign(data)
+    sign(data)
     return Batch(
         bytes(data),
         batch.base_offset,
@@ -180,5 +180,6 @@ def _build(records: Iterable[tuple[int, KeyedRecord]], like: Batch | None) -> by
     return builder.build()
 
 
-def _sign(data: bytearray) -> None:
+def sign(data: bytearray) -> None:
+    """Put the checksum of what a batch holds now into it."""
     struct.pack_into(">I", data, _CRC_AT, calc_crc32c(bytes(data[_ATTRIBUTES_AT:])))
