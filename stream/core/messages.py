@@ -56,7 +56,7 @@ class Messenger:
         self._arbiter = arbiter
         self._attribution = attribution
         self._caps = Caps(policy, reference)
-        self._budgets = Budgets(policy, state)
+        self._budgets = Budgets(policy, state, reference)
         self._checks = Checks(policy, reference, state, arbiter, self._caps, self._budgets)
 
     def decide(self, message: DueMessage, outputs: Outputs) -> Verdict:

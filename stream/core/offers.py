@@ -60,7 +60,7 @@ class OfferDesk:
         self._live = models.live
         self._reference = reference
         self._state = state
-        self._budgets = Budgets(config.offers, state)
+        self._budgets = Budgets(config.offers, state, reference)
         self._attribution = attribution
 
     @property

@@ -16,11 +16,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from schemas.codec import epoch_seconds
+from stream.core.ledgers import book
 from stream.core.rows import Pace
 
 if TYPE_CHECKING:
     from schemas.catalogue import Offer
     from stream.core.config import OfferConfig
+    from stream.core.reference import Reference
     from stream.core.state import PartitionState
 
 __all__ = ["Budgets"]
@@ -32,11 +34,12 @@ MAX_PRICE: Final = 1000.0
 class Budgets:
     """What offers have spent in one partition, and what spending more costs."""
 
-    def __init__(self, config: OfferConfig, state: PartitionState) -> None:
+    def __init__(self, config: OfferConfig, state: PartitionState, reference: Reference) -> None:
         self._partitions = config.partitions
         self._usable = 1.0 - config.budget_buffer
         self._pacing = config.pacing
         self._state = state
+        self._reference = reference
 
     def affords(self, offer: Offer) -> bool:
         """Whether one more fits into the partition's share of the budget, less the safety buffer."""
@@ -47,8 +50,8 @@ class Budgets:
 
     def spend(self, offer: Offer) -> None:
         """Book the cost of one."""
-        spend = self._state.header.spend
-        spend[offer.offer_id] = spend.get(offer.offer_id, 0.0) + offer.cost
+        spend, name = self._state.header.spend, offer.offer_id
+        book(spend, name, spend.get(name, 0.0) + offer.cost, self._in_force)
 
     def price(self, offer: Offer, now: float) -> float:
         """Look at the offer at an event time: its λ, 0 without a budget or without an end to spend it by."""
@@ -58,7 +61,8 @@ class Budgets:
         spent = self._state.header.spend.get(offer.offer_id, 0.0)
         pace = paces.get(offer.offer_id)
         if pace is None:
-            pace = paces[offer.offer_id] = Pace(0.0, now, spent)
+            pace = Pace(0.0, now, spent)
+            book(paces, offer.offer_id, pace, self._in_force)
         left_s = epoch_seconds(offer.active_to) - pace.at
         if now <= pace.at or left_s <= 0.0 or share <= 0.0:
             return pace.price
@@ -67,6 +71,10 @@ class Budgets:
         pace.price = min(max(pace.price + step, 0.0), MAX_PRICE)
         pace.at, pace.spent = now, spent
         return pace.price
+
+    def _in_force(self, offer_id: str) -> bool:
+        offer = self._reference.offers.get(offer_id)
+        return offer is not None and offer.budget is not None
 
     def _share(self, offer: Offer) -> float:
         assert offer.budget is not None  # noqa: S101  asked for offers with a budget alone

@@ -10,12 +10,13 @@ from schemas.campaigns import Budget
 from stream.core.budgets import Budgets
 from stream.core.config import CampaignPolicy
 from stream.core.headers import shared_out
+from stream.core.reference import Reference
 from stream.core.rows import Header, ItemShares, Pace, Tally
 from stream.core.state import PartitionState
 from stream.testing import cart_campaign
 
 # What a header holds that is of its partition alone.
-OF_A_PARTITION = {"jump_time", "jump_user", "sequence", "next_command", "shares"}
+OF_A_PARTITION = {"jump_time", "jump_user", "sequence", "next_command", "shares", "gaps"}
 
 
 def headers() -> list[Header]:
@@ -72,7 +73,7 @@ def test_a_budget_holds_over_the_move(sent_before: int, partitions: int) -> None
     def sent_by(header: Header, n: int, most: int) -> int:
         state = PartitionState()
         state.header = header
-        budgets, sent = Budgets(CampaignPolicy(partitions=n), state), 0
+        budgets, sent = Budgets(CampaignPolicy(partitions=n), state, Reference()), 0
         while sent < most and budgets.allows(campaign, now=0.0):
             budgets.consume(campaign, now=0.0)
             sent += 1
