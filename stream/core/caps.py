@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from stream.core.reference import Reference
     from stream.core.rows import Profile
 
-__all__ = ["DRY", "Caps", "name_of"]
+__all__ = ["DRY", "MAX_SENDS", "MAX_SENT_TIMES", "Caps", "name_of"]
 
 MAX_SENDS: Final = 64
 MAX_SENT_KEYS: Final = 64

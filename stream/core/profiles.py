@@ -20,7 +20,10 @@ __all__ = [
     "Moment",
     "amount_of",
     "hear",
+    "note_answers",
+    "remember_bought",
     "shows_interest",
+    "unsubscribe",
     "update",
 ]
 
@@ -85,7 +88,7 @@ def update(event: Event, profile: Profile, *, on_time: bool, learns: bool = True
     if event.time_zone and event.time >= profile.zone_at:
         profile.time_zone, profile.zone_at = event.time_zone, event.time
     if event.purposes:
-        _note_answers(event.purposes, event.time, profile)
+        note_answers(event.purposes, event.time, profile)
     _count(event, profile)
     if shows_interest(event):
         _interact(event, moment)
@@ -96,7 +99,7 @@ def update(event: Event, profile: Profile, *, on_time: bool, learns: bool = True
 
 def hear(event: Event, profile: Profile) -> bool:
     """Take over an event's answers to questions of consent, and nothing else; return whether any was news."""
-    if not _note_answers(event.purposes, event.time, profile):
+    if not note_answers(event.purposes, event.time, profile):
         return False
     if profile.n_events == 0:
         profile.n_events, profile.first_seen = 1, event.time
@@ -131,16 +134,16 @@ def _count(event: Event, profile: Profile) -> None:
         profile.last_order_at = max(profile.last_order_at, event.time)
         _add_revenue(event, profile, +1.0)
         for item in event.items:
-            _remember_bought(profile, str(item.product_id), event.time)
+            remember_bought(profile, str(item.product_id), event.time)
     elif kind in {_K.REFUND, _K.CANCEL}:
         _add_revenue(event, profile, -1.0)
     elif kind in {_K.EMAIL_OPEN, _K.EMAIL_CLICK}:
         _bump(profile.engaged, _channel(event), MAX_CHANNELS)
     elif kind is _K.UNSUBSCRIBE:
-        _unsubscribe(_channel(event), profile)
+        unsubscribe(_channel(event), profile)
 
 
-def _note_answers(purposes: dict[str, bool], time: float, profile: Profile) -> bool:
+def note_answers(purposes: dict[str, bool], time: float, profile: Profile) -> bool:
     """Take over answers, the latest by event time in whatever order; of one moment's, the refusal.
 
     Returns whether anything changed.
@@ -185,7 +188,7 @@ def _make_room(profile: Profile, *, for_refusal: bool) -> bool:
     return len(consent) < MAX_ANSWERS
 
 
-def _unsubscribe(channel: str, profile: Profile) -> None:
+def unsubscribe(channel: str, profile: Profile) -> None:
     """Never write there again; from so many channels that there is no room for their names, nowhere."""
     if profile.is_unsubscribed(channel):
         return
@@ -244,7 +247,8 @@ def _bump(counts: dict[str, int], name: str, limit: int = MAX_VIEWED) -> None:
         del counts[next(iter(counts))]
 
 
-def _remember_bought(profile: Profile, item_id: str, time: float) -> None:
+def remember_bought(profile: Profile, item_id: str, time: float) -> None:
+    """Note that an item was ordered, at an event time; of too many the one that was noted first goes."""
     if item_id in profile.bought:
         profile.n_bought[item_id] = profile.n_bought.get(item_id, 1) + 1
     time = max(time, profile.bought.pop(item_id, time))

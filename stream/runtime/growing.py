@@ -17,6 +17,7 @@ from aiokafka import TopicPartition
 from aiokafka.partitioner import murmur2
 
 from stream.core.headers import shared_out
+from stream.core.uniting import unite
 from stream.runtime.consuming import read_to_end, read_topic
 from stream.runtime.errors import WorkerError
 from stream.runtime.kafka import KafkaTransport
@@ -136,12 +137,19 @@ async def _move_users(
 ) -> int:
     """Write each user's row where the user's events will be, the least recently active first, then headers.
 
+    Who has rows in several partitions, for events came under several keys, has one from here on: the one that
+    was active last, with what the others say against messages.
     Rows of several partitions meet in one, so their sequence numbers, which order eviction, are given anew in
     order of the last event.
     """
     found = [state for state in states if state is not None]
     rows = [(*decode_row(value), user) for state in found for user, value in state.rows.items()]
     rows.sort(key=lambda row: (row[0].last_seen, row[2]))
+    newest = {user: n for n, (_, _, user) in enumerate(rows)}
+    for n, (older, _, user) in enumerate(rows):
+        if n != newest[user]:
+            unite(rows[newest[user]][0], older)
+    rows = [row for n, row in enumerate(rows) if n == newest[row[2]]]
     sequences = [0] * len(outboxes)
     for n, (profile, memory, user) in enumerate(rows):
         partition = place(user.encode()) % len(outboxes)
