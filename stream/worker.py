@@ -29,7 +29,7 @@ __all__ = ["run_worker", "settle_garbage_collector"]
 
 INTERNAL: Final = 70
 BAD_CONFIGURATION: Final = 78
-STOP_S: Final = 5.0
+STOP_S: Final = 2.0  # for what is not the data plane
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 # Events make many objects and next to no cycles; by default the collector runs every 700 of them.
 GC_THRESHOLDS: Final = (50_000, 20, 100)
@@ -107,7 +107,7 @@ async def _run(settings: Settings, reference: Reference | None, transport: Trans
         return BAD_CONFIGURATION
     finally:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOP_S):
+            async with asyncio.timeout(plane.stop_limit_s + STOP_S):
                 await app.stop()
 
 

@@ -20,7 +20,7 @@ from stream.runtime.errors import WorkerError
 from stream.runtime.foldpath import FoldPath
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from online_models.fold import ModelSet
     from stream.runtime.snapshots import SnapshotLog
@@ -32,6 +32,7 @@ __all__ = ["ModelLog", "ModelLogError", "delta_records"]
 CATCH_UP_S: Final = 60.0
 SNAPSHOT_CHECK_S: Final = 1.0
 SNAPSHOT_RETRY_S: Final = 30.0
+MARKERS_S, RETRY_S = 10.0, 0.2  # until readers see what a producer was told to be committed
 _FIRST, _NEXT = "nudge.first_offset", "nudge.next_offset"
 
 logger = structlog.get_logger(__name__)
@@ -214,6 +215,7 @@ class ModelLog:
                     "NUDGE_KAFKA__TOPIC_PREFIX"
                 )
             return
+        await self._require_ends(reader, snapshot.manifest.positions)
         async with self._turns.turn() as models:
             try:
                 await asyncio.to_thread(models.restore, snapshot.arrays)
@@ -226,6 +228,21 @@ class ModelLog:
         for tp in self._partitions:
             reader.seek(tp, self._folded[tp.partition])
         logger.info("snapshot_restored", id=snapshot.manifest.id, bytes=snapshot.n_bytes)
+
+    async def _require_ends(self, reader: Reader, positions: Sequence[int]) -> None:
+        """Check that the log goes as far as a snapshot; markers of its last deltas may be on their way."""
+        deadline = asyncio.get_running_loop().time() + MARKERS_S
+        while True:
+            ends = await reader.end_offsets(self._partitions)
+            if all(ends[tp] >= position for tp, position in zip(self._partitions, positions, strict=True)):
+                return
+            if asyncio.get_running_loop().time() > deadline:
+                raise ModelLogError(
+                    f"{self._topic} ends at {list(ends.values())}, but the newest snapshot holds it up to "
+                    f"{list(positions)}: the log was lost; restore the topics, or start over under a new "
+                    "NUDGE_KAFKA__TOPIC_PREFIX"
+                )
+            await asyncio.sleep(RETRY_S)
 
     async def _tail(self, reader: Reader) -> None:
         while True:

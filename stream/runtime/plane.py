@@ -76,8 +76,7 @@ class DataPlane(mode.Service):
         """Finish the batches in hand, then leave the group."""
         self._stopping.set()
         if self._loop_task is not None and self._assignment is not None:
-            limit_s = STOP_S + (SAVE_S if self._settings.cache_dir is not None else 0.0)
-            await asyncio.wait({self._loop_task}, timeout=limit_s)
+            await asyncio.wait({self._loop_task}, timeout=self.stop_limit_s)
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
@@ -93,6 +92,11 @@ class DataPlane(mode.Service):
         """End the worker with an error; the first one counts."""
         if not self.finished.done():
             self.finished.set_exception(error)
+
+    @property
+    def stop_limit_s(self) -> float:
+        """How long a clean stop may take: longer with a cache of user state, which is written then."""
+        return STOP_S + (SAVE_S if self._settings.cache_dir is not None else 0.0)
 
     def unready(self) -> str | None:
         """Say why the worker has not recovered or does not advance; ``None`` when it does."""
@@ -167,7 +171,9 @@ class DataPlane(mode.Service):
                 # Not `wait_for`: on Python 3.11 it takes five turns of the loop to time out, this takes two.
                 _, waiting = await asyncio.wait({stopping}, timeout=WATCH_S)
                 if waiting:
-                    lag.observe(max(clock() - due, 0.0))
+                    late = max(clock() - due, 0.0)
+                    lag.observe(late)
+                    assignment.excuse(late)
                 assignment.check_group()
                 if dead := assignment.stalled(DEAD_S):
                     raise WorkerError(

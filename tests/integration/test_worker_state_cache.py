@@ -77,6 +77,38 @@ def setup_done(setup: Setup) -> int:
     return len(setup.read(setup.names.events))
 
 
+def test_a_clean_stop_waits_for_a_cache_that_takes_long(setup: Setup, tmp_path: Path) -> None:
+    """A large state on a slow disk: six seconds for the last copy are not too many."""
+    folder, lines = tmp_path / "cache", list(shop_stream(300, seed=4))
+    environment = setup.environment | SMALL | {"CACHE_DIR": str(folder), "CACHE_INTERVAL_S": "600"}
+    setup.produce_events(lines)
+    with WorkerProcess(environment, tmp_path / "worker.log", run=_SLOW_DISK) as worker:
+        worker.start()
+        wait_until("all applied", lambda: setup.applied() == len(lines))
+        code, seconds = worker.terminate()
+    assert (0, True) == (code, 6.0 < seconds < 13.0)
+    assert {"state-0.cache", "state-1.cache"} == {path.name for path in folder.iterdir()}
+
+
+# Fault injection: the production worker on a disk that takes its time.
+_SLOW_DISK = """
+import asyncio
+import sys
+from stream.runtime.saving import StateSaver
+from stream.settings import Settings
+from stream.worker import run_worker
+
+save = StateSaver._save
+
+async def slow(self, gate):
+    await asyncio.sleep(6.0)
+    await save(self, gate)
+
+StateSaver._save = slow
+sys.exit(run_worker(Settings()))
+"""
+
+
 def test_a_worker_goes_on_where_the_cache_cannot_be_written(setup: Setup, tmp_path: Path) -> None:
     """The directory is a file: the worker says so, counts it, and does its work."""
     (tmp_path / "file").write_bytes(b"")
