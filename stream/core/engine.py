@@ -43,8 +43,7 @@ class Engine:
     """Everything between records and the messages they cause. No I/O, no clock, no globals.
 
     ``model_version`` names what the models had folded when the batch began; every decision that read a
-    model is stamped with it. ``in_hand`` is what comes due now; after a failure, what the engine failed on.
-    What is in ``given_up`` does not fire.
+    model is stamped with it.
     """
 
     state: PartitionState
@@ -59,8 +58,6 @@ class Engine:
     measurer: Measurer
     segments: Segments
     model_version: str = "0"
-    in_hand: Due | None = None
-    given_up: frozenset[Due] = frozenset()
 
     def process(self, batch: Sequence[Record]) -> Outputs:
         """Process records of one partition in order; outputs keep that order."""
@@ -164,13 +161,11 @@ class Engine:
         if self.state.next_due() > watermark:
             return
         for due in self.state.pop_due(watermark):
-            self.in_hand = due
             if due.user in self.state:
                 self._fire(due, outputs)
-        self.in_hand = None
 
     def _fire(self, due: Due, outputs: Outputs) -> None:
-        if due in self.given_up:
+        if due in self.state.given_up:
             self.campaigns.give_up(due, self.model_version, outputs)
         elif due.kind == "campaign":
             self.campaigns.fire(due, self.model_version, outputs)

@@ -54,6 +54,13 @@ class PartitionState:
         Without one every row stays hot and nothing can be committed as bytes or loaded.
     hot_users : int
         Rows that stay decoded after a commit.
+
+    Attributes
+    ----------
+    in_hand : Due or None
+        What comes due now; after a failure, what failed.
+    given_up : frozenset of Due
+        What must not be tried again.
     """
 
     def __init__(
@@ -69,6 +76,8 @@ class PartitionState:
         self.forgotten: set[str] = set()
         self.tracks_segments = False  # whether a row may hold memberships
         self.left_behind: dict[str, None] = {}  # keys of memberships whose users were forgotten
+        self.in_hand: Due | None = None
+        self.given_up: frozenset[Due] = frozenset()
         self._max_users = max_users
         self._ttl_s = ttl_s
         self._codec = codec
@@ -243,11 +252,12 @@ class PartitionState:
     def pop_due(self, watermark: float) -> Iterator[Due]:
         """All that is due, in order of (time, user, kind, ref); what it schedules may be due too."""
         while self._due and self._due[0].at <= watermark:
-            due = heappop(self._due)
-            if due.kind == _WAKE:
-                self._wake(due.user)
-            else:
+            self.in_hand = due = heappop(self._due)
+            if due.kind != _WAKE:
                 yield due
+            elif due not in self.given_up:
+                self._wake(due.user)
+            self.in_hand = None
 
     def next_due(self) -> float:
         """Event time at which something may happen next; infinity if nothing waits."""

@@ -175,7 +175,7 @@ class PartitionTask:
 
     def give_up(self, dues: Iterable[Due]) -> None:
         """Let what the engine failed on again and again not fire when it comes due."""
-        self._engine.given_up = frozenset(dues)
+        self._engine.state.given_up = frozenset(dues)
 
     async def _find_position(self, committed: int | None, restored: Restored | None) -> int:
         """Compare the log with the state, and note a gap that is accepted."""
@@ -333,7 +333,7 @@ class PartitionTask:
                 await asyncio.sleep(0)
         except Exception as error:
             message = f"the engine failed between {_span(records)}"
-            raise EngineFailedError(message, self._engine.in_hand) from error
+            raise EngineFailedError(message, self._engine.state.in_hand) from error
         return batch
 
     def _obey(self, batch: Effects) -> None:

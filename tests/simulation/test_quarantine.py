@@ -11,7 +11,7 @@ import pytest
 from schemas.outputs import Decision
 from stream.core.campaigns import Campaigns
 from stream.core.records import Outputs
-from stream.core.state import Due
+from stream.core.state import Due, PartitionState
 from stream.testing import event
 from tests.runtime.shop_stream import START, campaigns
 from tests.simulation.cluster import Cluster, settings_of
@@ -47,6 +47,16 @@ def receipts(last_s: float) -> list[bytes]:
     return [*carts, *views]
 
 
+def told_by(cluster: Cluster, lives: int) -> Told:
+    """What is on the logs now."""
+    [events] = cluster.broker.topics[cluster.names.events]
+    [(offset, _)] = cluster.broker.groups.group("sim").offsets.values()
+    [decisions] = committed(cluster.broker, cluster.names.decisions)
+    [letters] = committed(cluster.broker, cluster.names.dead_letters)
+    found = [msgspec.json.decode(one.value or b"", type=Decision) for one in decisions]
+    return Told(found, len(letters), events.end - offset, lives)
+
+
 @pytest.mark.parametrize("idle", [False, True])
 @pytest.mark.parametrize("exactly_once", [True, False])
 def test_a_timer_that_the_engine_fails_on_costs_no_record(
@@ -68,16 +78,41 @@ def test_a_timer_that_the_engine_fails_on_costs_no_record(
         worker = cluster.add("w0")
         cluster.start(worker)
         await asyncio.sleep(90.0)
-        [events] = cluster.broker.topics[cluster.names.events]
-        [offset] = cluster.broker.groups.group("sim").offsets.values()
-        [decisions] = committed(cluster.broker, cluster.names.decisions)
-        [letters] = committed(cluster.broker, cluster.names.dead_letters)
-        found = [msgspec.json.decode(one.value or b"", type=Decision) for one in decisions]
-        return Told(found, len(letters), events.end - offset[0], worker.life)
+        return told_by(cluster, worker.life)
 
     monkeypatch.setattr(Campaigns, "fire", failing)
     told = on_stage(work, settings)
 
     about = {d.user_id: (d.action, d.reason) for d in told.decisions if d.campaign_id == RECEIPT}
     assert {VICTIM: ("suppress", "failed"), OTHER: ("send", None)} == about
+    assert (0, 0, 1) == (told.dead_letters, told.left, told.lives)
+
+
+def test_a_row_that_cannot_be_woken_costs_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a restart, what waits in a row is looked at when the first of it is due; one such row fails."""
+    settings = settings_of(1)
+    lines = receipts(2 * (DELAY_S + settings.campaigns.lateness_s))
+    wake = PartitionState._wake
+
+    def failing(self: PartitionState, user: str) -> None:
+        if user == VICTIM:
+            raise ZeroDivisionError("a bug")
+        wake(self, user)
+
+    async def work(cluster: Cluster) -> Told:
+        cluster.produce_campaigns([one for one in campaigns() if one.campaign_id == RECEIPT])
+        cluster.produce_events(lines[:10])
+        worker = cluster.add("w0")
+        cluster.start(worker)
+        await asyncio.sleep(10.0)
+        cluster.crash(worker)
+        cluster.start(worker)
+        cluster.produce_events(lines[10:])
+        await asyncio.sleep(60.0)
+        return told_by(cluster, worker.life - 1)
+
+    monkeypatch.setattr(PartitionState, "_wake", failing)
+    told = on_stage(work, settings)
+
+    assert [(OTHER, "send")] == [(d.user_id, d.action) for d in told.decisions if d.campaign_id == RECEIPT]
     assert (0, 0, 1) == (told.dead_letters, told.left, told.lives)
