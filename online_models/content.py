@@ -70,6 +70,10 @@ def learn_attributes(
     >>> [value for value, _ in content.top(["sneaker"], 1.0, 5)]
     ['\x1fcategory=shoes']
     """
-    item = np.array([item_row], np.int32)
+    vocabulary, item = content.vocabulary, np.array([item_row], np.int32)
+    item_id = vocabulary.item_id(item_row)
     for value in values[:MAX_VALUES]:
-        content.learn_row(content.vocabulary.touch(value, at), item, 1, at, weight)
+        row = vocabulary.touch(value, at)
+        if vocabulary.item_id(item_row) != item_id:
+            break  # the item was that of the oldest use, for its event is late: the value has its row
+        content.learn_row(row, item, 1, at, weight)

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_HISTORY", "OnlineBlend", "Ranked", "Reason", "ReasonCode", "Slate", "Source"]
 
 MAX_HISTORY = 64
+LAST_CALL = 2**31 - 1  # the number of a call is the upper half of a mark
 MAX_EXAMPLES = 2**53
 # A first event teaches two rows of weights the same, and what people take first is not what they take: from
 # 1 on, as all other squares, benchmarks/recommend_windows.py gives newcomers worse lists than popularity.
@@ -155,8 +156,9 @@ class OnlineBlend:
             np.int64,
         )
         rank_values = 1.0 - np.log(1.0 + np.arange(self.n_each + 1)) / math.log(1.0 + self.n_each)
-        # Work space of one call; marks of other calls are void, so nothing is cleared.
+        # Work space of one call; marks of other calls are void, so nothing is cleared until numbers run out.
         self._call = 0
+        self._marks = np.zeros(vocabulary.max_rows, np.int64)
         self._history = HistoryRows(vocabulary, MAX_HISTORY)
         self._n_places = n_sources * self.n_each
         self._not_asked = (
@@ -179,7 +181,7 @@ class OnlineBlend:
             *(NO_FACTORS if factors is None else factors.read_arrays),
             self.weights,
             rank_values,
-            np.zeros(vocabulary.max_rows, np.int64),
+            self._marks,
             np.zeros((n_marks, HIT_COLUMNS)),
             np.zeros(n_marks, np.int32),
             np.zeros(n_marks),
@@ -243,6 +245,8 @@ class OnlineBlend:
             message = f"event time {at}; a time within ±{MAX_TIME_S:g} s is needed"
             raise ValueError(message)
         vocabulary = self.vocabulary
+        if self._call == LAST_CALL:
+            self._marks[:] = self._call = 0
         self._call += 1
         context = gap_class(gap_s), length_class(len(history))
         rows, n_rows, complete = self._history.read(history)
@@ -353,9 +357,15 @@ class OnlineBlend:
         self.cooccurrence.learn_row(row, rows, n, at, weight)
         if self.factors is not None:
             memory = self.factors.learn_one(row, rows[:n], at, weight, memory)
+        losses = self.vocabulary.losses
         if values and self.content is not None:
             learn_attributes(self.content, row, values, at, weight)
         for source in self.optional:
+            if losses != self.vocabulary.losses:  # what was met besides may have taken a row of these
+                losses, row = self.vocabulary.losses, self.vocabulary.row(item_id)
+                if row < 0:
+                    break
+                rows, n, _ = self._history.read(history)
             source.learn(row, rows[:n], at, weight, asker)
         return memory
 

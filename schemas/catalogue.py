@@ -48,7 +48,7 @@ class Offer(Struct, frozen=True, kw_only=True, gc=False):
     cost: Number
     value: Number
     currency: str
-    category: str | None = None
+    category: Annotated[str, Meta(max_length=256)] | None = None
     budget: Number | None = None
     eligibility: dict[str, str | float | bool] = field(default_factory=dict)
     active_from: datetime | None = None

@@ -61,8 +61,12 @@ def roll(row: int, era: float, width: int, column: int, table: NDArray[Any]) -> 
     behind = era - table[row, column]
     if behind > 0.0:
         for k in range(width):
-            table[row, width + k] = table[row, k] if behind == 1.0 else 0.0
-            table[row, k] = 0.0
+            # Two statements: of an expression with 0.0 the compiler makes a float, which loses bits of a sum.
+            if behind == 1.0:
+                table[row, width + k] = table[row, k]
+            else:
+                table[row, width + k] = 0
+            table[row, k] = 0
         table[row, column] = era
         return 0
     if behind == 0.0:

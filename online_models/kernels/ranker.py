@@ -269,6 +269,8 @@ def explain(
         that does, the row, and the place of the loudest history item, −1 for none.
     """
     n_chosen = chosen.shape[0]
+    if n_chosen == 0:
+        return
     n_groups = lifts.shape[1]
     lifts[:] = 0.0
     ones = np.ones(n)

@@ -377,6 +377,7 @@ def test_an_offer_says_what_was_known_of_it() -> None:
     [
         ({"offer_id": NOTHING}, "offer_id: 'nothing' is what is chosen"),
         ({"eligibility": {"min_orders": "two"}}, "min_orders is a number of orders, not 'two'"),
+        ({"category": "x" * 257}, r"length <= 256 - at `\$.category`"),
         ({"eligibility": {"max_orders": True}}, "max_orders is a number of orders, not True"),
     ],
 )
