@@ -33,13 +33,13 @@ def unite(profile: Profile, older: Profile) -> None:
 
 def _unite_messages(profile: Profile, older: Profile) -> None:
     """Add what caps, cooldowns and messages that go once are kept by."""
-    day, count = _of_day((profile.cap_day, profile.cap_count), (older.cap_day, older.cap_count))
-    profile.cap_day, profile.cap_count = day, count
+    ours, theirs = (profile.cap_day, profile.cap_count), (older.cap_day, older.cap_count)
+    profile.cap_day, profile.cap_count = _of_day(ours, theirs)
     for name, (day, count) in older.campaign_day.items():
         known, sent = profile.campaign_day.get(name, (day, 0))
         profile.campaign_day[name] = [*_of_day((known, sent), (day, count))]
     profile.sends = sorted([*older.sends, *profile.sends], key=lambda send: send.time)[-MAX_SENDS:]
-    # Beyond its room the one of these tables counts from the oldest it knows; the other lets nothing new go.
+    # Beyond its room the first table counts from the oldest that it knows; the second lets nothing new go.
     times = sorted(_latest(older.sent_times, profile.sent_times).items(), key=lambda entry: entry[1])
     profile.sent_times = dict(times[-MAX_SENT_TIMES:])
     profile.sent_keys = _latest(older.sent_keys, profile.sent_keys)

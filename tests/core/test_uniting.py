@@ -53,7 +53,7 @@ def test_messages_of_both_rows_count() -> None:
         campaign_day={"a": [7, 1], "b": [6, 2]},
         sends=[Send(7.5 * DAY, "a", "email", 7)],
         sent_times={"a": 7.5 * DAY},
-        sent_keys={"a\x1fp": 7.5 * DAY},
+        sent_keys={"a\x1fp": 7.5 * DAY, "b\x1fq": 0.5},
     )
     older = Profile(
         cap_day=7,

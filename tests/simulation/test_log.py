@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 
 from aiokafka import TopicPartition
@@ -41,3 +42,22 @@ def test_compaction_keeps_the_last_of_each_key_and_all_offsets() -> None:
         assert len(committed(cluster.broker, partition.topic)[0]) > len(kept)
 
     on_stage(work)
+
+
+def test_compaction_ends_before_what_is_too_young() -> None:
+    """From the first batch that is younger on, nothing goes, and nothing before it goes for its sake."""
+
+    async def work(cluster: Cluster) -> list[list[bytes | None]]:
+        partition = TopicPartition(cluster.names.campaigns, 0)
+        log = cluster.broker.log_of(partition)
+        assert log is not None
+        for value in (b"1", b"2", b"3", b"4"):
+            cluster.broker.write(partition, [(b"k", value, ())])
+            await asyncio.sleep(1.0)
+        now, left = cluster.broker.now_ms(), []
+        for younger_than_s in (10, 2.5, 1.5, 0):
+            log.compact(now - int(1000 * younger_than_s))
+            left.append([record.value for batch in log.batches for record in batch.records()])
+        return left
+
+    assert [[b"1", b"2", b"3", b"4"], [b"2", b"3", b"4"], [b"3", b"4"], [b"4"]] == on_stage(work)
