@@ -114,7 +114,10 @@ class Explanation(Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Decision(Struct, frozen=True, omit_defaults=True, gc=False):
-    """One choice we made, with what is needed to judge it afterwards."""
+    """One choice we made, with what is needed to judge it afterwards.
+
+    In a ``dry_run`` whatever was decided reached nobody, so nothing that a user does later answers it.
+    """
 
     decision_id: str
     kind: Literal["recommendation", "offer", "trigger", "suppression", "holdout", "promotion"]
@@ -133,6 +136,7 @@ class Decision(Struct, frozen=True, omit_defaults=True, gc=False):
     features: dict[str, float] | None = None
     reason: str | None = None
     explanation: Explanation | None = None
+    dry_run: bool = False
 
 
 class Membership(Struct, frozen=True, gc=False):

@@ -29,7 +29,7 @@ __all__ = ["SIDES", "USERS", "compare"]
 SIDES = ("a", "b")
 USERS = "users.jsonl"
 NO_CURRENCY = "XXX"  # ISO 4217's code for it
-SENT, ABSENT = "sent", "not_due"
+SENT, DRY_RUN, ABSENT = "sent", "dry_run", "not_due"
 _MESSAGES = frozenset({"trigger", "suppression", "holdout"})
 _decisions = msgspec.json.Decoder(Decision)
 _triggers = msgspec.json.Decoder(Trigger)
@@ -132,19 +132,27 @@ def _fates(folder: Path) -> Iterator[tuple[str, _Fate]]:
             raise BadFileError(message) from error
         if decision.kind not in _MESSAGES or decision.campaign_id is None:
             continue
-        outcome = SENT if decision.kind == "trigger" else decision.reason or decision.kind
         yield (
             decision.decision_id,
-            _Fate(decision.campaign_id, decision.user_id, outcome, decision.decided_at),
+            _Fate(decision.campaign_id, decision.user_id, _outcome(decision), decision.decided_at),
         )
+
+
+def _outcome(decision: Decision) -> str:
+    """What became of a message: sent, the reason why not, or a dry run, which reaches nobody."""
+    if decision.kind != "trigger":
+        return decision.reason or decision.kind
+    return DRY_RUN if decision.dry_run else SENT
 
 
 def _costs(
     folder: Path, offers: Mapping[str, Offer], campaigns: Mapping[str, Campaign]
 ) -> Iterator[tuple[str, str, float]]:
-    """Campaign, currency and cost of each message, and of the offer that it carried."""
+    """Campaign, currency and cost of each message and of its offer; a dry run costs nothing."""
     for line in open_lines(folder / "triggers.jsonl"):
         trigger = _triggers.decode(line)
+        if trigger.dry_run:
+            continue
         campaign, offer = campaigns.get(trigger.campaign_id), offers.get(trigger.offer_id or "")
         if campaign is not None and campaign.cost:
             yield trigger.campaign_id, campaign.currency or NO_CURRENCY, campaign.cost

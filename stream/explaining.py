@@ -76,21 +76,24 @@ def explain(
         ``user_id``, ``counts`` (kind -> decisions), ``decisions`` (each with its rule, limits and what would
         have to change, where it stopped a message) and, if asked for, ``why_not``.
     """
-    ordered = sorted(decisions, key=lambda decision: decision.decided_at)
+    once: dict[str, Decision] = {}
+    for decision in decisions:
+        once.setdefault(decision.decision_id, decision)
+    ordered = sorted(once.values(), key=lambda decision: decision.decided_at)
     counts: dict[str, int] = {}
     for decision in ordered:
         counts[decision.kind] = counts.get(decision.kind, 0) + 1
     told: dict[str, Any] = {
         "user_id": user,
         "counts": dict(sorted(counts.items())),
-        "decisions": [_entry(decision, ordered, limits) for decision in ordered],
+        "decisions": [_entry(decision, ordered[:n], limits) for n, decision in enumerate(ordered)],
     }
     if why_not is not None:
         told["why_not"] = _why_not(why_not, ordered, limits)
     return told
 
 
-def _entry(decision: Decision, ordered: Sequence[Decision], limits: Limits) -> dict[str, Any]:
+def _entry(decision: Decision, before: Sequence[Decision], limits: Limits) -> dict[str, Any]:
     """The decision's own fields, and those of the rule that stopped it."""
     entry: dict[str, Any] = {
         name: value
@@ -101,6 +104,8 @@ def _entry(decision: Decision, ordered: Sequence[Decision], limits: Limits) -> d
     entry["decision_id"] = decision.decision_id
     if decision.model_version is not None:
         entry["model_version"] = decision.model_version
+    if decision.dry_run:
+        entry["dry_run"] = True
     if decision.kind == "offer":
         entry["eligible"] = dict.fromkeys(decision.eligible)
         entry["eligible"] |= dict(zip(decision.eligible, decision.propensities or [], strict=False))
@@ -109,11 +114,11 @@ def _entry(decision: Decision, ordered: Sequence[Decision], limits: Limits) -> d
     if decision.explanation is not None:
         entry["explanation"] = msgspec.to_builtins(decision.explanation)
     if decision.kind in {"suppression", "holdout"}:
-        entry |= _rule(decision, ordered, limits)
+        entry |= _rule(decision, before, limits)
     return entry
 
 
-def _rule(decision: Decision, ordered: Sequence[Decision], limits: Limits) -> dict[str, Any]:
+def _rule(decision: Decision, before: Sequence[Decision], limits: Limits) -> dict[str, Any]:
     reason = decision.reason or ""
     if reason not in RULES:
         return {
@@ -124,7 +129,7 @@ def _rule(decision: Decision, ordered: Sequence[Decision], limits: Limits) -> di
     rule, change = RULES[_R(reason)]
     told: dict[str, Any] = {"rule": rule, "limits": limits.of(decision), "change": change}
     if reason == _R.COOLDOWN:
-        last = _last_written(decision, ordered)
+        last = _last_written(decision, before)
         if last is not None:
             told["last_written_at"] = last.decided_at
             if (cooldown_s := told["limits"].get("cooldown_s")) is not None:
@@ -132,15 +137,18 @@ def _rule(decision: Decision, ordered: Sequence[Decision], limits: Limits) -> di
     return told
 
 
-def _last_written(decision: Decision, ordered: Sequence[Decision]) -> Decision | None:
-    """The campaign's last message before a decision; one that was held out or not chosen counts as sent."""
+def _last_written(decision: Decision, before: Sequence[Decision]) -> Decision | None:
+    """The campaign's last message before a decision; one that was held out or not chosen counts as sent.
+
+    Several may be due at the same moment, so the log's order tells which came before. A dry run's messages
+    are counted apart.
+    """
     return next(
         (
             earlier
-            for earlier in reversed(ordered)
-            if earlier.campaign_id == decision.campaign_id
+            for earlier in reversed(before)
+            if (earlier.campaign_id, earlier.dry_run) == (decision.campaign_id, decision.dry_run)
             and (earlier.kind in {"trigger", "holdout"} or earlier.reason == _R.NOTHING_CHOSEN)
-            and earlier.decided_at < decision.decided_at
         ),
         None,
     )
@@ -148,16 +156,33 @@ def _last_written(decision: Decision, ordered: Sequence[Decision]) -> Decision |
 
 def _why_not(campaign_id: str, ordered: Sequence[Decision], limits: Limits) -> dict[str, Any]:
     """What became of the campaign's last message to the user, and what would have to change."""
-    of_campaign = [d for d in ordered if d.campaign_id == campaign_id and d.kind in _MESSAGES]
-    told: dict[str, Any] = {"campaign_id": campaign_id, "messages": len(of_campaign)}
-    if of_campaign:
-        last = of_campaign[-1]
-        outcome = "sent" if last.kind == "trigger" else "not_sent"
-        return told | {"outcome": outcome} | _entry(last, ordered, limits)
-    told |= {"outcome": "never_eligible", "rule": "no message of this campaign ever came due for this user"}
+    places = [n for n, d in enumerate(ordered) if d.campaign_id == campaign_id and d.kind in _MESSAGES]
+    told: dict[str, Any] = {"campaign_id": campaign_id, "messages": len(places)}
+    if not places:
+        return told | _undecided(campaign_id, ordered, limits)
+    last = ordered[places[-1]]
+    outcome = "not_sent" if last.kind != "trigger" else "dry_run" if last.dry_run else "sent"
+    if outcome == "dry_run":
+        told["change"] = "dry_run: false in the campaign"
+    return told | {"outcome": outcome} | _entry(last, ordered[: places[-1]], limits)
+
+
+def _undecided(campaign_id: str, ordered: Sequence[Decision], limits: Limits) -> dict[str, Any]:
+    """Why the log may hold no decision about a campaign's message to the user."""
+    told: dict[str, Any] = {
+        "outcome": "undecided",
+        "rule": "nothing was decided yet about a message of this campaign to this user: nothing began one, "
+        "or what began was ended, or it still waits for its time",
+    }
     campaign = limits.campaigns.get(campaign_id)
     if campaign is not None:
-        told["change"] = f"an event that its trigger ({campaign.kind}) waits for, not undone before it is due"
+        told["limits"] = limits.of_beginning(campaign)
+        told["change"] = (
+            "enabled: true in the campaign"
+            if not campaign.enabled
+            else f"an event that its trigger ({campaign.kind}) waits for, from a user of its audience, "
+            "not undone before it is due, and time until it is"
+        )
         return told
     known = sorted({*limits.campaigns, *(d.campaign_id for d in ordered if d.campaign_id is not None)})
     told["change"] = "see that the campaign exists and runs (--campaigns names what it waits for)"

@@ -36,12 +36,12 @@ RULES: dict[SuppressionReason, tuple[str, str]] = {
         "an earlier go-live time, or an event after it",
     ),
     _R.EXPIRED: (
-        "it came due, but was looked at too late to be worth sending",
-        "a longer expires_after_s, or less backlog",
+        "a backlog, quiet hours or the send rate kept it beyond the time it was worth sending",
+        "a longer expires_after_s, shorter quiet hours, a higher send rate, or less backlog",
     ),
     _R.INELIGIBLE: (
-        "the product had been bought meanwhile, or was hidden or out of stock",
-        "interest in a product that is in stock, visible and not bought",
+        "what it was about no longer held: bought, hidden, out of stock, no longer cheaper, or taken back",
+        "interest in a product that is in stock, visible and not bought, at the price it names",
     ),
     _R.NOT_IN_AUDIENCE: (
         "the user was not, or no longer, of the audience when the message was due",
@@ -64,8 +64,8 @@ RULES: dict[SuppressionReason, tuple[str, str]] = {
         "time, or a shorter re_eligible_after_s",
     ),
     _R.FREQUENCY_CAPPED: (
-        "the user had got as many messages that day as a cap allows",
-        "the user's next day, or a higher cap",
+        "the user had got as many messages as a cap allows, in that day of theirs or in a cap's window",
+        "the user's next day, the end of the window, or a higher cap",
     ),
     _R.OUTRANKED: (
         "a cap had room for fewer messages, and others were worth more or went first",
@@ -108,6 +108,9 @@ class Limits:
         match decision.reason:
             case _R.BACKFILL:
                 own["NUDGE_CAMPAIGNS__GO_LIVE"] = rules.go_live
+            case _R.EXPIRED:
+                own["NUDGE_CAMPAIGNS__QUIET_HOURS"] = _hours(self.settings)
+                own["NUDGE_CAMPAIGNS__MAX_PER_MINUTE"] = rules.max_per_minute
             case _R.FREQUENCY_CAPPED:
                 own["NUDGE_CAMPAIGNS__DAILY_CAP"] = rules.daily_cap
                 own["NUDGE_CAMPAIGNS__CAPS"] = rules.caps or None
@@ -116,16 +119,30 @@ class Limits:
             case _R.HOLDOUT:
                 own["NUDGE_CAMPAIGNS__HOLDOUT_SHARE"] = rules.holdout_share
                 own["bucket"] = round(bucket(rules.holdout_salt, decision.user_id), 4)
-        return {
-            name: msgspec.to_builtins(value)
-            for name, value in own.items()
-            if value is not None and value != []
-        }
+                salt = f"{rules.holdout_salt}:{decision.campaign_id}"
+                own["bucket_of_campaign"] = round(bucket(salt, decision.user_id), 4)
+        return _set(own)
+
+    def of_beginning(self, campaign: Campaign) -> dict[str, Any]:
+        """Return what decides whether a campaign's message begins for a user, and how long it waits."""
+        own = {name: getattr(campaign, name) for name in _OF_BEGINNING}
+        return _set(own | {"NUDGE_CAMPAIGNS__QUIET_HOURS": _hours(self.settings)})
 
 
+def _hours(settings: Settings) -> str | None:
+    hours = settings.campaigns.quiet_hours
+    return None if hours == "none" else hours
+
+
+def _set(limits: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that are set, as JSON has them."""
+    return {name: msgspec.to_builtins(value) for name, value in limits.items() if value not in (None, [])}
+
+
+_OF_BEGINNING = ("enabled", "starts_at", "ends_at", "audience", "min_score", "delay_s", "quiet_hours")
 _OF_CAMPAIGN: dict[str, tuple[str, ...]] = {
     _R.CAMPAIGN_INACTIVE: ("enabled", "starts_at", "ends_at"),
-    _R.EXPIRED: ("expires_after_s",),
+    _R.EXPIRED: ("expires_after_s", "quiet_hours"),
     _R.NOT_IN_AUDIENCE: ("audience",),
     _R.UNSUBSCRIBED: ("channel", "channels"),
     _R.NO_CONSENT: ("consent",),

@@ -31,12 +31,20 @@ def _why_not_sentences(told: Mapping[str, Any]) -> Iterator[str]:
     match told["outcome"]:
         case "sent":
             yield f"why not {campaign_id}? It was sent: the last time at {told['decided_at']}."
+        case "dry_run":
+            yield (
+                f"why not {campaign_id}? It would have been sent, the last time at {told['decided_at']}, "
+                "but the campaign was a dry run, which reaches nobody."
+            )
+            yield f"    what would have to change: {told['change']}"
         case "not_sent":
             yield f"why not {campaign_id}? Its last message, due at {told['decided_at']}, was not sent."
             yield from (f"    {line}" for line in _rule_sentences(told))
         case _:
             hint = f" Did you mean {told['did_you_mean']!r}?" if "did_you_mean" in told else ""
             yield f"why not {campaign_id}? {told['rule'].capitalize()}.{hint}"
+            if told.get("limits"):
+                yield f"    {_limits_now(told['limits'])}"
             yield f"    what would have to change: {told['change']}"
 
 
@@ -46,7 +54,8 @@ def _sentences_of(entry: Mapping[str, Any]) -> Iterator[str]:
     where = f" for {campaign}" if campaign else ""
     match entry["kind"]:
         case "trigger":
-            yield f"{at}  {campaign}: sent (version {entry.get('campaign_version')})"
+            sent = "a dry run would have sent it" if "dry_run" in entry else "sent"
+            yield f"{at}  {campaign}: {sent} (version {entry.get('campaign_version')})"
             yield from _click_sentences(entry)
         case "suppression" | "holdout":
             yield f"{at}  {campaign}: not sent, {entry['reason']} (version {entry.get('campaign_version')})"
@@ -95,11 +104,15 @@ def _click_sentences(entry: Mapping[str, Any]) -> Iterator[str]:
 def _rule_sentences(entry: Mapping[str, Any]) -> Iterator[str]:
     yield f"rule: {entry['reason']}: {entry['rule']}"
     if entry["limits"]:
-        yield "limits now: " + ", ".join(f"{name} = {value}" for name, value in entry["limits"].items())
+        yield _limits_now(entry["limits"])
     if "last_written_at" in entry:
         free = f"; free again from {entry['free_from']}" if "free_from" in entry else ""
         yield f"it had written at {entry['last_written_at']}{free}"
     yield f"what would have to change: {entry['change']}"
+
+
+def _limits_now(limits: Mapping[str, Any]) -> str:
+    return "limits now: " + ", ".join(f"{name} = {value}" for name, value in limits.items())
 
 
 def _chance(probability: float | None) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from schemas.campaigns import CampaignConsent
 from schemas.outputs import Cause, Decision, Explanation, Term
 from schemas.reasons import SuppressionReason
 from stream.explaining import explain, read_decisions
@@ -17,12 +18,13 @@ from stream.limits import RULES, Limits
 from stream.reading import BadFileError
 from stream.settings import Settings
 from stream.telling import sentences
-from stream.testing import cart_campaign, event
+from stream.testing import Driver, cart_campaign, event
 from tests.test_cli import nudge
 
 SETTINGS = Settings(campaigns={"holdout_share": 0.2, "daily_cap": 1})
 CAMPAIGNS = {"cart": cart_campaign(cooldown_s=7200.0, max_per_day=3)}
 LIMITS = Limits(SETTINGS, CAMPAIGNS)
+ALLOWED: dict[str, Any] = {"consent": CampaignConsent(when_unknown="allow")}
 
 
 def decided(
@@ -32,7 +34,7 @@ def decided(
     fields = {"action": "send" if kind == "trigger" else "suppress", "eligible": ["send", "suppress"]} | more
     at = f"2026-01-01T{hour:02d}:00:00.000Z"
     return Decision(
-        decision_id=f"d{hour}",
+        decision_id=fields.pop("decision_id", f"d{hour}"),
         kind=kind,  # type: ignore[arg-type]  # one of the literal's values
         user_id="u1",
         propensity=fields.pop("propensity", 1.0),
@@ -63,6 +65,48 @@ def test_a_cooldown_names_its_length_its_beginning_and_its_end() -> None:
     assert "2026-01-01T12:00:00.000Z" == second["free_from"]
 
 
+def test_a_cooldown_of_the_same_moment_names_what_came_before_it_in_the_log() -> None:
+    """Two products of one cart are due at once: the first goes out, and stops the second."""
+    log = [
+        decided("trigger", 9, decision_id="yesterday"),
+        decided("trigger", 12, decision_id="first"),
+        decided("suppression", 12, "cooldown", decision_id="second"),
+        decided("trigger", 12, decision_id="third", campaign_id="browse"),
+    ]
+    told = explain(log, "u1", LIMITS, why_not="cart")
+
+    for entry in (told["decisions"][2], told["why_not"]):
+        assert "2026-01-01T12:00:00.000Z" == entry["last_written_at"]
+        assert "2026-01-01T14:00:00.000Z" == entry["free_from"]
+
+
+def test_a_dry_run_is_never_said_to_have_been_sent() -> None:
+    """What it would have sent reached nobody, and is no reason for a live message's cooldown."""
+    log = [decided("trigger", 9, dry_run=True), decided("suppression", 10, "cooldown")]
+    dry, live = explain(log[:1], "u1", LIMITS, why_not="cart"), explain(log, "u1", LIMITS)
+    words = " ".join(sentences(dry, 20))
+
+    assert ("dry_run", True) == (dry["why_not"]["outcome"], dry["decisions"][0]["dry_run"])
+    assert "It would have been sent" in words
+    assert "cart: a dry run would have sent it" in words
+    assert "was sent" not in words
+    assert "cart: sent" not in words
+    assert "last_written_at" not in live["decisions"][1]
+
+
+def test_a_decision_that_came_again_is_told_once() -> None:
+    """At least once, outputs may come again with the same id."""
+    again = decided("trigger", 10)
+    told = explain([again, decided("suppression", 11, "cooldown"), again], "u1", LIMITS, why_not="cart")
+
+    assert {"suppression": 1, "trigger": 1} == told["counts"]
+    assert (2, 2, "cooldown") == (
+        len(told["decisions"]),
+        told["why_not"]["messages"],
+        told["why_not"]["reason"],
+    )
+
+
 @pytest.mark.parametrize(("kind", "reason"), [("holdout", "holdout"), ("suppression", "nothing_chosen")])
 def test_what_was_nearly_sent_starts_the_cooldown_too(kind: str, reason: str) -> None:
     """It consumed the cooldown like a sent message, so it is what the cooldown is counted from."""
@@ -90,12 +134,54 @@ def test_a_rule_names_its_limits(reason: str, limits: dict[str, Any]) -> None:
     assert entry["change"]
 
 
-def test_a_holdout_names_bucket_and_share() -> None:
-    """The global share, the campaign's, and where the user's hash falls."""
-    [entry] = explain([decided("holdout", 10, "holdout")], "u1", LIMITS)["decisions"]
+def test_a_holdout_names_the_bucket_below_its_share() -> None:
+    """Of users whom the engine holds out, by all campaigns' share or by the campaign's own."""
+    shares = {"bucket": "NUDGE_CAMPAIGNS__HOLDOUT_SHARE", "bucket_of_campaign": "holdout_share"}
+    rules, campaign = {"holdout_share": 0.1}, cart_campaign(holdout_share=0.3, **ALLOWED)
+    stream = Driver(settings=Settings(campaigns=rules), campaigns=[campaign])
+    stream.pipe(*(event("Product Added", user=f"u{n}", at=n, product_id="p1") for n in range(60)))
+    stream.advance(2 * 86_400)
+    held = [decision for decision in stream.take("decisions") if decision.kind == "holdout"]
+    causes = set()
+    for decision in held:
+        limits = Limits(Settings(campaigns=rules), {"cart": campaign})
+        [entry] = explain([decision], decision.user_id, limits)["decisions"]
+        below = [
+            bucket for bucket, share in shares.items() if entry["limits"][bucket] < entry["limits"][share]
+        ]
+        assert below
+        causes.update(below)
 
-    assert {"holdout_share", "NUDGE_CAMPAIGNS__HOLDOUT_SHARE", "bucket"} == set(entry["limits"])
-    assert 0.2 == entry["limits"]["NUDGE_CAMPAIGNS__HOLDOUT_SHARE"]
+    assert set(shares) == causes
+
+
+def test_what_quiet_hours_and_the_send_rate_let_expire_is_told_with_them() -> None:
+    """They reach beyond what the message is worth; a backlog is not the only cause."""
+    rules = Settings(campaigns={"quiet_hours": "21:00-08:00", "max_per_minute": 3.0})
+    [entry] = explain([decided("suppression", 10, "expired")], "u1", Limits(rules, CAMPAIGNS))["decisions"]
+
+    assert {
+        "expires_after_s": 86_400.0,
+        "NUDGE_CAMPAIGNS__QUIET_HOURS": "21:00-08:00",
+        "NUDGE_CAMPAIGNS__MAX_PER_MINUTE": 3.0,
+    } == entry["limits"]
+
+
+@pytest.mark.parametrize(
+    ("enabled", "says", "never"),
+    [(True, "an event that its trigger", "enabled: true"), (False, "enabled: true", "an event")],
+)
+def test_what_was_not_decided_may_be_pending(*, enabled: bool, says: str, never: str) -> None:
+    """The log cannot tell a timer that runs from one that never began; a disabled campaign begins none."""
+    campaign = cart_campaign(enabled=enabled, quiet_hours="21:00-08:00")
+    told = explain([], "u1", Limits(SETTINGS, {"cart": campaign}), why_not="cart")
+    words = " ".join(sentences(told, 20))
+
+    assert "undecided" == told["why_not"]["outcome"]
+    assert "still waits for its time" in words
+    assert f"enabled = {enabled}, delay_s = 3600.0, quiet_hours = 21:00-08:00" in words
+    assert says in told["why_not"]["change"]
+    assert never not in told["why_not"]["change"]
 
 
 def test_an_offer_is_told_with_the_probability_of_each() -> None:

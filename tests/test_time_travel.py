@@ -113,6 +113,27 @@ def test_a_comparison_counts_by_hand(tmp_path: Path) -> None:
     ] == lines_of(tmp_path, "users.jsonl")
 
 
+def test_a_dry_run_sends_nothing_and_costs_nothing(tmp_path: Path) -> None:
+    """To go live is the largest change of all: every message is new to its user."""
+    events = tmp_path / "e.jsonl"
+    events.write_bytes(b"\n".join(shop_stream(300, seed=4)))
+    recording = file_recording(events, datetime(2027, 1, 1, tzinfo=UTC).timestamp())
+    rules: dict[str, Any] = {"cost": 0.5, "currency": "EUR", "consent": CONSENT}
+    both = [{"cart": cart_campaign(dry_run=dry_run, **rules)} for dry_run in (True, False)]
+    for side, campaigns_of in zip("ab", both, strict=True):
+        replay(Settings(**SMALL), recording, tmp_path / side, Reference(campaigns=campaigns_of))
+    told = compare(tmp_path, {}, both)
+    dry, live = (told["campaigns"]["cart"][side] for side in "ab")
+
+    assert (0, 0, {}) == (dry["sent"], dry["users"], dry["cost"])
+    assert (
+        live["sent"] == dry["suppressed"]["dry_run"] == told["campaigns"]["cart"]["messages"]["only_b"] > 10
+    )
+    assert {"EUR": 0.5 * live["sent"]} == live["cost"]
+    assert {"dry_run -> sent": live["sent"]} == told["campaigns"]["cart"]["changed"]
+    assert live["users"] == told["users_that_differ"]
+
+
 def test_two_campaign_files_are_compared_on_the_same_events(tmp_path: Path) -> None:
     """A longer cooldown sends less, and the report says to whom; equal files do not differ."""
     events = tmp_path / "e.jsonl"

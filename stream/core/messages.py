@@ -205,4 +205,5 @@ def _logged(
         explanation=None if worth is None else worth.explanation,
         cause=occasion.cause,
         decided_at=rfc3339(occasion.now),
+        dry_run=campaign.dry_run,
     )

@@ -126,6 +126,7 @@ class OfferDesk:
                 explanation=_explained(choice, eligible, self._bandit.name if few else self._many.name),
                 cause=occasion.cause,
                 decided_at=rfc3339(now),
+                dry_run=dry_run,
             )
         )
         outputs.counts["offer", choice.offer] += 1

@@ -306,12 +306,16 @@ def test_a_message_that_is_too_old_expires() -> None:
 
 
 def test_dry_run_is_marked() -> None:
-    """The same pipeline; the message says so."""
-    stream = driver(campaign={"dry_run": True})
-    stream.pipe(carted())
-    stream.advance(DAY)
+    """The same pipeline; the message says so, and so do the decisions, of what was not sent, too."""
+    for dry_run in (True, False):
+        stream = driver(campaign={"dry_run": dry_run})
+        stream.pipe(carted(), carted(1, "p2"))
+        stream.advance(DAY)
+        decisions = stream.take("decisions")
 
-    assert [True] == [trigger.dry_run for trigger in stream.take("triggers")]
+        assert [dry_run] == [trigger.dry_run for trigger in stream.take("triggers")]
+        assert ["trigger", "suppression"] == [d.kind for d in decisions if d.campaign_id]
+        assert {dry_run} == {d.dry_run for d in decisions if d.campaign_id}
 
 
 def test_timers_per_user_are_bounded() -> None:

@@ -124,6 +124,11 @@ def test_a_dry_run_spends_nothing_and_teaches_nothing() -> None:
 
     assert len(triggers) == len(earnest.take("triggers")) > 10
     assert all(trigger.dry_run for trigger in triggers)
+    for stream, dry_run in ((dry, True), (earnest, False)):
+        decisions = [d for d in stream.take("decisions") if d.kind != "recommendation"]
+        of_campaign = {(d.kind, d.dry_run) for d in decisions if d.campaign_id}
+        assert of_campaign >= {("offer", dry_run), ("trigger", dry_run)}
+        assert not any(d.dry_run for d in decisions if not dry_run or not d.campaign_id)
     assert {} == dry.engine.state.header.spend != earnest.engine.state.header.spend
     assert dry.models.offer_metrics.loss.n == 0 < earnest.models.offer_metrics.loss.n
 
