@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stream.core.config import DAY_S
 from stream.core.records import Record
+from stream.foresight import with_foresight
 from stream.reading import open_lines
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ class Recording:
     open : callable
         Gives the records from the first on, with their partitions.
     broker_clock : bool
-        Records carry the time at which a broker took them; else jumps of event time need confirmation.
+        Records carry the time at which a broker took them; else the event time that is reached with each.
     """
 
     name: str
@@ -37,15 +39,17 @@ class Recording:
     broker_clock: bool = False
 
 
-def file_recording(events: Path, now: float) -> Recording:
+def file_recording(events: Path, now: float, late_s: float = DAY_S) -> Recording:
     """Read a file of events as one partition; nothing in it came in after ``now``, seconds since the epoch.
+
+    Whether more than ``late_s`` of event time may be skipped is told by what follows.
 
     To claim "came in at its own event time, capped at now" and to claim "came in now" is the same to the
     engine: both bound the future at now. The second needs no look into the bytes.
     """
 
     def records() -> Iterator[tuple[int, Record]]:
-        for offset, line in enumerate(open_lines(events)):
-            yield 0, Record(line, now, offset)
+        lines = (Record(line, now, offset) for offset, line in enumerate(open_lines(events)))
+        return ((0, record) for record in with_foresight(lines, late_s))
 
     return Recording(events.name, 1, records)

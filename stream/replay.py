@@ -95,7 +95,7 @@ def replay(
     with ExitStack() as stack:
         sinks = [stack.enter_context((out / name).open("wb")) for name in FILES]
         run = _Run(settings, recording, reference, sinks)
-        for step in steps(recording, batch_size, versions, run.believed_s, until):
+        for step in steps(recording, batch_size, versions, until):
             if isinstance(step, Change):
                 run.change(step)
                 continue
@@ -144,7 +144,6 @@ class _Run:
         self.done = 0
         self._reference = reference
         self._sinks = sinks
-        self._late_s = config.cleaning.late_s
 
     def process(self, batch: Sequence[tuple[int, Record]]) -> None:
         """Process records, in order, as one batch of the models."""
@@ -171,11 +170,6 @@ class _Run:
                 self.models.fold.begin()
                 self._keep(engine.tick(until - watermark))
                 self.models.fold.keep()
-
-    def believed_s(self) -> float:
-        """Time up to which an event is believed at once, seconds since the epoch."""
-        watermark = max(engine.state.header.watermark for engine in self.engines)
-        return watermark + self._late_s if watermark > float("-inf") else float("inf")
 
     def _keep(self, outputs: Outputs) -> None:
         _write(self._sinks, outputs)

@@ -22,6 +22,7 @@ from schemas.outputs import Cause, Decision, Recipient, Trigger, TriggerDecision
 from stream.comparing import compare
 from stream.core.records import Record
 from stream.core.reference import Reference
+from stream.foresight import with_foresight
 from stream.reading import read_item_versions
 from stream.recording import Recording, file_recording
 from stream.replay import FILES, load_reference, replay
@@ -211,6 +212,9 @@ def test_replay_sees_items_as_they_were(tmp_path: Path, batch_size: int, broker_
         (0, Record(line, EPOCH + (at if broker_clock else 500 * 86_400), offset))
         for offset, (line, at) in enumerate(zip(lines, times, strict=True))
     ]
+    if not broker_clock:
+        told_by_what_follows = with_foresight((record for _, record in records), 86_400.0)
+        records = [(0, record) for record in told_by_what_follows]
     recording = Recording("by hand", 1, lambda: iter(records), broker_clock=broker_clock)
     rules = Settings(**SMALL, campaigns={"holdout_share": 0.0})
     reference = Reference(items=items, campaigns=campaigns)

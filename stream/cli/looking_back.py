@@ -95,7 +95,8 @@ def replay(
     items, versions = read_item_versions(catalogue) if catalogue else ({}, [])
     references = [load_reference(None, offers, path, items) for _, path in runs]
     if events is not None:
-        recording = file_recording(events, time_of(now, "--now") if now else time.time())
+        newest = time_of(now, "--now") if now else time.time()
+        recording = file_recording(events, newest, settings.cleaning.late_s)
     else:
         recording = _from_topic(settings, from_topic or "", from_, to)
     reports = []
@@ -149,12 +150,11 @@ def clusters(
     from stream.clustering import clusters as learned
     from stream.recording import file_recording
 
-    recording = file_recording(events, time.time())
+    settings = settings_of(seed=seed)
+    recording = file_recording(events, time.time(), settings.cleaning.late_s)
     with progress_bar(f"reading {recording.name}") as progress:
         try:
-            found = learned(
-                settings_of(seed=seed), recording, n=n, name=name, facts=facts.split(","), progress=progress
-            )
+            found = learned(settings, recording, n=n, name=name, facts=facts.split(","), progress=progress)
         except ValueError as error:
             fail(ExitCode.USAGE, f"--facts: {error}")
     for segment, size in found:

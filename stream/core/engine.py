@@ -116,7 +116,7 @@ class Engine:
             return
 
         if on_time:
-            self.cleaner.advance(event, state.header, record.ingest_time)
+            self.cleaner.advance(event, state.header, record.ingest_time, record.reached)
             self._fire_due(outputs)
 
         profile, memory = state.profile(user), state.memory(user)

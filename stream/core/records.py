@@ -17,13 +17,18 @@ __all__ = ["Outputs", "Record"]
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One input record. ``ingest_time`` is the broker's append time, seconds since the epoch."""
+    """One input record. ``ingest_time`` is the broker's append time, seconds since the epoch.
+
+    ``reached`` is the event time that a recording without a broker's clock has surely reached with it: what
+    follows is known there, so a real gap can be told from a clock that is ahead.
+    """
 
     value: bytes
     ingest_time: float
     offset: int = -1
     key: bytes | None = None
     headers: tuple[tuple[str, bytes], ...] = ()
+    reached: float = float("-inf")
 
 
 @dataclass(slots=True)

@@ -1,0 +1,127 @@
+"""Recordings without a broker's clock: which jumps of time are believed, and what comes due in between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from schemas.campaigns import CampaignConsent
+from stream.core.records import Record
+from stream.core.reference import Reference
+from stream.foresight import LOOK_AHEAD, with_foresight
+from stream.recording import file_recording
+from stream.replay import replay
+from stream.settings import Settings
+from stream.testing import EPOCH, cart_campaign, event
+
+DAY = 86_400.0
+NOW = EPOCH + 400 * DAY
+SMALL: dict[str, Any] = {"max_items": 256, "click_slots": 1024, "campaigns": {"holdout_share": 0.0}}
+
+
+def viewed(user: str, at: float) -> bytes:
+    """A product is looked at."""
+    return event("Product Viewed", user=user, at=at, product_id="p1")
+
+
+def strays(*lines: bytes) -> list[int]:
+    """Places of the records whose time is not surely reached."""
+    records = [Record(line, NOW, n) for n, line in enumerate(lines)]
+    told = list(with_foresight(records, DAY))
+    assert [r.value for r in records] == [r.value for r in told]
+    return [record.offset for record in told if record.reached == float("-inf")]
+
+
+def sent(tmp_path: Path, *lines: bytes, **rules: Any) -> list[tuple[str, str]]:
+    """Users and times of the messages of a reminder an hour after the cart."""
+    events = tmp_path / "e.jsonl"
+    events.write_bytes(b"\n".join(lines) + b"\n")
+    campaign = cart_campaign(consent=CampaignConsent(when_unknown="allow"), **rules)
+    replay(
+        Settings(**SMALL),
+        file_recording(events, NOW),
+        tmp_path / "out",
+        Reference(campaigns={"cart": campaign}),
+    )
+    triggers = map(orjson.loads, (tmp_path / "out" / "triggers.jsonl").read_bytes().splitlines())
+    return [(t["recipient"]["user_id"], t["send_at"][:16]) for t in triggers]
+
+
+def carted(user: str, at: float) -> bytes:
+    """A product comes into the cart."""
+    return event("Product Added", user=user, at=at, product_id="p1")
+
+
+def ordered(user: str, at: float) -> bytes:
+    """It is bought."""
+    return event("Order Completed", user=user, at=at, order_id=f"o{user}", products=[{"product_id": "p1"}])
+
+
+def test_a_day_off_is_not_jumped_over_before_what_came_due_in_it(tmp_path: Path) -> None:
+    """One user, who buys five days later: the reminder went out live, so it does on replay."""
+    story = carted("u1", 0), ordered("u1", 5 * DAY), viewed("u1", 15 * DAY)
+
+    assert [("u1", "2026-01-01T01:05")] == sent(tmp_path, *story)
+    assert [("u1", "2026-01-01T01:05")] == sent(tmp_path, *story[:2])
+
+
+def test_a_closed_weekend_is_believed_with_its_first_event(tmp_path: Path) -> None:
+    """The first to come back is who left a cart; the others follow."""
+    story = carted("u1", 0), viewed("u2", 60), ordered("u1", 3 * DAY), viewed("u2", 3 * DAY + 60)
+
+    assert [("u1", "2026-01-01T01:05")] == sent(tmp_path, *story)
+
+
+@pytest.mark.parametrize("gap_s", [2 * 3600, 20 * 3600, 30 * 3600, 20 * DAY])
+def test_a_quiet_time_is_no_backlog(tmp_path: Path, gap_s: float) -> None:
+    """A message that is worth sending for ten minutes goes out although the next event comes hours later."""
+    story = carted("u1", 0), viewed("u2", gap_s)
+
+    assert [("u1", "2026-01-01T01:05")] == sent(tmp_path, *story, expires_after_s=600.0)
+
+
+def test_a_clock_that_is_ahead_moves_nothing(tmp_path: Path) -> None:
+    """Whose clock is ahead for many events, and two such users side by side, are not believed."""
+    ahead = [viewed("a", 9 * DAY + n) for n in range(50)]
+    story = [carted("u1", 0), *ahead, viewed("b", 9 * DAY), *(viewed(f"u{n}", 60 + n) for n in range(10))]
+
+    assert list(range(1, 52)) == strays(*story)
+    assert [] == sent(tmp_path, *story, ordered("u1", 600), viewed("u2", DAY), viewed("u3", DAY + 1))
+
+
+@pytest.mark.parametrize(
+    ("after", "believed"),
+    [
+        ([], True),
+        ([viewed("u1", 60)], False),
+        ([viewed("u1", 3 * DAY)], True),
+        ([viewed("u1", 3 * DAY), viewed("u2", 60)], False),
+        ([viewed("u2", 60), viewed("u3", 3 * DAY)], True),
+        ([viewed("u2", 60), viewed("u3", 61), viewed("u4", 3 * DAY)], False),
+        ([b"no event", viewed("u2", 500 * DAY)], True),
+        ([*(viewed("u1", 3 * DAY + n) for n in range(LOOK_AHEAD)), viewed("u2", 60)], True),
+        ([*(viewed("u1", 3 * DAY + n) for n in range(LOOK_AHEAD - 1)), viewed("u2", 60)], False),
+    ],
+)
+def test_others_are_asked_first(after: list[bytes], *, believed: bool) -> None:
+    """Half of the next ten events of others; where there are none, what the user does next; then nothing."""
+    assert believed == (1 not in strays(viewed("u1", 0), viewed("u1", 3 * DAY), *after))
+
+
+def test_nothing_is_read_far_ahead() -> None:
+    """Records come out as they come in; a jump waits for a thousand of them, no more."""
+    taken = 0
+
+    def records() -> Any:
+        nonlocal taken
+        for n in range(5000):
+            taken += 1
+            yield Record(viewed("u1", n if n < 3 else 3 * DAY), NOW, n)
+
+    told = with_foresight(records(), DAY)
+    counts = [(next(told), taken)[1] for _ in range(5)]
+
+    assert [1, 2, 3, 4 + LOOK_AHEAD, 4 + LOOK_AHEAD] == counts
