@@ -22,7 +22,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["MIN_UNITS", "Interval", "difference", "mean_interval", "rate_interval", "sample_ratio_p_value"]
+__all__ = [
+    "MIN_AMOUNTS",
+    "MIN_UNITS",
+    "Interval",
+    "difference",
+    "mean_interval",
+    "rate_interval",
+    "sample_ratio_p_value",
+]
 
 PRIOR: Final = 0.5  # of both outcomes, Jeffreys': tight for the small rates of shops
 PRIOR_TOTAL: Final = 100.0  # pseudo-units of the test: most powerful for shares off by some 10 %
@@ -30,6 +38,8 @@ TIGHT_AT: Final = 1000.0  # units at which the interval of a mean is tightest
 # An asymptotic interval says nothing about fewer: where nine amounts in ten are zero, it misses too often
 # when watched from a tenth of this on, and not from here on (tests/online_models/test_anytime.py).
 MIN_UNITS: Final = 1000
+# Nor about fewer amounts other than zero, as (Σx)² / Σx² counts them: few do not tell how they deviate.
+MIN_AMOUNTS: Final = 50.0
 _STEPS: Final = 60  # halvings: beyond the precision of a float
 
 
@@ -67,9 +77,10 @@ def rate_interval(successes: int, units: int, alpha: float) -> Interval:
 def mean_interval(total: float, squares: float, units: int, alpha: float) -> Interval:
     """Confidence sequence of a mean from the sum and the sum of squares; asymptotic, so not for few units.
 
-    Equation 14 of Waudby-Smith et al. in its running form; below ``MIN_UNITS`` units the bounds are infinite.
+    Equation 14 of Waudby-Smith et al. in its running form. The bounds are infinite below ``MIN_UNITS`` units,
+    and below ``MIN_AMOUNTS`` amounts: k equal ones count as k, and unequal ones as fewer.
     """
-    if units < MIN_UNITS:
+    if units < MIN_UNITS or total * total < MIN_AMOUNTS * squares or squares <= 0.0:
         return Interval(-math.inf, total / units if units else 0.0, math.inf)
     mean = total / units
     deviation = math.sqrt(max(squares / units - mean * mean, 0.0))

@@ -41,6 +41,8 @@ SWITCH_AT = 10.0  # a weight above it is not trusted by Switch-DR
 SHRINKAGE = 100.0  # of DRos: a weight of 10 counts half
 POOLED_RIDGE = 1.0  # penalty of the weights that all actions share; not of their bias
 ACTION_RIDGE = 10.0  # penalty of what sets an action apart: ten decisions' worth
+MIN_DEVIATIONS = 10.0  # fewer, and the sequence of rare rewards is left twice as often as it says
+SMALLEST = 1e-300
 ROUNDING = 1e-12  # of a variance, relative to the squared mean
 TIGHTEST_AT = 10_000  # decisions at which a confidence sequence is tightest
 
@@ -172,13 +174,20 @@ def confidence_sequence(
     Returns
     -------
     low, high : ndarrays of shape (n,)
-        Infinite while all scores were equal: of a variance of 0 nothing follows.
+        Infinite while fewer than ``MIN_DEVIATIONS`` scores deviate: the variance of rewards that hardly
+        anybody has had yet is not known. They are counted as (Σd²)² / Σd⁴ for deviations d from the mean,
+        which is k where k of many scores are 1 and the others 0.
     """
     n = np.arange(1, len(scores) + 1)
     means = np.cumsum(scores) / n
-    variances = np.maximum(np.cumsum(scores * scores) / n - means * means, 0.0)
+    # Moments around the first score: where all are alike those around 0 would be rounding alone.
+    moments = [np.cumsum((scores - scores[:1]) ** power) / n for power in range(1, 5)]
+    first, second, third, fourth = moments
+    variances = np.maximum(second - first * first, 0.0)
+    fourths = fourth - 4.0 * first * third + 6.0 * first**2 * second - 3.0 * first**4
+    deviations = n * variances**2 / np.maximum(fourths, SMALLEST)
     rho = (-2.0 * math.log(alpha) + math.log(-2.0 * math.log(alpha)) + 1.0) / TIGHTEST_AT
     grown = n * rho + 1.0
     widths = np.sqrt(variances * 2.0 * grown / (n * n * rho) * np.log(np.sqrt(grown) / alpha))
-    widths[variances <= ROUNDING * means * means] = math.inf
+    widths[(deviations < MIN_DEVIATIONS) | (variances <= ROUNDING * means * means)] = math.inf
     return means - widths, means + widths

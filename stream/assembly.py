@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from stream.core.rows import RowCodec
     from stream.settings import Settings
 
-__all__ = ["build_engine", "build_models"]
+__all__ = ["build_engine", "build_models", "build_offer_models"]
 
 # Up to so many items of several events the factor model proposes from all of them; beyond, it only scores
 # what the other sources propose.
@@ -89,18 +89,7 @@ def build_models(settings: Settings) -> Models:
     optional: list[Foldable] = [trial.model, trial.gate] if trial is not None else []
     optional += [rank_trial.blend, rank_trial.gate] if rank_trial is not None else []
     optional += [conversions] if conversions is not None else []
-    bandit = ThompsonSampling(
-        len(OFFER_FEATURES),
-        alpha=settings.offers.alpha,
-        floor=settings.offers.floor,
-        half_life_s=settings.offers.half_life_days * DAY_S or math.inf,
-    )
-    many_offers = ManyOffers(
-        len(OFFER_FEATURES),
-        alpha=settings.offers.alpha,
-        floor=settings.offers.floor,
-        half_life_s=settings.offers.half_life_days * DAY_S or math.inf,
-    )
+    bandit, many_offers = build_offer_models(settings, len(OFFER_FEATURES))
     return Models(
         blend=blend,
         baskets=baskets,
@@ -121,6 +110,16 @@ def build_models(settings: Settings) -> Models:
         click_trial=trial,
         rank_trial=rank_trial,
         newcomers=Newcomers(vocabulary) if settings.recommend.content else None,
+    )
+
+
+def build_offer_models(settings: Settings, n_features: int) -> tuple[ThompsonSampling, ManyOffers]:
+    """Build what chooses among few offers, and among many; contexts have ``n_features`` entries."""
+    chosen = settings.offers
+    half_life_s = chosen.half_life_days * DAY_S or math.inf
+    return (
+        ThompsonSampling(n_features, alpha=chosen.alpha, floor=chosen.floor, half_life_s=half_life_s),
+        ManyOffers(n_features, alpha=chosen.alpha, floor=chosen.floor, half_life_s=half_life_s),
     )
 
 

@@ -6,6 +6,7 @@ Every error names the file, the line and what is wrong. Campaigns have ``stream.
 from __future__ import annotations
 
 import gzip
+import zlib
 from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
 
@@ -45,7 +46,7 @@ def open_lines(path: Path) -> Iterator[bytes]:
             with gzip.open(raw) if gzipped else raw as stream:
                 for line in stream:
                     yield line.rstrip(b"\r\n")
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         message = f"{path}: {error}"
         raise BadFileError(message) from error
 

@@ -90,11 +90,10 @@ def _lift_of(tally: Tally, alpha: float, least_p_value: float) -> dict[str, Any]
         for n, name in zip(arms, ("treated", "control"), strict=True)
     }
     return found | {
-        "conversion": difference(treated, control)._asdict(),
+        "conversion": _told(difference(treated, control), tally.users),
         "revenue_per_user": {
-            currency: {bound: value if isfinite(value) else None for bound, value in interval.items()}
+            currency: _told(_revenue_difference(sums, tally.users, alpha), tally.users)
             for currency, sums in sorted(tally.revenue.items())
-            for interval in [_revenue_difference(sums, tally.users, alpha)._asdict()]
         },
         "sample_ratio": {
             "expected_control_share": tally.share,
@@ -103,6 +102,12 @@ def _lift_of(tally: Tally, alpha: float, least_p_value: float) -> dict[str, Any]
             "alarm": p_value < least_p_value,
         },
     }
+
+
+def _told(found: Interval, users: Sequence[int]) -> dict[str, float | None]:
+    """Bounds that are known, and the estimate where there is somebody in both arms to compare."""
+    known = {name: value if isfinite(value) else None for name, value in found._asdict().items()}
+    return known if all(users) else known | {"estimate": None}
 
 
 def _revenue_difference(sums: Sequence[float], users: Sequence[int], alpha: float) -> Interval:

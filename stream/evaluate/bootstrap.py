@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["N_DRAWS", "draws", "interval", "mcnemar", "mean_intervals"]
 
 N_DRAWS = 500
+MIN_GROUPS = 10
 LEVEL = 0.95
 _KEY = 7
 
@@ -30,10 +31,13 @@ def draws(n_groups: int, n_draws: int = N_DRAWS) -> Iterator[NDArray[np.float64]
         yield times.astype(np.float64)
 
 
-def interval(values: NDArray[np.float64]) -> tuple[float, float] | None:
-    """The middle 95 % of bootstrapped values; None where fewer than half of them are defined."""
+def interval(values: NDArray[np.float64], n_groups: int) -> tuple[float, float] | None:
+    """The middle 95 % of bootstrapped values; None where fewer than half of them are defined.
+
+    Also None for fewer than ten groups: of one or two every draw is the same, or nearly.
+    """
     values = values[np.isfinite(values)]
-    if len(values) < N_DRAWS // 2:
+    if len(values) < N_DRAWS // 2 or n_groups < MIN_GROUPS:
         return None
     low, high = np.quantile(values, ((1.0 - LEVEL) / 2.0, (1.0 + LEVEL) / 2.0))
     return float(low), float(high)
@@ -55,7 +59,7 @@ def mean_intervals(
     sums = np.stack([np.bincount(codes, column, minlength=len(counts)) for column in values.T])
     # Not a matrix product: its threads would cost more than they bring, 500 times over.
     means = np.array([(sums * drawn).sum(axis=1) / (counts * drawn).sum() for drawn in draws(len(counts))])
-    return [interval(column) for column in means.T]
+    return [interval(column, len(counts)) for column in means.T]
 
 
 def mcnemar(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> float:

@@ -13,13 +13,14 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from schemas.codec import UNREADABLE, parse_time
+from schemas.codec import UNREADABLE
 from stream.assembly import build_models
 from stream.evaluate.baselines.predictors import BaseRate, FollowTheLeader
 from stream.evaluate.baselines.river_logistic import RiverLogistic
 from stream.evaluate.baselines.vowpal_wabbit import VowpalWabbit, is_installed
 from stream.evaluate.lines import Rejects, numbered_lines
 from stream.evaluate.predictions import report_predictions
+from stream.evaluate.times import Time, seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -34,7 +35,6 @@ __all__ = ["Example", "evaluate_click"]
 
 OURS = "nudge"
 BATCH = 1000
-Time = float | str | None
 
 
 class Example(Struct, frozen=True, gc=False):
@@ -85,21 +85,15 @@ def _usable(example: Example, model: HashedLogistic) -> Read:
         x = model.encode({name: value for name, value in example.features.items() if value is not None})
     except ValueError as error:
         raise _UnusableError("too_many_features", str(error)) from error
-    time, known_at = _seconds(example.time, "time"), _seconds(example.label_time, "label_time")
+    try:
+        time, known_at = seconds_of(example.time, "time"), seconds_of(example.label_time, "label_time")
+    except ValueError as error:
+        raise _UnusableError("bad_time", str(error)) from error
     if known_at is not None and time is None:
         raise _UnusableError("bad_time", "label_time without time: when was the prediction made?")
     if known_at is not None and time is not None and known_at < time:
         raise _UnusableError("bad_time", f"label_time {known_at} is before time {time}")
     return Read(x, int(example.label), time, known_at)
-
-
-def _seconds(value: Time, name: str) -> float | None:
-    if not isinstance(value, str):
-        return value
-    try:
-        return parse_time(value)
-    except ValueError as error:
-        raise _UnusableError("bad_time", f"{name} {value!r} is neither seconds nor RFC 3339") from error
 
 
 class _Ours:

@@ -65,16 +65,18 @@ def recommend(
     from stream.evaluate.plot import plot_recommend
     from stream.evaluate.recommend import Protocol, evaluate_recommend
     from stream.evaluate.show import show_recommend
-    from stream.reading import read_items
+    from stream.reading import read_item_versions
 
     protocol = Protocol(names, depths, repeats == "allow", warm_up)
+    records, versions = (None, []) if catalogue is None else read_item_versions(_existing(str(catalogue)))
     with progress_bar(f"evaluating {path.name}") as progress:
         report = evaluate_recommend(
             read_settings(),
             path,
             protocol,
             baselines=chosen,
-            catalogue=None if catalogue is None else read_items(_existing(str(catalogue))),
+            catalogue=records,
+            versions=versions,
             progress=progress,
         )
     show_recommend(report)

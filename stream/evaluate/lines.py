@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import sys
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -69,6 +70,6 @@ def _standard_input() -> Iterator[bytes]:
         with raw, gzip.open(raw) if gzipped else raw as stream:
             for line in stream:
                 yield line.rstrip(b"\r\n")
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         message = f"standard input: {error}"
         raise BadFileError(message) from error

@@ -11,6 +11,7 @@ from schemas.codec import UNREADABLE
 from schemas.events import MAX_NUMBER
 from stream.evaluate.contexts import ContextValue
 from stream.evaluate.lines import Rejects, numbered_lines
+from stream.evaluate.times import Time, seconds_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,14 +20,14 @@ __all__ = ["LoggedDecision", "read_decisions"]
 
 
 class LoggedDecision(Struct, frozen=True, gc=False):
-    """One line. ``time`` is not read: decisions are taken in the file's order."""
+    """One line. Decisions are taken in the file's order; ``time`` is what the policy forgets by."""
 
     context: dict[str, ContextValue]
     eligible: list[str | int]
     action: str | int
     reward: float | bool
     propensity: float
-    time: float | str | None = None
+    time: Time = None
 
 
 def read_decisions(path: Path, rejects: Rejects) -> list[LoggedDecision]:
@@ -67,4 +68,8 @@ def _fault(decision: LoggedDecision) -> tuple[str, str] | None:
         return "bad_propensity", f"propensity {decision.propensity}; it must be above 0 and at most 1"
     if not abs(decision.reward) <= MAX_NUMBER:
         return "bad_reward", f"reward {decision.reward}; at most ±{MAX_NUMBER:g}"
+    try:
+        seconds_of(decision.time, "time")
+    except ValueError as error:
+        return "bad_time", str(error)
     return None

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from online_models import off_policy
-from online_models.bandits import ThompsonSampling
 from stream.evaluate.bootstrap import mean_intervals
 from stream.evaluate.contexts import ContextEncoder
+from stream.evaluate.decision_log import DecisionLog
 from stream.evaluate.lines import Rejects
-from stream.evaluate.logged import LoggedDecision, read_decisions
+from stream.evaluate.logged import read_decisions
+from stream.evaluate.offer_policy import OfferPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -32,6 +33,7 @@ __all__ = ["MIN_ESS", "evaluate_offers"]
 MIN_ESS = 30.0  # below, the normal approximation and the bootstrap say little
 BATCH = 1000
 N_POINTS = 20  # of a series
+MEANS = frozenset({"ips", "dr", "switch_dr", "dros"})  # of scores that depend on earlier decisions alone
 MAX_ERRORS = 4.0  # standard errors by which the mean weight may miss 1
 
 
@@ -60,9 +62,9 @@ def evaluate_offers(
     rejects = Rejects(path)
     decisions = read_decisions(path, rejects)
     encoder = ContextEncoder(decision.context for decision in decisions)
-    log = _Log(decisions, encoder)
+    log = DecisionLog(decisions, encoder)
     steps = _Steps(progress, len(decisions))
-    replays = [_replay(settings, log, run, steps) for run in range(runs)]
+    replays = [_replay(settings, log, run, min_ess, steps) for run in range(runs)]
     target = _prequential(settings, log, steps)
     estimates, weights = _estimates(log, target, min_ess, cap=1.0 / settings.offers.floor)
     fixed = _best_fixed_action(log, min_ess)
@@ -91,33 +93,6 @@ def evaluate_offers(
     }
 
 
-class _Log:
-    """The decisions as arrays."""
-
-    def __init__(self, decisions: Sequence[LoggedDecision], encoder: ContextEncoder) -> None:
-        self.names = sorted({str(name) for decision in decisions for name in decision.eligible})
-        column = {name: at for at, name in enumerate(self.names)}
-        self.eligible = [[str(name) for name in decision.eligible] for decision in decisions]
-        self.columns = [np.array([column[name] for name in names]) for names in self.eligible]
-        self.actions = np.array([column[str(decision.action)] for decision in decisions])
-        self.rewards = np.array([float(decision.reward) for decision in decisions])
-        # What the policy learns is a conversion; rewards of another range are that much of the largest.
-        low, high = min(0.0, self.rewards.min()), max(1.0, self.rewards.max())
-        self.conversions = (self.rewards - low) / (high - low)
-        self.propensities = np.array([decision.propensity for decision in decisions])
-        self.contexts = encoder.matrix([decision.context for decision in decisions])
-
-    def __len__(self) -> int:
-        return len(self.actions)
-
-    def policy(self, probability: Callable[[int], NDArray[np.float64]]) -> NDArray[np.float64]:
-        """Probabilities of all actions, from those of each decision's eligible ones."""
-        target = np.zeros((len(self), len(self.names)))
-        for at, columns in enumerate(self.columns):
-            target[at, columns] = probability(at)
-        return target
-
-
 class _Steps:
     """Tells the bar how much of all passes is done."""
 
@@ -130,71 +105,46 @@ class _Steps:
             self._progress(self._done)
 
 
-def _bandit(settings: Settings, log: _Log) -> ThompsonSampling:
-    """The production policy over the log's contexts."""
-    bandit = ThompsonSampling(log.contexts.shape[1], alpha=settings.offers.alpha, floor=settings.offers.floor)
-    bandit.begin()
-    return bandit
-
-
-def _learn(bandit: ThompsonSampling, log: _Log, at: int) -> None:
-    """Teach an outcome; what is between 0 and 1 is that much of a conversion and of none."""
-    name, x, reward = log.names[log.actions[at]], log.contexts[at], float(log.conversions[at])
-    if reward > 0.0:
-        bandit.learn_one(name, x, 1, reward)
-    if reward < 1.0:
-        bandit.learn_one(name, x, 0, 1.0 - reward)
-    if at % BATCH == 0:
-        bandit.keep()
-        bandit.begin()
-
-
-def _choose(bandit: ThompsonSampling, log: _Log, at: int, seed: int, key: str) -> Any:
-    names = log.eligible[at]
-    return bandit.choose(
-        names, log.contexts[at], [1.0] * len(names), [0.0] * len(names), seed=seed, decision_id=f"{key}:{at}"
-    )
-
-
-def _replay(settings: Settings, log: _Log, run: int, steps: _Steps) -> dict[str, Any]:
+def _replay(settings: Settings, log: DecisionLog, run: int, min_ess: float, steps: _Steps) -> dict[str, Any]:
     """Let the policy choose; rows where it meets the log count with weight 1/p and teach."""
-    bandit = _bandit(settings, log)
+    policy = OfferPolicy(settings, log)
     matched = []
     for at in range(len(log)):
-        if _choose(bandit, log, at, settings.seed, f"replay-{run}").offer == log.names[log.actions[at]]:
+        if policy.choose(at, f"replay-{run}").offer == log.names[log.actions[at]]:
             matched.append(at)
-            _learn(bandit, log, at)
+            policy.learn(at)
         steps.step()
     if not matched:
         return {"mean": None, "n": 0, "interval": None}
     rows = np.array(matched)
-    scores = off_policy.self_normalised(log.rewards[rows], 1.0 / log.propensities[rows])
-    found = mean_intervals(scores[:, None], np.arange(len(rows)))[0]
+    weights = 1.0 / log.propensities[rows]
+    scores = off_policy.self_normalised(log.rewards[rows], weights)
+    few = off_policy.effective_sample_size(weights) < min_ess
+    found = None if few else mean_intervals(scores[:, None], np.arange(len(rows)))[0]
     return {"mean": float(scores.mean()), "n": len(rows), "interval": found}
 
 
-def _prequential(settings: Settings, log: _Log, steps: _Steps) -> NDArray[np.float64]:
+def _prequential(settings: Settings, log: DecisionLog, steps: _Steps) -> NDArray[np.float64]:
     """Probabilities of the policy that has learned all earlier rows, for each row."""
-    bandit = _bandit(settings, log)
+    policy = OfferPolicy(settings, log)
 
     def probabilities(at: int) -> NDArray[np.float64]:
-        choice = _choose(bandit, log, at, settings.seed, "estimate")
-        _learn(bandit, log, at)
+        found = policy.probabilities(at, "estimate")
+        policy.learn(at)
         steps.step()
-        return np.array(choice.propensities)
+        return found
 
     return log.policy(probabilities)
 
 
 def _estimates(
-    log: _Log, target: NDArray[np.float64], min_ess: float, cap: float
+    log: DecisionLog, target: NDArray[np.float64], min_ess: float, cap: float
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Every estimator with its interval, and what the weights are like."""
     raw = off_policy.importance_weights(target, log.actions, log.propensities)
     weights = np.minimum(raw, cap)
     expected = off_policy.cross_fitted_rewards(log.contexts, log.actions, log.rewards, len(log.names))
-    uniform = log.policy(lambda at: np.full(len(log.columns[at]), 1.0 / len(log.columns[at])))
-    even = off_policy.importance_weights(uniform, log.actions, log.propensities, cap)
+    even = off_policy.importance_weights(log.uniform, log.actions, log.propensities, cap)
     used = {
         "ips": weights,
         "snips": weights,
@@ -215,10 +165,14 @@ def _estimates(
         "uniform": off_policy.self_normalised(log.rewards, even),
     }
     found = mean_intervals(np.stack([*scores.values()], axis=1), np.arange(len(log)))
-    estimates = {
-        name: _estimate(name, scores[name], bounds, off_policy.effective_sample_size(used[name]), min_ess)
-        for (name, bounds) in zip(scores, found, strict=True)
-    }
+    estimates = {}
+    for name, bounds in zip(scores, found, strict=True):
+        ess = off_policy.effective_sample_size(used[name])
+        # The reward model's uncertainty is not in DM's scores, so no interval of theirs says anything.
+        one = _estimate(scores[name], None if name == "dm" else bounds, ess, min_ess)
+        if one["value"] is not None and name in MEANS:
+            one |= _always_valid(scores[name])
+        estimates[name] = {"always_valid": None} | one
     error = float(raw.std()) / np.sqrt(len(log))
     return estimates, {
         "mean": float(raw.mean()),
@@ -231,19 +185,18 @@ def _estimates(
 
 
 def _estimate(
-    name: str,
-    scores: NDArray[np.float64],
-    bounds: tuple[float, float] | None,
-    ess: float,
-    min_ess: float,
+    scores: NDArray[np.float64], bounds: tuple[float, float] | None, ess: float, min_ess: float
 ) -> dict[str, Any]:
+    """A value with its interval, or why there is none."""
     if ess < min_ess:
         reason = f"effective sample size {ess:.1f} is below {min_ess:g} (--min-ess): too few decisions to say"
-        return {"value": None, "low": None, "high": None, "ess": ess, "always_valid": None, "reason": reason}
+        return {"value": None, "low": None, "high": None, "ess": ess, "reason": reason}
     low, high = bounds or (None, None)
-    found: dict[str, Any] = {"value": float(scores.mean()), "low": low, "high": high, "ess": ess}
-    if name in {"snips", "dm", "uniform"}:  # no means of scores that depend on earlier decisions alone
-        return found | {"always_valid": None}
+    return {"value": float(scores.mean()), "low": low, "high": high, "ess": ess}
+
+
+def _always_valid(scores: NDArray[np.float64]) -> dict[str, Any]:
+    """The confidence sequence of a mean: its bounds at the end, and along the log."""
     lows, highs = off_policy.confidence_sequence(scores)
     points = np.unique(np.linspace(0, len(scores), N_POINTS + 1).astype(int)[1:] - 1)
     means = np.cumsum(scores) / np.arange(1, len(scores) + 1)
@@ -252,59 +205,57 @@ def _estimate(
         for at in points
         if np.isfinite(lows[at])
     ]
-    always_valid = [float(lows[-1]), float(highs[-1])] if np.isfinite(lows[-1]) else None
-    return found | {"always_valid": always_valid, "series": series}
+    bounds = [float(lows[-1]), float(highs[-1])] if np.isfinite(lows[-1]) else None
+    return {"always_valid": bounds, "series": series}
 
 
-def _best_fixed_action(log: _Log, min_ess: float) -> dict[str, Any]:
-    """The action that would have earned most alone, on the rows where it is eligible.
+def _best_fixed_action(log: DecisionLog, min_ess: float) -> dict[str, Any]:
+    """The action that would have earned most, taken wherever it is eligible; elsewhere one is drawn evenly.
 
-    It is chosen on the rows it is valued on, which flatters it; ``held_out`` is chosen on the first half of
-    the log and valued on the second.
+    So all actions are valued on the same decisions. It is chosen on the rows it is valued on, which flatters
+    it; ``held_out`` is chosen on the first half of the log and valued on the second.
     """
-    everything, half = np.arange(len(log)), len(log) // 2
-    best = _best(log, everything, min_ess)
+    half = np.arange(len(log)) < len(log) // 2
+    best, first = _best(log, np.ones(len(log), bool), min_ess), _best(log, half, min_ess)
     if best is None:
         reason = f"no action has an effective sample size of {min_ess:g} (--min-ess)"
         return {"action": None, "value": None, "low": None, "high": None, "ess": 0.0, "reason": reason}
-    first = _best(log, everything[:half], min_ess)
-    held_out = None if first is None else _fixed(log, everything[half:], first["action"])
-    return best | {"held_out": held_out}
+    held_out = None if first is None else _fixed(log, ~half, first, min_ess)
+    return _fixed(log, np.ones(len(log), bool), best, min_ess) | {"held_out": held_out}
 
 
-def _best(log: _Log, rows: NDArray[np.int64], min_ess: float) -> dict[str, Any] | None:
-    found = [_fixed(log, rows, name) for name in log.names]
-    known = [one for one in found if one is not None and one["ess"] >= min_ess]
-    return max(known, key=lambda one: (one["value"], one["action"]), default=None)
+def _best(log: DecisionLog, rows: NDArray[np.bool_], min_ess: float) -> int | None:
+    """Column of the action of the largest value among those that enough decisions speak for."""
+    known = []
+    for action in range(len(log.names)):
+        weights = log.fixed_weights(action)[rows]
+        if off_policy.effective_sample_size(weights) >= min_ess:
+            known.append((float(off_policy.self_normalised(log.rewards[rows], weights).mean()), action))
+    return max(known, default=(0.0, None))[1]
 
 
-def _fixed(log: _Log, rows: NDArray[np.int64], name: str) -> dict[str, Any] | None:
-    """Self-normalised value of one action over the rows where the log took it."""
-    taken = rows[log.actions[rows] == log.names.index(name)]
-    if not len(taken):
-        return None
-    weights = 1.0 / log.propensities[taken]
-    scores = off_policy.self_normalised(log.rewards[taken], weights)
-    low, high = mean_intervals(scores[:, None], np.arange(len(taken)))[0] or (None, None)
-    return {
-        "action": name,
-        "value": float(scores.mean()),
-        "low": low,
-        "high": high,
-        "ess": off_policy.effective_sample_size(weights),
-    }
+def _fixed(log: DecisionLog, rows: NDArray[np.bool_], action: int, min_ess: float) -> dict[str, Any]:
+    """Self-normalised value of taking one action wherever it is eligible."""
+    weights = log.fixed_weights(action)[rows]
+    scores = off_policy.self_normalised(log.rewards[rows], weights)
+    bounds = mean_intervals(scores[:, None], np.arange(len(scores)))[0]
+    ess = off_policy.effective_sample_size(weights)
+    return {"action": log.names[action]} | _estimate(scores, bounds, ess, min_ess)
 
 
 def _gain(
-    log: _Log, target: NDArray[np.float64], estimates: dict[str, Any], fixed: dict[str, Any], cap: float
+    log: DecisionLog,
+    target: NDArray[np.float64],
+    estimates: dict[str, Any],
+    fixed: dict[str, Any],
+    cap: float,
 ) -> dict[str, Any] | None:
     """SNIPS of the policy minus that of the best fixed action, paired by row; None where one is refused."""
     if estimates["snips"]["value"] is None or fixed["value"] is None:
         return None
-    ours = off_policy.self_normalised(
-        log.rewards, off_policy.importance_weights(target, log.actions, log.propensities, cap)
-    )
-    taken = (log.actions == log.names.index(fixed["action"])) / log.propensities
-    difference = ours - off_policy.self_normalised(log.rewards, taken)
+    ours = off_policy.importance_weights(target, log.actions, log.propensities, cap)
+    theirs = log.fixed_weights(log.names.index(fixed["action"]))
+    difference = off_policy.self_normalised(log.rewards, ours)
+    difference -= off_policy.self_normalised(log.rewards, theirs)
     low, high = mean_intervals(difference[:, None], np.arange(len(log)))[0] or (None, None)
     return {"value": float(difference.mean()), "low": low, "high": high}

@@ -73,7 +73,8 @@ def _losses(labels: NDArray[np.float64], p: NDArray[np.float64]) -> NDArray[np.f
 
 def _lead(differences: NDArray[np.float64], stretches: NDArray[np.int64]) -> dict[str, float | None]:
     sums, counts = np.bincount(stretches, differences), np.bincount(stretches)
-    found = interval(np.array([(drawn @ sums) / (drawn @ counts) for drawn in draws(len(counts))]))
+    means = np.array([(drawn @ sums) / (drawn @ counts) for drawn in draws(len(counts))])
+    found = interval(means, len(counts))
     low, high = found or (None, None)
     return {"value": float(differences.mean()), "low": low, "high": high}
 
@@ -87,7 +88,8 @@ def _intervals(
     levels = np.unique(p, return_inverse=True)[1]
     drawn = np.array([_drawn(weights, sums, labels, stretches, levels) for weights in draws(sums.shape[1])])
     names = ("log_loss", "normalised_entropy", "calibration_ratio", "auc")
-    return {name: interval(column) for name, column in zip(names, drawn.T, strict=True)}
+    n = sums.shape[1]
+    return {name: interval(column, n) for name, column in zip(names, drawn.T, strict=True)}
 
 
 def _drawn(

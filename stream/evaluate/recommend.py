@@ -6,7 +6,7 @@ would see; lists are those of the service form, the candidates of the blend. Bas
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from stream.core.profiles import Moment
     from stream.core.rows import ModelMemory
     from stream.evaluate.baselines.catalogue import Ranker
+    from stream.reading import ItemVersion
     from stream.settings import Settings
 
 __all__ = ["Protocol", "evaluate_recommend", "read_events"]
@@ -109,6 +110,7 @@ def evaluate_recommend(
     *,
     baselines: Collection[str] | None = None,
     catalogue: Mapping[str, Item] | None = None,
+    versions: Sequence[ItemVersion] = (),
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Run a file of events through the models and the baselines; return the report.
@@ -120,6 +122,8 @@ def evaluate_recommend(
     catalogue : mapping of str to Item, optional
         Reference records by id, each in force from its ``updated_at`` on. With them our models can propose
         what nobody has met, and such a target is no miss for them.
+    versions : sequence of (float, Item), optional
+        Records as they became later, in order of time.
 
     Raises
     ------
@@ -133,12 +137,13 @@ def evaluate_recommend(
         names = sorted({event.name for event in events})[:10]
         message = (
             f"{path}: none of {len(events)} events is a positive {' or '.join(sorted(protocol.positive))}; "
-            f"names in the file: {', '.join(names)} (--positive)"
+            f"names in the file: {', '.join(names)} (--positive); only events that "
+            "Nudge knows and that carry products can be targets"
         )
         raise BadFileError(message)
     rankers, skipped = _rankers(baselines, events, len(targets), settings.seed)
     warm_up = int(protocol.warm_up * len(targets))
-    run = _Run(settings, protocol, rankers, warm_up=warm_up, catalogue=catalogue)
+    run = _Run(settings, protocol, rankers, warm_up=warm_up, catalogue=catalogue, versions=versions)
     run.play(events, progress)
     if not run.occasions:
         message = (
@@ -217,10 +222,12 @@ class _Run:
         *,
         warm_up: int,
         catalogue: Mapping[str, Item] | None,
+        versions: Sequence[ItemVersion],
     ) -> None:
         config = settings.engine_config()
         self._models = build_models(settings)
         self._items = Rows(catalogue)
+        self._versions = deque(versions)
         self._learner = Learner(self._models, items=self._items)
         self._cleaner = Cleaner(config.cleaning)
         self._state = PartitionState(config.max_users, ttl_s=config.user_ttl_s)
@@ -251,6 +258,9 @@ class _Run:
                 self._state.committed()
                 if progress is not None:
                     progress(n)
+            while self._versions and self._versions[0][0] <= event.time:
+                item = self._versions.popleft()[1]
+                self._items[item.item_id] = item
             self._meet(event)
         fold.keep()
 
@@ -327,7 +337,7 @@ class _Run:
                 scores = self._fallback.scores(user, at)
             self.shown[ranker.name].add(
                 None if target is None else place(target, scores, counts, gone),
-                top(N_SHOWN, scores, gone),
+                top(N_SHOWN, scores, counts, gone),
                 counts,
             )
         self.occasions.users.append(user)

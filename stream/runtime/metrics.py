@@ -327,7 +327,8 @@ class Metrics:
                 for outcome in ("assigned", "users", "converted"):
                     self["lift_users"].labels(campaign, arm, outcome).set(told[arm][outcome])
             for bound, value in told["conversion"].items():
-                self["lift_conversion_rate"].labels(campaign, bound).set(value)
+                if value is not None:
+                    self["lift_conversion_rate"].labels(campaign, bound).set(value)
             self["lift_sample_ratio_p_value"].labels(campaign).set(told["sample_ratio"]["p_value"])
 
     def show_quality(self, found: Mapping[str, Mapping[str, float]]) -> None:

@@ -188,6 +188,21 @@ def test_a_dry_run_and_a_transactional_message_are_no_experiment() -> None:
         assert {} == stream.engine.state.header.lift
 
 
+@pytest.mark.parametrize(
+    ("users", "estimate"), [([500, 0], None), ([0, 40], None), ([0, 0], None), ([500, 40], 0.02)]
+)
+def test_nobody_to_compare_with_is_no_estimate(users: list[int], estimate: float | None) -> None:
+    """A rate minus nothing is no difference; bounds of a rate are known from the first user on."""
+    converted = [users[0] // 8, users[1] // 10]
+    revenue = {"EUR": [10.0 * converted[0], 100.0 * converted[0], 10.0 * converted[1], 100.0 * converted[1]]}
+    tally = Tally(0.05, [600, 50], users, converted, revenue)
+    told = lift({"cart": tally}, 0.05, 0.001)["cart"]
+
+    assert estimate == pytest.approx(told["conversion"]["estimate"], abs=0.005)
+    assert (estimate is None) == (told["revenue_per_user"]["EUR"]["estimate"] is None)
+    assert -1.0 <= told["conversion"]["low"] < told["conversion"]["high"] <= 1.0
+
+
 def shoppers(n: int, seed: int, caused: float) -> Iterator[tuple[str, float, bool]]:
     """Users with the time of their cart; a fifth would buy anyway, messages make ``caused`` more buy."""
     random_ = random.Random(seed)

@@ -150,6 +150,9 @@ def test_slices_by_half_and_by_what_was_seen(tmp_path: Path) -> None:
         ('{"features": {}, "label": 1, "time": "noon"}', "bad_time"),
         ('{"features": {}, "label": 1, "label_time": 5}', "bad_time"),
         ('{"features": {}, "label": 1, "time": 9, "label_time": 5}', "bad_time"),
+        ('{"features": {}, "label": 1, "time": 1.7e12}', "bad_time"),
+        ('{"features": {}, "label": 1, "time": "9999-12-31T23:59:59Z"}', "bad_time"),
+        ('{"features": {}, "label": 1, "time": 0, "label_time": 1.1e11}', "bad_time"),
         (json.dumps({"features": {str(n): 1 for n in range(300)}, "label": 1}), "too_many_features"),
     ],
 )

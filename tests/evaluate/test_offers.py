@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 
+from online_models.many_offers import ManyOffers
 from stream.evaluate.contexts import MAX_FEATURES, ContextEncoder
 from stream.evaluate.offers import evaluate_offers
 from stream.reading import BadFileError
@@ -41,10 +43,10 @@ def decisions(n: int, *, seed: int = 0, odds: tuple[float, ...] = (1, 1, 1)) -> 
     return found
 
 
-def run(path: Path, rows: list[Any], **options: Any) -> dict[str, Any]:
+def run(path: Path, rows: list[Any], settings: Settings = SETTINGS, **options: Any) -> dict[str, Any]:
     """Evaluate lines; text stands for itself."""
     path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows) + "\n")
-    return evaluate_offers(SETTINGS, path, **options)
+    return evaluate_offers(settings, path, **options)
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +134,88 @@ def test_the_best_fixed_action_is_also_valued_on_other_rows(tmp_path: Path) -> N
     assert fixed["held_out"]["value"] == 0.0
 
 
+def test_what_few_decisions_say_has_no_interval(tmp_path: Path) -> None:
+    """An action taken once in the second half of the log, and a replay that meets few rows."""
+    rows = [row | {"action": "ten", "propensity": 0.9} for row in decisions(100)]
+    rows += [
+        row | {"action": "free" if n else "ten", "propensity": 0.9} for n, row in enumerate(decisions(100))
+    ]
+    fixed = run(tmp_path / "log.jsonl", rows, runs=1)["best_fixed_action"]["held_out"]
+    few = run(tmp_path / "log.jsonl", decisions(60), runs=1)
+
+    assert (None, None, None) == (fixed["value"], fixed["low"], fixed["high"])
+    assert "below 30" in fixed["reason"]
+    assert 0 < few["replay_n"] < 30
+    assert few["replay_mean"] is not None
+    assert few["replay_interval"] is None
+
+
+def test_an_action_for_some_is_compared_on_the_decisions_of_all(tmp_path: Path) -> None:
+    """Nothing that is done matters, but those who may get the special offer buy ten times as often."""
+    rng = np.random.default_rng(4)
+    rows = []
+    for _ in range(5000):
+        vip = bool(rng.random() < 0.2)
+        eligible = ["ten", "free", *(["vip"] if vip else [])]
+        rows.append(
+            {
+                "context": {},
+                "eligible": eligible,
+                "action": str(rng.choice(eligible)),
+                "reward": int(rng.random() < (0.5 if vip else 0.05)),
+                "propensity": 1.0 / len(eligible),
+            }
+        )
+    report = run(tmp_path / "log.jsonl", rows, runs=1)
+    fixed, gain = report["best_fixed_action"], report["gain_over_best_fixed_action"]
+
+    assert abs(fixed["value"] - report["logged_mean"]) < 0.02
+    assert gain["low"] < 0.0 < gain["high"]
+
+
+def test_the_reward_model_alone_has_no_interval(uniform: dict[str, Any]) -> None:
+    """Its scores vary less than the truth is known: an interval of theirs would nearly always miss."""
+    one = uniform["estimates"]["dm"]
+
+    assert 0.38 < one["value"] < 0.56
+    assert (None, None, None) == (one["low"], one["high"], one["always_valid"])
+
+
+def test_the_policy_forgets_as_it_is_set_to(tmp_path: Path) -> None:
+    """What is good changes half-way, days apart: who forgets within a day earns more than who never does."""
+    rng, rows = np.random.default_rng(2), []
+    for n in range(1200):
+        action = str(rng.choice(["ten", "free"]))
+        good = (action == "ten") == (n < 600)
+        chance = int(rng.random() < (0.6 if good else 0.1))
+        rows.append(
+            {"time": n * 8 * 3600, "context": {}, "eligible": ["ten", "free"], "action": action}
+            | {"reward": chance, "propensity": 0.5}
+        )
+    values = [
+        run(
+            tmp_path / "log.jsonl",
+            rows,
+            Settings(max_items=256, offers={"half_life_days": days}),
+            runs=1,
+        )["estimates"]["snips"]["value"]
+        for days in (0.0, 10.0)
+    ]
+
+    assert values[1] > values[0] + 0.05
+
+
+@pytest.mark.parametrize("few", [2, 3])
+def test_many_offers_are_chosen_from_as_in_production(tmp_path: Path, few: int) -> None:
+    """By the hashed posterior where more are eligible than `few`, by full ones up to there."""
+    settings = Settings(max_items=256, offers={"few": few})
+    with mock.patch.object(ManyOffers, "choose", autospec=True, side_effect=ManyOffers.choose) as many:
+        report = run(tmp_path / "log.jsonl", decisions(1500), settings, runs=1)
+
+    assert (3000 if few < 3 else 0) == many.call_count
+    assert 0.38 < report["estimates"]["snips"]["value"] < 0.56
+
+
 def test_rewards_between_0_and_1_teach_in_part(tmp_path: Path) -> None:
     """All rewards .5: everything earns .5."""
     rows = [row | {"reward": 0.5} for row in decisions(300)]
@@ -168,6 +252,8 @@ def test_the_same_log_gives_the_same_report(tmp_path: Path) -> None:
         ({"eligible": []}, "bad_eligible"),
         ({"eligible": ["ten", "ten"]}, "bad_eligible"),
         ({"context": None}, "bad_shape"),
+        ({"time": "noon"}, "bad_time"),
+        ({"time": 1.7e12}, "bad_time"),
     ],
 )
 def test_a_bad_line_is_a_code_with_its_place(tmp_path: Path, change: dict[str, Any], code: str) -> None:

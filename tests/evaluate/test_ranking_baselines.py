@@ -9,6 +9,7 @@ from stream.evaluate.baselines.isgd import ETA, LAMBDA, N_STEPS, IncrementalSGD
 from stream.evaluate.baselines.item_knn import DensePairs, ItemCosine, SparsePairs
 from stream.evaluate.baselines.popularity import DecayedCounts
 
+COUNTS = np.ones(4)
 NOTHING = np.zeros(0, np.int64)
 
 
@@ -24,9 +25,24 @@ def test_top_leaves_out_what_is_excluded() -> None:
     """Also where fewer are left than asked for."""
     scores = np.array([1.0, 4.0, 3.0, 2.0])
 
-    assert {1, 2} == set(top(2, scores, NOTHING))
-    assert {0, 3} == set(top(10, scores, np.array([1, 2])))
-    assert {2} == set(top(3, scores, np.array([0, 1, 3])))
+    assert {1, 2} == set(top(2, scores, COUNTS, NOTHING))
+    assert {0, 3} == set(top(10, scores, COUNTS, np.array([1, 2])))
+    assert {2} == set(top(3, scores, COUNTS, np.array([0, 1, 3])))
+
+
+def test_top_and_place_agree() -> None:
+    """A list holds exactly those whom the rank puts into it, with ties of scores and of counts, too."""
+    rng = np.random.default_rng(1)
+    for _ in range(300):
+        n_items = int(rng.integers(1, 40))
+        scores, counts = (rng.integers(0, most, n_items).astype(np.float64) for most in (3, 4))
+        excluded = np.flatnonzero(rng.random(n_items) < 0.2)
+        kept = np.setdiff1d(np.arange(n_items), excluded)
+        listed = {item for item in kept.tolist() if place(item, scores, counts, excluded) < 10}
+
+        told = top(10, scores, counts, excluded)
+        assert listed == set(told)
+        assert len(listed) == len(told)
 
 
 def test_a_catalogue_grows() -> None:

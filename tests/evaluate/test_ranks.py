@@ -11,11 +11,11 @@ from stream.evaluate.ranks import MISS, WINDOW, Occasions, Shown, report_ranks
 COUNTS = np.array([4.0, 2.0])
 
 
-def occasions(n: int) -> Occasions:
-    """Events of two users in turn, one second apart; the first is a cold user's session start."""
+def occasions(n: int, users: int = 2) -> Occasions:
+    """Events of users in turn, one second apart; the first is a cold user's session start."""
     found = Occasions()
     for at in range(n):
-        found.users.append(at % 2)
+        found.users.append(at % users)
         found.times.append(float(at))
         found.slices.append((at == 0, at == 0, False))
     return found
@@ -56,12 +56,17 @@ def test_exposure_by_hand() -> None:
 
 
 def test_a_lead_is_paired_with_its_baseline() -> None:
-    """Hits 1, 1, 0, 0 against 0, 1, 0, 0: a lead of 1/4 although their own intervals overlap."""
-    both = {"ours": shown([0, 1, None, None]), "theirs": shown([50, 0, None, None])}
-    lead = report_ranks(both, occasions(4), (10, 20), n_items=4)["baselines"]["theirs"]["lead"]
+    """Hits 1, 1, 0, 0 against 0, 1, 0, 0, five times: a lead of 1/4 although their own intervals overlap.
 
-    assert 0.25 == lead["recall_at_10"]["value"]
-    assert (0.0, 0.5) == (lead["recall_at_10"]["low"], lead["recall_at_10"]["high"])
+    Half of the ten users have one of 1/2: of as many draws two to eight do in 95 %.
+    """
+    both = {"ours": shown([0, 1, None, None] * 5), "theirs": shown([50, 0, None, None] * 5)}
+    lead = report_ranks(both, occasions(20, users=10), (10, 20), n_items=4)["baselines"]["theirs"]["lead"]
+    few = report_ranks(both, occasions(20, users=9), (10, 20), n_items=4)["baselines"]["theirs"]["lead"]
+
+    assert 0.25 == lead["recall_at_10"]["value"] == few["recall_at_10"]["value"]
+    assert (0.1, 0.4) == pytest.approx((lead["recall_at_10"]["low"], lead["recall_at_10"]["high"]))
+    assert (None, None) == (few["recall_at_10"]["low"], few["recall_at_10"]["high"])
 
 
 def test_windows_follow_each_other() -> None:
@@ -76,11 +81,16 @@ def test_windows_follow_each_other() -> None:
 
 
 def test_intervals_keep_groups_together() -> None:
-    """A thousand rows of two users are two observations: the interval spans both users' means."""
-    users = np.repeat([0, 1], 500)
-    values = np.stack([users.astype(float), np.full(1000, 3.0)], axis=1)
+    """Rows of twelve users are twelve observations; of nine users nothing is said."""
+    users = np.repeat(np.arange(12), 500)
+    values = np.stack([users % 2.0, np.full(len(users), 3.0)], axis=1)
 
-    assert [(0.0, 1.0), (3.0, 3.0)] == mean_intervals(values, users)
+    halves, threes = mean_intervals(values, users)
+    assert halves is not None
+    assert 2 / 12 < halves[0] <= 3 / 12
+    assert 9 / 12 <= halves[1] < 10 / 12
+    assert (3.0, 3.0) == threes
+    assert [None, None] == mean_intervals(values, users % 9)
 
 
 def test_mcnemar_of_equal_vectors_says_nothing() -> None:
@@ -104,5 +114,6 @@ def test_an_interval_takes_half_of_the_draws() -> None:
     half = N_DRAWS // 2
     values = np.concatenate([np.full(N_DRAWS - half, np.nan), np.linspace(0.0, 1.0, half)])
 
-    assert interval(values) == pytest.approx((0.025, 0.975))
-    assert interval(values[:-1]) is None
+    assert interval(values, 10) == pytest.approx((0.025, 0.975))
+    assert interval(values[:-1], 10) is None
+    assert interval(values, 9) is None

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 
@@ -166,6 +167,12 @@ def test_a_catalogue_lets_us_propose_what_nobody_met(tmp_path: Path) -> None:
     assert 0.0 == without["recall_at_10"]
     assert 1.0 == found["slices"]["warm_user"]["recall_at_10"]
     assert 80 == found["protocol"]["unknown_targets"]
+
+    apart = {name: msgspec.structs.replace(item, category=name) for name, item in catalogue.items()}
+    halfway = datetime(2026, 1, 1, 0, 40, tzinfo=UTC).timestamp()
+    later = [(halfway, item) for item in catalogue.values()]
+    half = evaluate_recommend(SETTINGS, path, protocol, baselines=(), catalogue=apart, versions=later)
+    assert 0.5 == half["slices"]["warm_user"]["recall_at_10"]
 
 
 def test_bad_lines_are_counted_with_their_place(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.special import betaln
 
 from online_models.anytime import (
+    MIN_AMOUNTS,
     MIN_UNITS,
     Interval,
     difference,
@@ -73,11 +74,37 @@ def test_a_mean_that_is_looked_at_after_every_unit_is_missed_by_few_runs() -> No
     assert missed <= 0.05 * RUNS
 
 
+@pytest.mark.parametrize(("rate", "sigma"), [(0.1, 1.0), (0.03, 1.2), (0.01, 1.0), (0.003, 0.5)])
+def test_revenue_of_rare_buyers_is_rarely_missed(rate: float, sigma: float) -> None:
+    """Both arms are alike, one has 5 % of users: of runs that are watched all along 5 % differ at most."""
+    rng, length = np.random.Generator(np.random.Philox(11)), round(6000 / rate)
+    missed = shown = 0
+    for _ in range(100):
+        arms = []
+        for n in (length * 19 // 20, length // 20):
+            amounts = np.where(rng.random(n) < rate, rng.lognormal(0.0, sigma, n), 0.0)
+            arms.append((n, amounts.cumsum(), (amounts**2).cumsum()))
+        found = []
+        for share in np.linspace(0.02, 1.0, 60):
+            places = [(round(n * share), sums, squares) for n, sums, squares in arms]
+            treated, control = (
+                mean_interval(sums[n - 1], squares[n - 1], n, 0.025) for n, sums, squares in places
+            )
+            found.append(difference(treated, control))
+        shown += math.isfinite(found[-1].low)
+        missed += any(not one.low <= 0.0 <= one.high for one in found)
+    assert missed <= 5
+    assert shown >= 80
+
+
 def test_few_units_say_nothing_about_a_mean() -> None:
-    """One unit below the least number, the interval is the whole line."""
-    n = MIN_UNITS
+    """One unit below the least number, one amount below its own, or none: the interval is the whole line."""
+    n, k = MIN_UNITS, int(MIN_AMOUNTS)
     assert Interval(-math.inf, 2.0, math.inf) == mean_interval(2.0 * (n - 1), 9.0 * n, n - 1, 0.05)
     assert mean_interval(2.0 * n, 9.0 * n, n, 0.05).high < math.inf
+    assert math.inf == mean_interval(3.0 * (k - 1), 9.0 * (k - 1), n, 0.05).high
+    assert mean_interval(3.0 * k, 9.0 * k, n, 0.05).high < math.inf
+    assert Interval(-math.inf, 0.0, math.inf) == mean_interval(0.0, 0.0, n, 0.05)
 
 
 def test_a_difference_combines_the_worst_cases() -> None:

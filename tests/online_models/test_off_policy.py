@@ -138,6 +138,20 @@ def test_few_decisions_can_be_fitted() -> None:
     ).ravel().tolist()
 
 
+@pytest.mark.parametrize(("rate", "weight"), [(0.003, 1.0), (0.05, 20.0), (0.997, 1.0)])
+def test_a_confidence_sequence_knows_what_is_rare(rate: float, weight: float) -> None:
+    """Few rewards, few large weights, few failures: from the first decision on 5 % are left at most."""
+    rng = np.random.default_rng(5)
+    missed = 0
+    for _ in range(300):
+        scores = weight * (rng.random(8000) < 1.0 / weight) * (rng.random(8000) < rate)
+        low, high = off_policy.confidence_sequence(scores.astype(np.float64))
+        missed += bool(((low > rate) | (high < rate)).any())
+        assert np.isfinite(high[-1])
+
+    assert missed <= 300 * 0.05
+
+
 def test_a_confidence_sequence_holds_at_all_times() -> None:
     """Of 300 streams of rare rewards, at most 5 % and two standard errors ever leave it after 1,000."""
     rng = np.random.default_rng(5)
@@ -152,12 +166,12 @@ def test_a_confidence_sequence_holds_at_all_times() -> None:
 
 @pytest.mark.parametrize("score", [0.0, 0.3])
 def test_a_confidence_sequence_of_equal_scores_says_nothing(score: float) -> None:
-    """A hundred times no reward is no proof that there never is one; the first that differs gives bounds."""
-    low, high = off_policy.confidence_sequence(np.array([score] * 100 + [1.0]))
+    """A thousand times no reward is no proof that there never is one, and nine that differ say no more."""
+    low, high = off_policy.confidence_sequence(np.array([score] * 1000 + [1.0] * 12))
 
-    assert np.isinf(high[:100]).all()
-    assert np.isinf(low[:100]).all()
-    assert low[100] < score < high[100] < np.inf
+    assert np.isinf(high[:1009]).all()
+    assert np.isinf(low[:1009]).all()
+    assert low[-1] < score < high[-1] < np.inf
 
 
 def test_a_confidence_sequence_narrows() -> None:

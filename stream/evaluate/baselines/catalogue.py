@@ -79,11 +79,27 @@ def place(
     return int(ahead.sum() - ahead[excluded].sum())
 
 
-def top(n: int, scores: NDArray[np.float64], excluded: NDArray[np.int64]) -> list[int]:
-    """The best ``n`` items that are not excluded, in no particular order."""
+def top(
+    n: int, scores: NDArray[np.float64], counts: NDArray[np.float64], excluded: NDArray[np.int64]
+) -> list[int]:
+    """The best ``n`` items that are not excluded, in no particular order; ties go as in :func:`place`.
+
+    >>> sorted(top(2, np.array([1.0, 3.0, 1.0, 1.0]), np.array([5.0, 1.0, 6.0, 6.0]), np.array([], int)))
+    [1, 2]
+    """
     kept = scores.copy()
     kept[excluded] = -np.inf
-    if n >= len(kept):
-        return [int(item) for item in np.flatnonzero(kept > -np.inf)]
-    best = np.argpartition(kept, len(kept) - n)[-n:]
-    return [int(item) for item in best if kept[item] > -np.inf]
+    members = np.flatnonzero(kept > -np.inf)
+    better, ties = _above(members, kept[members], n)
+    chosen, equal = _above(ties, counts[ties], n - len(better))
+    return [*better.tolist(), *chosen.tolist(), *equal[: n - len(better) - len(chosen)].tolist()]
+
+
+def _above(
+    members: NDArray[np.int64], keys: NDArray[np.float64], n: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Those whose key is above the ``n``-th largest, and those that have it; all, where there are no more."""
+    if n >= len(members):
+        return members, members[:0]
+    border = np.partition(keys, len(keys) - n)[len(keys) - n]
+    return members[keys > border], members[keys == border]
