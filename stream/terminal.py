@@ -35,7 +35,8 @@ __all__ = [
     "talk",
 ]
 
-talk = Console(stderr=True, highlight=False)
+# No markup: names of campaigns, items and actions are free text, and "cart[/x]" is one.
+talk = Console(stderr=True, highlight=False, markup=False)
 
 
 class ExitCode(IntEnum):
@@ -69,7 +70,7 @@ def read_settings(**changes: Any) -> Settings:
 
 def say(text: str, style: str = "") -> None:
     """Write a line to stderr as it is: no markup, no wrapping, so that programs may read it too."""
-    talk.print(text, style=style, markup=False, soft_wrap=True)
+    talk.print(text, style=style, soft_wrap=True)
 
 
 def json_bytes(data: Any) -> bytes:
@@ -89,7 +90,7 @@ def progress_bar(label: str, total: int | None = None) -> Iterator[Callable[[int
     if not talk.is_terminal:
         yield lambda _done: None
         return
-    columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
-    with Progress(*columns, TimeElapsedColumn(), console=talk, transient=True) as bar:
+    columns = [SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn()]
+    with Progress(*columns, MofNCompleteColumn(), TimeElapsedColumn(), console=talk, transient=True) as bar:
         task = bar.add_task(label, total=total)
         yield lambda done: bar.update(task, completed=done)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,3 +53,8 @@ def test_facts_that_time_changes_are_refused(tmp_path: Path) -> None:
     asked = [nudge("clusters", "--events", events, "--facts", fact) for fact in ("user.stage", "user.age_s")]
 
     assert [2, 2] == [done.returncode for done in asked]
+    events.write_bytes(gzip.compress(b"no event\n" * 9)[:-9])
+    damaged = nudge("clusters", "--events", events)
+    assert 65 == damaged.returncode
+    assert str(events) in damaged.stderr.decode()
+    assert "--facts" not in damaged.stderr.decode()

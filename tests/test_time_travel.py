@@ -241,18 +241,48 @@ def test_the_first_line_of_an_item_counts_from_the_beginning(tmp_path: Path) -> 
 
 
 def test_events_come_from_one_place(tmp_path: Path) -> None:
-    """Neither or both sources, or both ways to give campaigns, are usage errors."""
+    """Neither or both sources, what only one of them has, both ways to give campaigns: usage errors."""
     events = tmp_path / "e.jsonl"
     events.write_bytes(b"")
+    topic = ("--from-topic", "t", "--bootstrap", "127.0.0.1:1")
+    week = ("--from", "2026-01-05", "--to", "2026-01-12")
     out = ("--out", tmp_path / "out")
     calls = [
         ("replay", *out),
         ("replay", *out, "--events", events, "--from-topic", "t"),
         ("replay", *out, "--events", events, "--campaigns", events, "--compare", events, events),
+        ("replay", *out, "--events", events, *week[:2]),
+        ("replay", *out, "--events", events, *week[2:]),
+        ("replay", *out, *topic, "--now", "2026-01-05"),
+        ("replay", *out, *topic, "--from", "2026-02-05", *week[2:]),
+        ("replay", "--out", events / "below" / "a-file", "--events", events),
     ]
 
-    assert [2, 2, 2] == [nudge(*call).returncode for call in calls]
-    assert 69 == nudge("replay", *out, "--from-topic", "t", "--bootstrap", "127.0.0.1:1").returncode
+    assert [2] * len(calls) == [nudge(*call).returncode for call in calls]
+    assert not (tmp_path / "out").exists()
+    assert 69 == nudge("replay", *out, *topic).returncode
+
+
+def test_names_are_no_markup(tmp_path: Path) -> None:
+    """Of campaigns in the tables of replays and comparisons, and of actions in those of an evaluation."""
+    names = ["cart[/x]", "welcome [de]", "[bold]"]
+    rules = [msgspec.to_builtins(cart_campaign(name, delay_s=60.0, consent=CONSENT)) for name in names]
+    campaigns, events, log = tmp_path / "c.json", tmp_path / "e.jsonl", tmp_path / "log.jsonl"
+    campaigns.write_bytes(orjson.dumps(rules))
+    events.write_bytes(event("Product Added", user="u1", at=0, product_id="p1") + b"\n")
+    row = {"context": {}, "eligible": names, "action": names[0], "reward": 1, "propensity": 0.5}
+    log.write_bytes(b"\n".join([orjson.dumps(row)] * 40))
+    common = ("--events", events, "--out", tmp_path / "out", "--until", "2026-01-02")
+    told = [
+        nudge("replay", *common, "--campaigns", campaigns),
+        nudge("replay", *common, "--compare", campaigns, campaigns),
+        nudge("evaluate", "offers", "--logged", log, "--runs", "1"),
+    ]
+
+    assert [0, 0, 0] == [one.returncode for one in told], [one.stderr for one in told]
+    for name in names:
+        assert all(name in one.stderr.decode() for one in told[:2])
+    assert "best fixed action: cart[/x]" in told[2].stderr.decode()
 
 
 def test_history_before_go_live_sends_nothing(tmp_path: Path) -> None:

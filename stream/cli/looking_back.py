@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -82,10 +83,7 @@ def replay(
     from stream.replay import replay as run
 
     settings = settings_of(seed=seed, bootstrap=bootstrap)
-    if (events is None) == (from_topic is None):
-        fail(ExitCode.USAGE, "give either --events FILE or --from-topic TOPIC")
-    if compare is not None and campaigns is not None:
-        fail(ExitCode.USAGE, "give either --campaigns or --compare, which names two of them")
+    _check_sources(events, from_topic, from_ or to, now, compare and campaigns)
     end = time_of(until, "--until") if until else None
     runs = (
         [(out, campaigns)]
@@ -99,6 +97,8 @@ def replay(
         recording = file_recording(events, newest, settings.cleaning.late_s)
     else:
         recording = _from_topic(settings, from_topic or "", from_, to)
+    for folder, _ in runs:
+        _make(folder)
     reports = []
     with _broker_errors():
         for (folder, _), reference in zip(runs, references, strict=True):
@@ -148,6 +148,7 @@ def clusters(
     import yaml
 
     from stream.clustering import clusters as learned
+    from stream.reading import BadFileError
     from stream.recording import file_recording
 
     settings = settings_of(seed=seed)
@@ -155,6 +156,8 @@ def clusters(
     with progress_bar(f"reading {recording.name}") as progress:
         try:
             found = learned(settings, recording, n=n, name=name, facts=facts.split(","), progress=progress)
+        except BadFileError:
+            raise
         except ValueError as error:
             fail(ExitCode.USAGE, f"--facts: {error}")
     for segment, size in found:
@@ -203,6 +206,29 @@ def explain(
         where = decisions or f"{settings.kafka.topic_prefix}decisions.v1 at {settings.kafka.bootstrap}"
         remedy = "check the id, or take a log that reaches further back"
         fail(ExitCode.FAILED_CHECK, f"no decision about user {user!r} in {where}; {remedy}")
+
+
+def _check_sources(events: object, topic: object, bounds: object, now: object, both: object) -> None:
+    """End with 2 where options contradict each other; what is given counts, not what it says."""
+    is_file = events is not None
+    for is_wrong, message in (
+        (is_file == (topic is not None), "give either --events FILE or --from-topic TOPIC"),
+        (is_file and bounds, "--from and --to are for --from-topic; a file is replayed whole"),
+        (topic is not None and now, "--now is for --events; records of a topic have the broker's time"),
+        (both, "give either --campaigns or --compare, which names two of them"),
+    ):
+        if is_wrong:
+            fail(ExitCode.USAGE, message)
+
+
+def _make(folder: Path) -> None:
+    """Make an output folder, before an hour of work ends for want of one."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        fail(ExitCode.USAGE, f"--out: cannot write to {folder}: {error.strerror}")
 
 
 @contextmanager

@@ -93,7 +93,7 @@ def run_demo(options: DemoOptions) -> int:
         return ExitCode.OK
     talk.print(report(summary))
     if options.keep and options.bootstrap:
-        talk.print(f"topics {summary['topic_prefix']}* are left on {options.bootstrap}", markup=False)
+        talk.print(f"topics {summary['topic_prefix']}* are left on {options.bootstrap}")
     return ExitCode.OK
 
 

@@ -114,7 +114,7 @@ def _show_slices(rows: dict[str, dict[str, Any]], metric: str) -> None:
 
 
 def _print(table: Table) -> None:
-    console = talk if talk.is_terminal else Console(stderr=True, highlight=False, width=WIDTH)
+    console = talk if talk.is_terminal else Console(stderr=True, highlight=False, markup=False, width=WIDTH)
     console.print(table)
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BrokerUnreachableError",
+    "EmptyRangeError",
     "EngineFailedError",
     "OffsetGapError",
     "TooManyRebuildsError",
@@ -36,6 +37,12 @@ class TopicMismatchError(WorkerError):
     """Topics are missing, or do not have the partitions that belong together."""
 
     exit_code = 78
+
+
+class EmptyRangeError(WorkerError):
+    """A range of a log was asked for in which no record can be."""
+
+    exit_code = 2
 
 
 class OffsetGapError(WorkerError):

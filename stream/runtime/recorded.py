@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Final
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
+from schemas.codec import rfc3339
 from stream.recording import Recording
 from stream.runtime.consuming import POLL_MS, STALL_S, open_reader
-from stream.runtime.errors import BrokerUnreachableError, OffsetGapError, TopicMismatchError
+from stream.runtime.errors import BrokerUnreachableError, EmptyRangeError, OffsetGapError, TopicMismatchError
 from stream.runtime.records import as_record
 from stream.runtime.topics import open_admin, partition_counts
 
@@ -65,6 +66,8 @@ def topic_recording(
         The topic does not exist, or a bound names a partition that it does not have.
     OffsetGapError
         The log does not reach back to an offset that was asked for.
+    EmptyRangeError
+        The range ends before it begins, or begins behind the log.
     """
     ranges = asyncio.run(_ranges(bootstrap, topic, begin, end))
 
@@ -96,6 +99,10 @@ def topic_recording(
 async def _ranges(
     bootstrap: str, topic: str, begin: Bound | None, end: Bound | None
 ) -> dict[int, tuple[int, int]]:
+    if isinstance(begin, float) and isinstance(end, float) and begin > end:
+        raise EmptyRangeError(
+            f"{topic}: a range from {rfc3339(begin)} to {rfc3339(end)} ends before it begins"
+        )
     try:
         async with open_admin(bootstrap) as admin:
             counts = await partition_counts(admin)
@@ -120,6 +127,11 @@ async def _ranges(
                 f"{topic} partition {tp.partition} begins at offset {first[tp]}; {start} is gone: "
                 "ask for a later one"
             )
+        if start > last[tp] or start > ends[tp]:
+            raise EmptyRangeError(
+                f"{topic} partition {tp.partition}: nothing is from offset {start} to before {ends[tp]}; "
+                f"the log ends before {last[tp]}"
+            )
     return {tp.partition: (starts[tp], min(ends[tp], last[tp])) for tp in partitions}
 
 
@@ -133,7 +145,8 @@ async def _offsets(
         return dict(default)
     if isinstance(bound, dict):
         return {tp: bound.get(tp.partition, offset) for tp, offset in default.items()}
-    found = await reader.offsets_for_times(dict.fromkeys(default, round(bound * 1000)))
+    since = max(round(bound * 1000), 0)  # a broker knows no time before 1970
+    found = await reader.offsets_for_times(dict.fromkeys(default, since))
     return {tp: last[tp] if (at := found.get(tp)) is None else at.offset for tp in default}
 
 

@@ -81,6 +81,18 @@ def test_a_replay_of_the_topic_sends_what_the_worker_sent(
     later = replayed(setup, tmp_path / "later", "--from", "2100-01-01")
     assert 0 == json.loads((later / "report.json").read_bytes())["events"]["read"]
 
+    for begin, end, code in (
+        ("1960-01-01", "1969-01-01", 0),
+        ("2026-01-02", "2026-01-01", 2),
+        ("0:1000000", "0:1000001", 2),
+        ("0:20", "0:10", 2),
+    ):
+        bounds = ("--from", begin, "--to", end, "--out", tmp_path / "none")
+        environment = {f"NUDGE_{key}": value for key, value in setup.environment.items()}
+        done = nudge("replay", "--from-topic", setup.names.events, *bounds, environment=environment)
+        assert code == done.returncode, done.stderr
+        assert b"Traceback" not in done.stderr
+
     silent = replayed(setup, tmp_path / "silent", CAMPAIGNS__GO_LIVE=rfc3339(EPOCH + START + 10 * 86_400.0))
     assert b"" == (silent / "triggers.jsonl").read_bytes()
 
