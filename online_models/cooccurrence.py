@@ -105,7 +105,7 @@ class SequentialCooccurrence:
         self.cells = np.zeros((n, slots, 4), np.float32)
         self.heads = np.zeros((n, 4))
         self._journal = Journal(self.heads)
-        self._worst = worst_case(ring, slots)
+        self._worst = worst_case(ring, slots, pruned)
         self._log = np.zeros((4 * self._worst, 3), np.int64)
         self._log_cells = np.zeros((4 * self._worst, 4), np.float32)
         self._n_logged = 0

@@ -8,7 +8,7 @@ so workers that hear of them in another order keep the same clock.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,7 +29,9 @@ DAY_S = 86_400.0
 MAX_TIME_S = 1e11  # the year 5138
 MIN_HALF_LIFE_S = 3600.0
 TICKS = 64.0  # of a half-life; between ticks the age stands still
-MAX_ALARMS = 64  # days that are remembered one by one; older ones are a number
+# Days that are remembered one by one; older ones are a number. News of a day that is older still are dropped,
+# and whether they are depends on the order of news: so eleven years of an alarm a day lie in between.
+MAX_ALARMS = 4096
 
 
 class ForgettingClock:
@@ -81,9 +83,11 @@ class ForgettingClock:
             return self._memo[1]
         if not abs(at) <= MAX_TIME_S:
             raise ValueError(f"event time {at}; it must lie within ±{MAX_TIME_S:g} s")
-        age = max(at, 0.0) / self.half_life_s + self._settled
-        for day in self._days:
-            age += min(max(at / DAY_S - day - 1.0, 0.0), 1.0)
+        now = at / DAY_S
+        whole = bisect_right(self._days, now - 2.0)  # of these days each counts whole
+        age = max(at, 0.0) / self.half_life_s + self._settled + whole
+        for day in self._days[whole : bisect_left(self._days, now - 1.0)]:
+            age += now - day - 1.0
         age = math.floor(age * TICKS) / TICKS
         self._memo = (at, age)
         return age

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from online_models.bandits import ThompsonSampling
 from online_models.baskets import baskets_of
@@ -14,6 +15,7 @@ from online_models.drift import DriftWatch
 from online_models.factorisation import StreamingIALS
 from online_models.fold import ModelSet
 from online_models.gate import ChallengerGate
+from online_models.hashed import HashedLogistic
 from online_models.hybrid import OnlineBlend
 from online_models.many_offers import ManyOffers
 from online_models.metrics import ClickMetrics, RankingMetrics
@@ -44,16 +46,17 @@ from stream.core.segments import Segments
 from stream.core.state import PartitionState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from online_models.base import Foldable
-    from online_models.hashed import HashedLogistic
     from online_models.optional_source import OptionalSource
     from stream.core.config import EngineConfig
     from stream.core.rows import RowCodec
     from stream.settings import Settings
 
 __all__ = ["build_engine", "build_models", "build_offer_models"]
+
+Hashed = TypeVar("Hashed", bound=HashedLogistic)
 
 # Up to so many items of several events the factor model proposes from all of them; beyond, it only scores
 # what the other sources propose.
@@ -148,16 +151,23 @@ def _click_trial(settings: Settings) -> ClickTrial | None:
     chosen = settings.challenger
     if chosen.clicks == "off":
         return None
-    described = chosen.model_dump_json(include={"clicks", "clicks_half_life_days", "clicks_crosses", *_TEST})
-    name = f"clicks_challenger.{id_of(str(settings.click_slots), described)}"
-    half_life_s = chosen.clicks_half_life_days * DAY_S or math.inf
-    model = FollowTheRegularizedLeader if chosen.clicks == "ftrl" else ClickRate
-    return ClickTrial(
-        ChallengerGate(name, chosen.alpha, chosen.warm_up),
-        chosen.promotes,
-        "log_loss_difference",
-        model(settings.click_slots, half_life_s=half_life_s, crosses=chosen.clicks_crosses, name=name),
+    model = _named(
+        partial(
+            FollowTheRegularizedLeader if chosen.clicks == "ftrl" else ClickRate,
+            settings.click_slots,
+            half_life_s=chosen.clicks_half_life_days * DAY_S or math.inf,
+            crosses=chosen.clicks_crosses,
+        ),
+        "clicks_challenger",
+        chosen.model_dump_json(include={"clicks_crosses", *_TEST}),
     )
+    gate = ChallengerGate(model.name, chosen.alpha, chosen.warm_up)
+    return ClickTrial(gate, chosen.promotes, "log_loss_difference", model)
+
+
+def _named(build: Callable[..., Hashed], kind: str, *described: str) -> Hashed:
+    """Build a model whose name tells its layout and what else it is, so it is never taken for another."""
+    return build(name=f"{kind}.{id_of(build(name=kind).spec, *described)}")
 
 
 def _rank_trial(settings: Settings, incumbent: OnlineBlend) -> RankTrial | None:
@@ -190,10 +200,8 @@ def _conversion_model(settings: Settings) -> ClickRate | None:
     if not settings.conversions.window_s:
         return None
     crosses = settings.clicks.crosses
-    described = id_of(
-        "conversions", str(settings.click_slots), str(crosses), str(settings.conversions.window_s)
-    )
-    return ClickRate(settings.click_slots, crosses=crosses, name=f"conversions.{described}")
+    build = partial(ClickRate, settings.click_slots, crosses=crosses)
+    return _named(build, "conversions", str(crosses), str(settings.conversions.window_s))
 
 
 def build_engine(

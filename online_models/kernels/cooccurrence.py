@@ -51,9 +51,12 @@ BACKWARD = 0.5  # weight of the backward part where one number decides: pruning 
 
 
 @kernel
-def worst_case(ring: int, slots: int) -> int:
-    """Cells one event can write at most: two for each history item, a rebase and a prune of each row."""
-    return 2 * ring + (ring + 1) * 2 * slots
+def worst_case(ring: int, slots: int, pruned: int) -> int:
+    """Cells one event can write at most: a rebase of each row, two cells and prunes for each history item.
+
+    One prune is of the history item's row; the event's own may be pruned for every neighbour that it gets.
+    """
+    return (ring + 1) * slots + 2 * ring * (1 + pruned)
 
 
 @part
@@ -370,8 +373,9 @@ def learn_many(
         Number of the first event that was not learned; the number of events when all were.
     """
     ring = ages.shape[0]
+    worst = worst_case(ring, refs.shape[1], int(settings[2]))
     for n in range(first, rows.shape[0]):
-        if log[0, 0] + worst_case(ring, refs.shape[1]) >= log.shape[0]:
+        if log[0, 0] + worst >= log.shape[0]:
             return n
         if rows[n] >= 0:
             learn(

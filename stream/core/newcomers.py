@@ -189,8 +189,12 @@ class Newcomers:
         self._n_several -= len(values) > 1
         record = minus_time, item_id
         for value in values:
-            instead, unmet = self._newest[value].drop(record), self._unmet.get(value)
-            if unmet is not None:
+            newest, unmet = self._newest[value], self._unmet.get(value)
+            instead = newest.drop(record)
+            if not newest.records:  # as many values as the catalogue has, not as it ever had
+                del self._newest[value]
+                self._unmet.pop(value, None)
+            elif unmet is not None:
                 unmet.drop(record)
                 if instead is not None and self._is_new(instead):
                     unmet.put(instead)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 
+from online_models.click_rate import ClickRate
 from schemas.outputs import Decision
 from stream.assembly import build_models
 from stream.settings import Settings
@@ -233,6 +235,30 @@ def test_a_challenger_can_come_and_go() -> None:
             assert same == other.clicks.snapshot()["state"].tolist()
             if other.click_trial is not None:
                 assert (ours == theirs) == (other.click_trial.model.snapshot()["slot"].size > 0)
+
+
+class Later(ClickRate):
+    """The click model of a version with another layout."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.spec += " another layout"
+
+
+def test_names_of_optional_models_tell_their_layout() -> None:
+    """What another version learned is passed by, as is what other settings did; it is never folded."""
+    settings = Settings(**SMALL, challenger=PLAIN, conversions={"window_s": 3600.0})
+
+    def names() -> set[str]:
+        models = build_models(settings)
+        assert models.click_trial is not None
+        assert models.conversions is not None
+        return {models.click_trial.model.name, models.click_trial.gate.name, models.conversions.name}
+
+    ours = names()
+    assert ours == names()
+    with mock.patch("stream.assembly.ClickRate", Later):
+        assert ours.isdisjoint(names())
 
 
 # Recommendations

@@ -219,3 +219,16 @@ def test_an_item_is_recommended_before_its_first_interaction() -> None:
 
     assert "new_of_the_kind" in listed["ann"]["shoe-new"]
     assert "shoe-new" not in listed["bob"]
+
+
+def test_values_that_are_gone_leave_nothing() -> None:
+    """Categories that are renamed every day do not pile up in the index."""
+    known = met("old")
+    newcomers = Newcomers(known)
+    items = Rows({"old": record("old", "shoes", 0.0)})
+    for n in range(200):
+        items[f"new-{n % 3}"] = record(f"new-{n % 3}", f"sale-{n}", 0.0)
+        items["old"] = record("old", f"sale-{n}", 0.0)
+        assert [f"new-{n % 3}"] == newcomers.of(["old"], 1.0, items).item_ids
+        assert len(newcomers._newest) <= 3
+        assert len(newcomers._unmet) <= 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections import defaultdict
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from online_models.cooccurrence import SequentialCooccurrence
 from online_models.fold import ModelSet
+from online_models.kernels.cooccurrence import worst_case
 from online_models.vocabulary import Vocabulary
 
 BETA = 0.3
@@ -231,3 +233,23 @@ def test_a_snapshot_with_more_neighbours_than_a_row_takes_is_refused() -> None:
     heads[:, 0] = [41.0, -1.0, *heads[2:, 0]]
     with pytest.raises(ValueError, match="there is room for"):
         model.restore({**arrays, "heads": heads})
+
+
+@pytest.mark.parametrize(("slots", "pruned", "ring"), [(20, 19, 10), (20, 10, 16), (8, 7, 16), (4, 3, 2)])
+def test_an_event_writes_no_more_cells_than_are_counted_with(slots: int, pruned: int, ring: int) -> None:
+    """The log for undoing has room for so many: numba checks no index."""
+    rng, vocabulary = random.Random(slots), Vocabulary(400)
+    model = SequentialCooccurrence(vocabulary, slots=slots, pruned=pruned, ring=ring, half_life_s=86_400.0)
+    hot, most, at = [f"h{n}" for n in range(ring)], 0, 0.0
+    for n in range(2000):
+        vocabulary.begin()
+        model.begin()
+        at += 86_400.0 * (40.0 if n % slots == 0 else 0.02)
+        others = [f"x{(n * 7 + k) % 300}" for k in range(ring)]
+        item, history = (f"x{n % 300}", hot) if rng.random() < 0.5 else (rng.choice(hot), others)
+        model.learn_one(item, history, at=at)
+        most = max(most, int(model._log[0, 0]))
+        model.keep()
+        vocabulary.keep()
+
+    assert worst_case(ring, slots, pruned) / 4 < most <= worst_case(ring, slots, pruned)
