@@ -76,9 +76,7 @@ def explain(
         ``user_id``, ``counts`` (kind -> decisions), ``decisions`` (each with its rule, limits and what would
         have to change, where it stopped a message) and, if asked for, ``why_not``.
     """
-    once: dict[str, Decision] = {}
-    for decision in decisions:
-        once.setdefault(decision.decision_id, decision)
+    once = {decision.decision_id: decision for decision in decisions}  # at least once, one may come again
     ordered = sorted(once.values(), key=lambda decision: decision.decided_at)
     counts: dict[str, int] = {}
     for decision in ordered:
@@ -156,15 +154,15 @@ def _last_written(decision: Decision, before: Sequence[Decision]) -> Decision | 
 
 def _why_not(campaign_id: str, ordered: Sequence[Decision], limits: Limits) -> dict[str, Any]:
     """What became of the campaign's last message to the user, and what would have to change."""
-    places = [n for n, d in enumerate(ordered) if d.campaign_id == campaign_id and d.kind in _MESSAGES]
-    told: dict[str, Any] = {"campaign_id": campaign_id, "messages": len(places)}
-    if not places:
+    of_campaign = [d for d in ordered if d.campaign_id == campaign_id and d.kind in _MESSAGES]
+    told: dict[str, Any] = {"campaign_id": campaign_id, "messages": len(of_campaign)}
+    if not of_campaign:
         return told | _undecided(campaign_id, ordered, limits)
-    last = ordered[places[-1]]
+    last = of_campaign[-1]
     outcome = "not_sent" if last.kind != "trigger" else "dry_run" if last.dry_run else "sent"
     if outcome == "dry_run":
         told["change"] = "dry_run: false in the campaign"
-    return told | {"outcome": outcome} | _entry(last, ordered[: places[-1]], limits)
+    return told | {"outcome": outcome} | _entry(last, ordered[: ordered.index(last)], limits)
 
 
 def _undecided(campaign_id: str, ordered: Sequence[Decision], limits: Limits) -> dict[str, Any]:

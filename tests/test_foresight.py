@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from schemas.campaigns import CampaignConsent
 from stream.core.records import Record
 from stream.core.reference import Reference
 from stream.foresight import LOOK_AHEAD, with_foresight
-from stream.recording import file_recording
+from stream.recording import Recording, file_recording
 from stream.replay import replay
 from stream.settings import Settings
 from stream.testing import EPOCH, cart_campaign, event
@@ -101,6 +102,7 @@ def test_a_clock_that_is_ahead_moves_nothing(tmp_path: Path) -> None:
         ([viewed("u1", 3 * DAY), viewed("u2", 60)], False),
         ([viewed("u2", 60), viewed("u3", 3 * DAY)], True),
         ([viewed("u2", 60), viewed("u3", 61), viewed("u4", 3 * DAY)], False),
+        ([viewed("u2", 2.5 * DAY)], True),
         ([b"no event", viewed("u2", 500 * DAY)], True),
         ([*(viewed("u1", 3 * DAY + n) for n in range(LOOK_AHEAD)), viewed("u2", 60)], True),
         ([*(viewed("u1", 3 * DAY + n) for n in range(LOOK_AHEAD - 1)), viewed("u2", 60)], False),
@@ -111,11 +113,49 @@ def test_others_are_asked_first(after: list[bytes], *, believed: bool) -> None:
     assert believed == (1 not in strays(viewed("u1", 0), viewed("u1", 3 * DAY), *after))
 
 
+def test_what_nobody_can_have_done_yet_is_not_reached() -> None:
+    """An event from after now is rejected, and moves nothing although nothing contradicts it."""
+    assert [1] == strays(viewed("u1", 0), viewed("u1", 500 * DAY))
+
+
+@pytest.mark.parametrize("between", [b"no event", viewed("u2", 30.0), viewed("u1", 500 * DAY)])
+def test_what_does_not_move_time_does_not_end_a_quiet_time(tmp_path: Path, between: bytes) -> None:
+    """A line that cannot be read, one that is late and one from the future stand in the gap."""
+    story = carted("u1", 0), viewed("u2", 60.0), between, viewed("u3", 3 * 3600)
+
+    assert [("u1", "2026-01-01T01:05")] == sent(tmp_path, *story, expires_after_s=600.0)
+
+
+def test_of_a_topic_nobody_knows_how_long_it_was_quiet(tmp_path: Path) -> None:
+    """A worker that was behind reads the same records: what would have expired for it has expired."""
+    lines = carted("u1", 0), viewed("u2", 5 * 3600)
+    records = [(0, Record(line, EPOCH + n * 5 * 3600, n)) for n, line in enumerate(lines)]
+    campaign = cart_campaign(consent=CampaignConsent(when_unknown="allow"), expires_after_s=600.0)
+    topic = Recording("by hand", 1, lambda: iter(records), broker_clock=True)
+    told = replay(Settings(**SMALL), topic, tmp_path, Reference(campaigns={"cart": campaign}))
+
+    assert {"expired": 1} == told["campaigns"]["cart"]["suppressed"]
+
+
+def test_many_jumps_keep_no_more_than_one() -> None:
+    """Every record is a day and more after the one before it."""
+    taken = 0
+
+    def records() -> Iterator[Record]:
+        nonlocal taken
+        for n in range(4000):
+            taken += 1
+            yield Record(viewed("u1", n * 1.1 * DAY), EPOCH + 9e9, n)
+
+    told = with_foresight(records(), DAY)
+    assert max([taken - n for n, _ in enumerate(told)]) <= 1 + LOOK_AHEAD
+
+
 def test_nothing_is_read_far_ahead() -> None:
     """Records come out as they come in; a jump waits for a thousand of them, no more."""
     taken = 0
 
-    def records() -> Any:
+    def records() -> Iterator[Record]:
         nonlocal taken
         for n in range(5000):
             taken += 1

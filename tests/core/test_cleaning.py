@@ -157,6 +157,15 @@ def test_a_jump_in_replay_waits_for_a_second_user() -> None:
     assert 2 * DAY == advance(ahead, fact(2 * DAY - 5, user="a"), fact(2 * DAY, user="b"))
 
 
+def test_a_time_that_is_surely_reached_needs_no_second_user() -> None:
+    """Of a recording it is known what follows; what is not known to be reached waits as ever."""
+    cleaner, header = Cleaner(CleaningConfig(confirm_jumps=True)), Header()
+    for time, reached in ((0.0, 0.0), (2 * DAY, 2 * DAY), (4 * DAY, 2 * DAY)):
+        cleaner.advance(fact(time), header, 9e9, reached)
+
+    assert 2 * DAY == header.watermark
+
+
 def test_a_far_stray_does_not_hide_a_nearer_jump() -> None:
     """A stray of 2098 first, then the real next day: the second user confirms the day, not the year."""
     stray = fact(4_000_000_000.0, user="a")

@@ -70,6 +70,16 @@ def test_every_baseline_is_reported_with_the_same_keys(tmp_path: Path) -> None:
     assert low < report["auc"] < high
 
 
+def test_few_examples_have_no_interval(tmp_path: Path) -> None:
+    """Ten stretches of the stream at least: of fewer a draw is nearly what was drawn from."""
+    found = [run(tmp_path / "e.jsonl", learnable(n), ("base_rate",)) for n in (9, 10)]
+
+    for report, is_known in zip(found, (False, True), strict=True):
+        assert is_known == (report["intervals"]["log_loss"] is not None)
+        assert is_known == (report["baselines"]["base_rate"]["lead"]["log_loss"]["low"] is not None)
+        assert report["log_loss"] > 0.0
+
+
 def test_a_label_is_learned_when_it_arrives(tmp_path: Path) -> None:
     """The second example comes before the first one's label, the third after it."""
     features = {"device": "mobile"}

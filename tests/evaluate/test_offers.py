@@ -5,11 +5,15 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import msgspec
 import numpy as np
 import pytest
 
 from online_models.many_offers import ManyOffers
 from stream.evaluate.contexts import MAX_FEATURES, ContextEncoder
+from stream.evaluate.decision_log import DecisionLog
+from stream.evaluate.logged import LoggedDecision
+from stream.evaluate.offer_policy import OfferPolicy
 from stream.evaluate.offers import evaluate_offers
 from stream.reading import BadFileError
 from stream.settings import Settings
@@ -203,6 +207,33 @@ def test_the_policy_forgets_as_it_is_set_to(tmp_path: Path) -> None:
     ]
 
     assert values[1] > values[0] + 0.05
+
+
+def log_of(rows: list[dict[str, Any]]) -> DecisionLog:
+    """A log as arrays."""
+    found = [msgspec.convert(row, LoggedDecision) for row in rows]
+    return DecisionLog(found, ContextEncoder(one.context for one in found))
+
+
+def test_a_line_without_a_time_has_that_of_the_line_before() -> None:
+    """Zero where there is none yet."""
+    (row,) = decisions(1)
+    times = [None, 5, None, "1970-01-01T00:00:09Z", None]
+
+    assert [0.0, 5.0, 5.0, 9.0, 9.0] == log_of([row | {"time": time} for time in times]).times
+
+
+def test_a_choice_is_made_by_what_is_left_of_what_was_learned() -> None:
+    """Ten half-lives after 300 decisions the policy draws nearly evenly again."""
+    rows = [row | {"context": {}, "reward": int(row["action"] == "ten"), "time": 0} for row in decisions(300)]
+    log = log_of([*rows, rows[0] | {"time": 100 * 86_400}, rows[0]])
+    policy = OfferPolicy(Settings(max_items=256, offers={"half_life_days": 10.0}), log)
+    for at in range(300):
+        policy.learn(at)
+    late, soon = (policy.probabilities(at, "k").max() for at in (300, 301))
+
+    assert late < 0.6
+    assert soon > 0.9
 
 
 @pytest.mark.parametrize("few", [2, 3])

@@ -172,6 +172,8 @@ def test_a_confidence_sequence_of_equal_scores_says_nothing(score: float) -> Non
     assert np.isinf(high[:1009]).all()
     assert np.isinf(low[:1009]).all()
     assert low[-1] < score < high[-1] < np.inf
+    alike = off_policy.confidence_sequence(np.tile([0.3, 0.1 + 0.2], 1000) + score)
+    assert np.isinf(alike[1]).all()
 
 
 def test_a_confidence_sequence_narrows() -> None:
