@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.table import Table
+from rich.table import Column, Table
 
-from stream.terminal import say, talk
+from stream.terminal import say, say_table
 
 __all__ = ["show_comparison", "show_report", "show_validation"]
 
@@ -19,13 +19,22 @@ def show_report(report: dict[str, Any]) -> None:
         f"{events['duplicate']} duplicates, {sum(events['rejected'].values())} rejected "
         f"{events['rejected'] or ''}; {report['throughput_events_per_s']:.0f} events/s"
     )
-    table = Table("campaign", "armed", "cancelled", "pending", "eligible", "sent", "suppressed", box=None)
+    table = Table(
+        Column("campaign", no_wrap=True),
+        "armed",
+        "cancelled",
+        "pending",
+        "eligible",
+        "sent",
+        "suppressed",
+        box=None,
+    )
     for campaign_id, funnel in report["campaigns"].items():
         numbers = (str(funnel[name]) for name in ("armed", "cancelled", "pending", "eligible", "sent"))
         reasons = ", ".join(f"{reason} {n}" for reason, n in funnel["suppressed"].items())
         table.add_row(campaign_id, *numbers, reasons)
     if report["campaigns"]:
-        talk.print(table)
+        say_table(table)
     recommend = report["models"]["recommend"]
     if recommend["n"]:
         say(
@@ -37,7 +46,7 @@ def show_report(report: dict[str, Any]) -> None:
 def show_comparison(difference: dict[str, Any]) -> None:
     """Print what another configuration changes, campaign by campaign."""
     table = Table(
-        "campaign",
+        Column("campaign", no_wrap=True),
         "sent A",
         "sent B",
         "both",
@@ -57,7 +66,7 @@ def show_comparison(difference: dict[str, Any]) -> None:
             for side in ("a", "b")
         ]
         table.add_row(campaign_id, *map(str, numbers), *costs)
-    talk.print(table)
+    say_table(table)
     for campaign_id, told in difference["campaigns"].items():
         for change, n in told["changed"].items():
             say(f"  {campaign_id}: {change}: {n}")

@@ -24,6 +24,8 @@ from stream.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rich.table import Table
+
 __all__ = [
     "ExitCode",
     "fail",
@@ -32,11 +34,14 @@ __all__ = [
     "progress_bar",
     "read_settings",
     "say",
+    "say_table",
     "talk",
 ]
 
 # No markup: names of campaigns, items and actions are free text, and "cart[/x]" is one.
 talk = Console(stderr=True, highlight=False, markup=False)
+
+WIDTH = 140  # of a table that goes to a file or another program
 
 
 class ExitCode(IntEnum):
@@ -71,6 +76,12 @@ def read_settings(**changes: Any) -> Settings:
 def say(text: str, style: str = "") -> None:
     """Write a line to stderr as it is: no markup, no wrapping, so that programs may read it too."""
     talk.print(text, style=style, soft_wrap=True)
+
+
+def say_table(table: Table) -> None:
+    """Write a table to stderr; where that is no terminal it may be wider than one."""
+    wide = Console(stderr=True, highlight=False, markup=False, width=WIDTH)
+    (talk if talk.is_terminal else wide).print(table)
 
 
 def json_bytes(data: Any) -> bytes:

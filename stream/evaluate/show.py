@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
 from rich.table import Column, Table
 
-from stream.terminal import say, talk
+from stream.terminal import say, say_table
 
 __all__ = ["show_click", "show_offers", "show_recommend", "show_rejects"]
-
-WIDTH = 140  # of a table that goes to a file or another program
 
 
 def show_rejects(rejected: dict[str, int], examples: list[str]) -> None:
@@ -81,7 +78,7 @@ def show_offers(report: dict[str, Any]) -> None:
             _bounds(one.get("always_valid")),
             f"{one['ess']:.0f}",
         )
-    _print(table)
+    say_table(table)
     for name, one in rows.items():
         if "reason" in one:
             say(f"{name}: {one['reason']}", style="yellow")
@@ -100,7 +97,7 @@ def _show_rows(rows: dict[str, dict[str, Any]], first: str, others: tuple[str, .
             *(_number(row.get(metric)) for metric in others),
             f"{_number(lead['value'])} {_bounds((lead['low'], lead['high']))}" if lead else "",
         )
-    _print(table)
+    say_table(table)
 
 
 def _show_slices(rows: dict[str, dict[str, Any]], metric: str) -> None:
@@ -110,12 +107,7 @@ def _show_slices(rows: dict[str, dict[str, Any]], metric: str) -> None:
     )
     for name, row in rows.items():
         table.add_row(name, *(_number(one[metric]) for one in row["slices"].values()))
-    _print(table)
-
-
-def _print(table: Table) -> None:
-    console = talk if talk.is_terminal else Console(stderr=True, highlight=False, markup=False, width=WIDTH)
-    console.print(table)
+    say_table(table)
 
 
 def _show_skipped(skipped: dict[str, str]) -> None:
