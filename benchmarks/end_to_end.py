@@ -55,7 +55,7 @@ from stream.runtime import topics
 from stream.runtime.broker import EmbeddedBroker, KafkaBroker
 from stream.runtime.consuming import open_reader, read_topic
 from stream.runtime.transport import LogRecord
-from stream.settings import KafkaSettings
+from stream.sections import KafkaSettings
 
 WORKERS = {"exactly_once": 1, "at_least_once": 1, "exactly_once_2": 2, "at_least_once_2": 2}
 JOBS = ("faust_echo", "faust_echo_raw", "faust_river", "floor", *WORKERS)

@@ -33,7 +33,7 @@ from benchmarks.jobs.running import MEASURED_WORKER, Run
 from stream.runtime import topics
 from stream.runtime.broker import open_broker
 from stream.runtime.consuming import open_reader
-from stream.settings import KafkaSettings
+from stream.sections import KafkaSettings
 
 GUARANTEES = ("exactly_once", "at_least_once")
 OF_A_BATCH = ("turn", "engine", "encode", "begin", "send", "commit", "settle")

@@ -48,7 +48,8 @@ from stream.runtime.outbox import Outbox
 from stream.runtime.restoring import paused_collection, restore
 from stream.runtime.statecache import StateCache
 from stream.runtime.statecodec import ROWS, check_row, decode_row, encode_header, encode_row, key_of
-from stream.settings import KafkaSettings, Settings
+from stream.sections import KafkaSettings
+from stream.settings import Settings
 from stream.simulating import simulate
 from stream.testing import EPOCH, Driver, event
 

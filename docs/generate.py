@@ -8,20 +8,19 @@ from __future__ import annotations
 import json
 import sys
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from schemas.codec import MAX_DEPTH, MAX_ID_LENGTH, MAX_KEYS, MAX_RECORD_BYTES
 from schemas.events import EVENT_NAMES, MAX_NUMBER
 from schemas.reasons import EventKind, RejectCode, SuppressionReason
 from stream.runtime.topics import TOPICS, TopicSpec
-from stream.settings import Settings
+from stream.settings import all_settings
 
-__all__ = ["pages", "setting_names"]
+__all__ = ["pages"]
 
 FOLDER: Final = Path(__file__).resolve().parent
 MS_PER_DAY: Final = 86_400_000
@@ -133,21 +132,17 @@ def pages() -> dict[str, str]:
     return {"settings.md": _settings_page(), "events.md": _events_page(), "topics.md": _topics_page()}
 
 
-def setting_names() -> list[str]:
-    """Every environment variable, in the order of the code."""
-    return [name for name, _ in _walk(Settings, "NUDGE_")]
-
-
 def _settings_page() -> str:
     rows = [
         (f"`{name}`", _type(field.annotation) + _bounds(field), _default(field), field.description or "")
-        for name, field in _walk(Settings, "NUDGE_")
+        for name, field in all_settings()
     ]
     return f"""# Settings
 {NOTE}
 
 Settings are environment variables.
-`nudge config show` prints those in force, `nudge config check` checks them.
+`nudge config show` prints those in force.
+`nudge config check` checks them, and names variables that are nearly settings.
 Where a command has an option for it, the option wins.
 Times are seconds and shares are between 0 and 1 unless the name says otherwise.
 
@@ -233,15 +228,6 @@ Partition p of the events writes partition p of every topic that is partitioned 
 Payloads are described in `schemas/published/asyncapi.yaml`.
 
 {_table(("topic", "key", "kind", "partitions", "cleanup", "content"), rows)}"""
-
-
-def _walk(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
-    for name, field in model.model_fields.items():
-        variable = prefix + name.upper()
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _walk(field.annotation, f"{variable}__")
-        else:
-            yield variable, field
 
 
 def _type(annotation: Any) -> str:

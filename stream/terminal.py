@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -71,6 +72,8 @@ def read_settings(**changes: Any) -> Settings:
             f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()
         )
         fail(ExitCode.BAD_CONFIGURATION, f"bad configuration: {faults}")
+    except SettingsError as error:  # a section's or a list's variable that is no JSON
+        fail(ExitCode.BAD_CONFIGURATION, f"bad configuration: {error}: {error.__cause__}")
 
 
 def say(text: str, style: str = "") -> None:

@@ -11,6 +11,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
+from stream.misspelt import misspelt
 from stream.runtime.app import build_app
 from stream.runtime.compiling import compile_kernels
 from stream.runtime.errors import WorkerError
@@ -59,6 +60,8 @@ def run_worker(
     configure_logs()
     for number in STOP_SIGNALS:
         signal.signal(number, _stop_early)
+    for variable, near in misspelt(os.environ).items():
+        logger.warning("setting_unknown", variable=variable, did_you_mean=near or None)
     logger.info("kernels_compile")  # some twenty seconds on a new machine, a second with a warm cache
     compile_kernels()
     settle_garbage_collector()

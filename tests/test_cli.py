@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from schemas.codec import Rejected, decode
+from stream.misspelt import misspelt
+from stream.settings import all_settings
 from tests.hostile import GOOD, HOSTILE
 
 CAMPAIGN = {
@@ -179,6 +181,48 @@ def test_bad_configuration_is_78(tmp_path: Path) -> None:
     assert (78, 78) == (bad.returncode, open_ended.returncode)
     assert "campaigns.holdout_share" in bad.stderr.decode()
     assert "NUDGE_CONSENT__WHEN_UNKNOWN" in open_ended.stderr.decode().replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("NUDGE_CAMPAIGNS__CAPS", "x", "campaigns"),
+        ("NUDGE_CAMPAIGNS__GO_LIVE", "soon", "campaigns.go_live"),
+        ("NUDGE_CAMPAIGNS__DEFAULT_TIME_ZONE", "Mars/Olympus", "'Mars/Olympus' is no time zone"),
+        ("NUDGE_CAMPAIGN__DAILY_CAP", "0", "did you mean NUDGE_CAMPAIGNS__DAILY_CAP?"),
+        ("NUDGE_DAILY_CAP", "0", "did you mean NUDGE_CAMPAIGNS__DAILY_CAP?"),
+        ("NUDGE_QUIET__HOURS", "21:00-08:00", "NUDGE_QUIET__HOURS is no setting"),
+    ],
+)
+def test_a_setting_that_would_mean_nothing_is_named(variable: str, value: str, says: str) -> None:
+    """A zone that does not exist was UTC, and a cap that is misspelt was none, without a word."""
+    done = nudge("config", "check", environment={variable: value})
+
+    assert 78 == done.returncode
+    assert says in done.stderr.decode()
+    assert "Traceback" not in done.stderr.decode()
+
+
+def test_other_variables_that_begin_alike_are_none_of_ours() -> None:
+    """Every setting is known; those of Kubernetes, of the tests and of the broker are passed by."""
+    known = [name for name, _ in all_settings()]
+    others = ("SERVICE_HOST", "SERVICE_PORT_METRICS", "PORT_9100_TCP_ADDR", "KAFKA_HOME", "FAILPOINT", "DATA")
+
+    assert {} == misspelt([*known, *(f"NUDGE_{name}" for name in others)])
+    assert "NUDGE_CAMPAIGNS__DAILY_CAP" in known
+
+
+def test_a_file_of_another_format_is_refused(tmp_path: Path) -> None:
+    """Of which no line can be read; a source that nobody knows is a usage error."""
+    file = tmp_path / "u.data"
+    file.write_text("1\t2\t5\t881250949\n")
+    done = nudge("import", "taobao", file)
+
+    assert (65, b"") == (done.returncode, done.stdout)
+    assert "no line of 1 is of taobao" in done.stderr.decode()
+    assert 0 == nudge("import", "movielens", file).returncode
+    assert 0 == nudge("import", "movielens", file, "--from", "2020-01-01").returncode
+    assert 2 == nudge("import", "gowalla", file).returncode
 
 
 def test_usage_errors_are_2(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from benchmarks.jobs.given import Input
 from benchmarks.jobs.process import ROOT, Process, Watch, exposition, free_port, get
 from stream.runtime import topics
 from stream.runtime.producing import KeyField, produce
-from stream.settings import KafkaSettings
+from stream.sections import KafkaSettings
 
 POLL_S = 0.01
 LIMIT_S = 180.0

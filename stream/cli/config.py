@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import typer
 
+from stream.misspelt import misspelt
 from stream.options import settings_of
-from stream.terminal import print_json, say
+from stream.terminal import ExitCode, fail, print_json, say
 
 __all__ = ["app"]
 
@@ -20,6 +23,12 @@ def config_show() -> None:
 
 @app.command("check")
 def config_check() -> None:
-    """End with 78 if the settings cannot be used."""
+    """End with 78 if the settings cannot be used, or a variable is nearly one."""
     settings_of()
+    if found := misspelt(os.environ):
+        told = [
+            f"{name} is no setting" + (f"; did you mean {near}?" if near else "")
+            for name, near in found.items()
+        ]
+        fail(ExitCode.BAD_CONFIGURATION, ". ".join(told))
     say("the settings are valid")

@@ -15,7 +15,7 @@ from stream.terminal import ExitCode, fail, print_json, say
 
 if TYPE_CHECKING:
     from stream.runtime.deadletters import DeadRecord
-    from stream.settings import KafkaSettings
+    from stream.sections import KafkaSettings
 
 __all__ = ["app"]
 

@@ -64,8 +64,10 @@ def import_(
 
     import orjson
 
-    from stream.importing import DataSetError, import_events
+    from stream.importing import IMPORTERS, DataSetError, import_events
 
+    if source not in IMPORTERS:
+        fail(ExitCode.USAGE, f"unknown source {source!r}; known: {', '.join(IMPORTERS)}")
     path: Any = "-" if file == "-" else Path(file)
     if path != "-" and not path.is_file():
         fail(ExitCode.USAGE, f"no file {file}")
@@ -90,6 +92,10 @@ def import_(
             sink.close()
     if as_json:
         sys.stderr.buffer.write(orjson.dumps(asdict(report)) + b"\n")
+    if report.malformed and not report.written + report.dropped_outside:
+        reasons = ", ".join(f"{reason} {n}" for reason, n in report.malformed.items())
+        fail(ExitCode.BAD_DATA, f"{file}: no line of {report.read} is of {source} ({reasons})")
+    if as_json:
         return
     say(
         f"{report.read} lines read, {report.written} events written, "

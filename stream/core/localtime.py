@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["day_of", "next_active_hour", "quiet_until", "zone_of"]
+__all__ = ["day_of", "is_zone", "next_active_hour", "quiet_until", "zone_of"]
 
 HOUR_S = 3600.0
 MIN_ACTIVITY = 8  # events before a user's own hours say anything
@@ -19,6 +19,11 @@ MIN_ACTIVITY = 8  # events before a user's own hours say anything
 def zone_of(name: str | None, fallback: str) -> tzinfo:
     """Zone by name; an unknown one counts as the fallback, an unknown fallback as UTC."""
     return _zone(name or "") or _zone(fallback) or UTC
+
+
+def is_zone(name: str) -> bool:
+    """Whether there is a zone of that name."""
+    return _zone(name) is not None
 
 
 @lru_cache(maxsize=1024)

@@ -13,7 +13,7 @@ from stream.runtime.topics import TopicNames, open_admin, partition_counts
 
 if TYPE_CHECKING:
     from schemas.commands import Command
-    from stream.settings import KafkaSettings
+    from stream.sections import KafkaSettings
 
 __all__ = ["send_command"]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stream.runtime.transport import LogRecord
-    from stream.settings import KafkaSettings
+    from stream.sections import KafkaSettings
 
 __all__ = ["DeadRecord", "read_dead_letters", "replay_dead_letters"]
 

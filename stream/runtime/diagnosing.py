@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -13,6 +14,7 @@ from schemas.campaigns import Campaign
 from schemas.catalogue import Item, Offer
 from schemas.codec import UNREADABLE
 from schemas.segments import SEGMENT_KEY, Segment
+from stream.misspelt import misspelt
 from stream.runtime import topics
 from stream.runtime.consuming import open_reader, read_topic
 from stream.runtime.errors import WorkerError
@@ -21,7 +23,8 @@ from stream.runtime.kafka import KafkaTransport
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from stream.settings import KafkaSettings, Settings
+    from stream.sections import KafkaSettings
+    from stream.settings import Settings
 
 __all__ = ["Finding", "diagnose"]
 
@@ -82,6 +85,9 @@ def _of_settings(settings: Settings) -> Iterator[Finding]:
             "what silence means is not set, so nobody who never answered is written to",
             "set NUDGE_CONSENT__WHEN_UNKNOWN to allow or deny",
         )
+    for variable, near in misspelt(os.environ).items():
+        remedy = f"did you mean {near}?" if near else "see `nudge config show`"
+        yield Finding("warning", "settings", f"{variable} is no setting and says nothing", remedy)
     if settings.profile != "production":
         yield Finding(
             "warning", "settings", f"the profile is {settings.profile}", "set NUDGE_PROFILE=production"

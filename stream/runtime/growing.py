@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from online_models.fold import ModelSet
     from stream.runtime.restoring import Restored
     from stream.runtime.transport import Producer, Transport
-    from stream.settings import KafkaSettings
+    from stream.sections import KafkaSettings
 
 __all__ = ["PARTITIONERS", "Growth", "GrowthError", "grow"]
 

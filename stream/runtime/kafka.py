@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aiokafka import TopicPartition
 
     from stream.runtime.transport import GroupConsumer, Producer, Reader
-    from stream.settings import KafkaSettings
+    from stream.sections import KafkaSettings
 
 __all__ = ["BATCH_BYTES", "MAX_RECORD_BYTES", "KafkaTransport"]
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from aiokafka import TopicPartition
 
     from stream.runtime.transport import GroupConsumer, Transport
-    from stream.settings import KafkaSettings
+    from stream.sections import KafkaSettings
 
 __all__ = ["find_position", "is_same_log"]
 

@@ -21,7 +21,7 @@ from stream.runtime.errors import BrokerUnreachableError, TopicMismatchError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from stream.settings import KafkaSettings
+    from stream.sections import KafkaSettings
 
 __all__ = [
     "TOPICS",

@@ -18,7 +18,8 @@ from aiokafka import ConsumerRebalanceListener, TopicPartition
 
 from stream.runtime.kafka import KafkaTransport
 from stream.runtime.transport import Batch, GroupConsumer, Producer, Reader, Sent
-from stream.settings import KafkaSettings, Settings
+from stream.sections import KafkaSettings
+from stream.settings import Settings
 from stream.worker import run_worker
 
 BETWEEN_SENDS: Final = "mid_send"

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 from stream.runtime.broker import Broker, EmbeddedBroker
 from stream.runtime.deadletters import read_dead_letters, replay_dead_letters
 from stream.runtime.records import CUT
-from stream.settings import KafkaSettings
+from stream.sections import KafkaSettings
 from tests.runtime.topic_setup import Setup
 from tests.runtime.worker_process import free_port
 from tests.test_cli import nudge

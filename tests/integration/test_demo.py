@@ -18,7 +18,7 @@ import pytest
 
 from stream.runtime.broker import EmbeddedBroker
 from stream.runtime.topics import open_admin
-from stream.settings import OfferSettings
+from stream.sections import OfferSettings
 from stream.simulating import simulate
 
 # The first run of a machine compiles all kernels; the rest is seconds.

@@ -18,7 +18,7 @@ from stream.runtime.kafka import KafkaTransport
 from stream.runtime.modellog import ModelLog
 from stream.runtime.snapshots import SnapshotLog
 from stream.runtime.turns import ModelTurns
-from stream.settings import KafkaSettings
+from stream.sections import KafkaSettings
 from stream.testing import cart_campaign, event
 from tests.runtime.shop_stream import CONSENT
 from tests.runtime.topic_setup import Setup

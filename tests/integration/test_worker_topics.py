@@ -8,7 +8,7 @@ from aiokafka.admin import NewTopic
 from stream.runtime.broker import Broker
 from stream.runtime.errors import BrokerUnreachableError, TopicMismatchError
 from stream.runtime.topics import TOPICS, apply, open_admin, plan, require_partitions
-from stream.settings import KafkaSettings
+from stream.sections import KafkaSettings
 from tests.runtime.worker_process import free_port
 
 

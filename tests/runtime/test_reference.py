@@ -11,7 +11,8 @@ from stream.runtime.kafka import KafkaTransport
 from stream.runtime.reference import LOT_RECORDS, ReferenceReader
 from stream.runtime.shared import follow
 from stream.runtime.topics import TopicNames
-from stream.settings import KafkaSettings, Settings
+from stream.sections import KafkaSettings
+from stream.settings import Settings
 
 
 def test_a_lot_of_records_is_followed_before_the_next_event() -> None:

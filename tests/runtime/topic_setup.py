@@ -16,7 +16,7 @@ from stream.runtime.consuming import open_reader, read_to_end, read_topic
 from stream.runtime.producing import produce
 from stream.runtime.statecodec import HEADER_KEY, decode_header
 from stream.runtime.transport import LogRecord
-from stream.settings import KafkaSettings
+from stream.sections import KafkaSettings
 
 ANSWER_S = 3.0  # a frozen broker must not freeze the test
 
