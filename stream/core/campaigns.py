@@ -40,6 +40,7 @@ from stream.core.objections import (
 from stream.core.rows import Match
 from stream.core.rules import RuleBook
 from stream.core.segments import TIME_PASSED
+from stream.core.state import Due
 from stream.core.timers import context_of, is_named, sku_in, timer_of
 from stream.core.variants import item_of, key_of, sku_of
 from stream.core.watching import begin_watch, springs, watch_again
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     from stream.core.reference import Reference
     from stream.core.rows import ModelMemory, Profile, Timer
     from stream.core.rules import Rule
-    from stream.core.state import Due, PartitionState
+    from stream.core.state import PartitionState
 
     Context = dict[str, str | float | list[str]]
 
@@ -170,9 +171,14 @@ class Campaigns:
             return
         changed = items.changes.since(self._items_revision)
         self._items_revision = items.changes.revision
-        for item_id in self._state.watched() if changed is None else changed:
-            for user in self._state.watchers(item_id):
-                self._look(item_id, user, outputs)
+        state = self._state
+        for item_id in state.watched() if changed is None else changed:
+            for user in state.watchers(item_id):
+                # Like what comes due: where the engine fails on it, no record is to blame.
+                if (due := Due(NEVER_BEFORE, user, "item", item_id)) not in state.given_up:
+                    state.in_hand = due
+                    self._look(item_id, user, outputs)
+        state.in_hand = None
 
     def fire(self, due: Due, model_version: str, outputs: Outputs) -> None:
         """Fire a timer that is still live; one that was moved waits on."""

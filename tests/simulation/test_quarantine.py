@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 import msgspec
 import pytest
+from aiokafka import TopicPartition
 
+from schemas.campaigns import Campaign
+from schemas.catalogue import Item
 from schemas.outputs import Decision
 from stream.core.campaigns import Campaigns
 from stream.core.records import Outputs
@@ -112,6 +115,60 @@ def test_a_row_that_cannot_be_woken_costs_no_record(monkeypatch: pytest.MonkeyPa
         return told_by(cluster, worker.life - 1)
 
     monkeypatch.setattr(PartitionState, "_wake", failing)
+    told = on_stage(work, settings)
+
+    assert [(OTHER, "send")] == [(d.user_id, d.action) for d in told.decisions if d.campaign_id == RECEIPT]
+    assert (0, 0, 1) == (told.dead_letters, told.left, told.lives)
+
+
+@pytest.mark.parametrize("idle", [False, True])
+def test_a_changed_item_that_the_engine_fails_on_costs_no_record(
+    monkeypatch: pytest.MonkeyPatch, *, idle: bool
+) -> None:
+    """Two wait for a price: what comes of it for one of them raises, and the other is told."""
+    settings = settings_of(1)
+    drop = msgspec.convert(
+        {
+            "campaign_id": RECEIPT,
+            "version": 1,
+            "kind": "price_drop",
+            "message_class": "marketing",
+            "delay_s": 0.0,
+            "holdout_share": 0.0,
+            "consent": {"when_unknown": "allow"},
+        },
+        Campaign,
+    )
+    look = Campaigns._look
+
+    def failing(self: Campaigns, item_id: str, user: str, outputs: Outputs) -> None:
+        if user == VICTIM:
+            raise ZeroDivisionError("a bug")
+        look(self, item_id, user, outputs)
+
+    async def work(cluster: Cluster) -> Told:
+        def produce_item(price: float) -> None:
+            value = msgspec.json.encode(Item(item_id="p1", version=int(1000 - price), price=price))
+            cluster.broker.write(TopicPartition(cluster.names.catalogue, 0), [(b"p1", value, ())])
+
+        cluster.produce_campaigns([drop])
+        produce_item(100.0)
+        lines = [
+            event("Product Viewed", user=user, at=START + n, message_id=user, product_id="p1")
+            for n, user in enumerate((VICTIM, OTHER))
+        ]
+        cluster.produce_events(lines)
+        worker = cluster.add("w0")
+        cluster.start(worker)
+        await asyncio.sleep(20.0)
+        produce_item(50.0)
+        await asyncio.sleep(5.0)
+        if not idle:
+            cluster.produce_events(receipts(900.0)[2:])
+        await asyncio.sleep(400.0 if idle else 60.0)
+        return told_by(cluster, worker.life)
+
+    monkeypatch.setattr(Campaigns, "_look", failing)
     told = on_stage(work, settings)
 
     assert [(OTHER, "send")] == [(d.user_id, d.action) for d in told.decisions if d.campaign_id == RECEIPT]
