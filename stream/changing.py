@@ -58,6 +58,7 @@ def steps(
     last = NEVER
     for partition, record in recording.open():
         time = record.ingest_time if recording.broker_clock else record.reached
+        time = NEVER if time is None else time
         due = []
         while waiting and waiting[0].at <= time:
             due.append(waiting.popleft())

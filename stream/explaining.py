@@ -81,17 +81,32 @@ def explain(
     counts: dict[str, int] = {}
     for decision in ordered:
         counts[decision.kind] = counts.get(decision.kind, 0) + 1
+    entries = list(_entries(ordered, limits))
     told: dict[str, Any] = {
         "user_id": user,
         "counts": dict(sorted(counts.items())),
-        "decisions": [_entry(decision, ordered[:n], limits) for n, decision in enumerate(ordered)],
+        "decisions": entries,
     }
     if why_not is not None:
-        told["why_not"] = _why_not(why_not, ordered, limits)
+        told["why_not"] = _why_not(why_not, ordered, entries, limits)
     return told
 
 
-def _entry(decision: Decision, before: Sequence[Decision], limits: Limits) -> dict[str, Any]:
+def _entries(ordered: Iterable[Decision], limits: Limits) -> Iterator[dict[str, Any]]:
+    """Tell decisions in their order.
+
+    A campaign's cooldown begins with its last message before, in the order of the log, for several may be due
+    at the same moment; one that was held out or not chosen counts as sent, and a dry run's are counted apart.
+    """
+    written: dict[tuple[str | None, bool], Decision] = {}
+    for decision in ordered:
+        campaign = decision.campaign_id, decision.dry_run
+        yield _entry(decision, written.get(campaign), limits)
+        if decision.kind in {"trigger", "holdout"} or decision.reason == _R.NOTHING_CHOSEN:
+            written[campaign] = decision
+
+
+def _entry(decision: Decision, last: Decision | None, limits: Limits) -> dict[str, Any]:
     """The decision's own fields, and those of the rule that stopped it."""
     entry: dict[str, Any] = {
         name: value
@@ -112,11 +127,11 @@ def _entry(decision: Decision, before: Sequence[Decision], limits: Limits) -> di
     if decision.explanation is not None:
         entry["explanation"] = msgspec.to_builtins(decision.explanation)
     if decision.kind in {"suppression", "holdout"}:
-        entry |= _rule(decision, before, limits)
+        entry |= _rule(decision, last, limits)
     return entry
 
 
-def _rule(decision: Decision, before: Sequence[Decision], limits: Limits) -> dict[str, Any]:
+def _rule(decision: Decision, last: Decision | None, limits: Limits) -> dict[str, Any]:
     reason = decision.reason or ""
     if reason not in RULES:
         return {
@@ -126,43 +141,26 @@ def _rule(decision: Decision, before: Sequence[Decision], limits: Limits) -> dic
         }
     rule, change = RULES[_R(reason)]
     told: dict[str, Any] = {"rule": rule, "limits": limits.of(decision), "change": change}
-    if reason == _R.COOLDOWN:
-        last = _last_written(decision, before)
-        if last is not None:
-            told["last_written_at"] = last.decided_at
-            if (cooldown_s := told["limits"].get("cooldown_s")) is not None:
-                told["free_from"] = rfc3339(parse_time(last.decided_at) + cooldown_s)
+    if reason == _R.COOLDOWN and last is not None:
+        told["last_written_at"] = last.decided_at
+        if (cooldown_s := told["limits"].get("cooldown_s")) is not None:
+            told["free_from"] = rfc3339(parse_time(last.decided_at) + cooldown_s)
     return told
 
 
-def _last_written(decision: Decision, before: Sequence[Decision]) -> Decision | None:
-    """The campaign's last message before a decision; one that was held out or not chosen counts as sent.
-
-    Several may be due at the same moment, so the log's order tells which came before. A dry run's messages
-    are counted apart.
-    """
-    return next(
-        (
-            earlier
-            for earlier in reversed(before)
-            if (earlier.campaign_id, earlier.dry_run) == (decision.campaign_id, decision.dry_run)
-            and (earlier.kind in {"trigger", "holdout"} or earlier.reason == _R.NOTHING_CHOSEN)
-        ),
-        None,
-    )
-
-
-def _why_not(campaign_id: str, ordered: Sequence[Decision], limits: Limits) -> dict[str, Any]:
+def _why_not(
+    campaign_id: str, ordered: Sequence[Decision], entries: Sequence[dict[str, Any]], limits: Limits
+) -> dict[str, Any]:
     """What became of the campaign's last message to the user, and what would have to change."""
-    of_campaign = [d for d in ordered if d.campaign_id == campaign_id and d.kind in _MESSAGES]
-    told: dict[str, Any] = {"campaign_id": campaign_id, "messages": len(of_campaign)}
-    if not of_campaign:
+    places = [n for n, d in enumerate(ordered) if d.campaign_id == campaign_id and d.kind in _MESSAGES]
+    told: dict[str, Any] = {"campaign_id": campaign_id, "messages": len(places)}
+    if not places:
         return told | _undecided(campaign_id, ordered, limits)
-    last = of_campaign[-1]
+    last = ordered[places[-1]]
     outcome = "not_sent" if last.kind != "trigger" else "dry_run" if last.dry_run else "sent"
     if outcome == "dry_run":
         told["change"] = "dry_run: false in the campaign"
-    return told | {"outcome": outcome} | _entry(last, ordered[: ordered.index(last)], limits)
+    return told | {"outcome": outcome} | entries[places[-1]]
 
 
 def _undecided(campaign_id: str, ordered: Sequence[Decision], limits: Limits) -> dict[str, Any]:

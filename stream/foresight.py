@@ -1,8 +1,8 @@
 """Which jumps of event time in a file are real: what stands behind them tells.
 
 A file has no broker's clock. A shop that was closed over a weekend and a device whose clock is two days ahead
-look the same when their event is read, and the engine waits for a second user before it believes either;
-by then the event has been applied, before what came due in between. So a recording looks ahead.
+look the same when their event is read, and to wait for a second user is too late: the event has been applied
+by then, before what came due in between. So a recording looks ahead.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from schemas.events import Event
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from stream.core.config import CleaningConfig
     from stream.core.records import Record
 
 __all__ = ["with_foresight"]
@@ -35,31 +36,32 @@ class _Read(NamedTuple):
     user: str
 
 
-def with_foresight(records: Iterable[Record], late_s: float) -> Iterator[Record]:
-    """Yield the records with the event time that is surely reached with each.
+def with_foresight(records: Iterable[Record], bounds: CleaningConfig) -> Iterator[Record]:
+    """Yield the records with the event time that is reached with each, minus infinity for none.
 
-    That of an event that is not more than ``late_s`` ahead is. A larger jump is real if at least half of the
-    next ten events of other users, within 1,000 records, are not more than ``late_s`` behind it; where there
-    is no other user, of the same user. With nothing behind it it is real.
+    That of an event that is not more than ``late_s`` ahead is. A larger jump, and the first event, is real if
+    at least half of the next ten events of other users, within 1,000 records, are not more than ``late_s``
+    behind it; where there is no other user, of the same user. With nothing behind it it is real.
     """
-    source = map(_read, records)
+    late_s = bounds.late_s
+    source = (_read(record, bounds.max_future_s) for record in records)
     ahead: deque[_Read] = deque()
     high = NEVER
     while ahead or (ahead := deque(islice(source, 1))):
         one = ahead.popleft()
-        if one.time - late_s > high > NEVER:
+        if one.time - late_s > high:
             ahead.extend(islice(source, LOOK_AHEAD - len(ahead)))
-            real = _is_real(one, ahead, late_s)
+            is_reached = _is_real(one, ahead, late_s)
         else:
-            real = one.time > high
-        if real:
+            is_reached = one.time > high
+        if is_reached:
             high = one.time
-        yield replace(one.record, reached=one.time) if real else one.record
+        yield replace(one.record, reached=one.time if is_reached else NEVER)
 
 
-def _read(record: Record) -> _Read:
+def _read(record: Record, max_future_s: float) -> _Read:
     event = decode(record.value)
-    if not isinstance(event, Event) or event.time > record.ingest_time:
+    if not isinstance(event, Event) or event.time > record.ingest_time + max_future_s:
         return _Read(record, NEVER, "")
     return _Read(record, event.time, event.user)
 

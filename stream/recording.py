@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stream.core.config import DAY_S
+from stream.core.config import CleaningConfig
 from stream.core.records import Record
 from stream.foresight import with_foresight
 from stream.reading import open_lines
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["Recording", "file_recording"]
+
+BOUNDS = CleaningConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +41,10 @@ class Recording:
     broker_clock: bool = False
 
 
-def file_recording(events: Path, now: float, late_s: float = DAY_S) -> Recording:
+def file_recording(events: Path, now: float, bounds: CleaningConfig = BOUNDS) -> Recording:
     """Read a file of events as one partition; nothing in it came in after ``now``, seconds since the epoch.
 
-    Whether more than ``late_s`` of event time may be skipped is told by what follows.
+    How far event time has come with each is told by what follows; ``bounds`` say what is late or ahead.
 
     To claim "came in at its own event time, capped at now" and to claim "came in now" is the same to the
     engine: both bound the future at now. The second needs no look into the bytes.
@@ -50,6 +52,6 @@ def file_recording(events: Path, now: float, late_s: float = DAY_S) -> Recording
 
     def records() -> Iterator[tuple[int, Record]]:
         lines = (Record(line, now, offset) for offset, line in enumerate(open_lines(events)))
-        return ((0, record) for record in with_foresight(lines, late_s))
+        return ((0, record) for record in with_foresight(lines, bounds))
 
     return Recording(events.name, 1, records)

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from schemas.campaigns import CampaignConsent
+from stream.core.config import CleaningConfig
 from stream.core.records import Record
 from stream.core.reference import Reference
 from stream.foresight import LOOK_AHEAD, with_foresight
@@ -20,6 +21,7 @@ from stream.testing import EPOCH, cart_campaign, event
 
 DAY = 86_400.0
 NOW = EPOCH + 400 * DAY
+BOUNDS = CleaningConfig()
 SMALL: dict[str, Any] = {"max_items": 256, "click_slots": 1024, "campaigns": {"holdout_share": 0.0}}
 
 
@@ -31,7 +33,7 @@ def viewed(user: str, at: float) -> bytes:
 def strays(*lines: bytes) -> list[int]:
     """Places of the records whose time is not surely reached."""
     records = [Record(line, NOW, n) for n, line in enumerate(lines)]
-    told = list(with_foresight(records, DAY))
+    told = list(with_foresight(records, BOUNDS))
     assert [r.value for r in records] == [r.value for r in told]
     return [record.offset for record in told if record.reached == float("-inf")]
 
@@ -114,8 +116,27 @@ def test_others_are_asked_first(after: list[bytes], *, believed: bool) -> None:
 
 
 def test_what_nobody_can_have_done_yet_is_not_reached() -> None:
-    """An event from after now is rejected, and moves nothing although nothing contradicts it."""
+    """An event from after now is rejected, and moves nothing; what clocks differ by is no such time."""
     assert [1] == strays(viewed("u1", 0), viewed("u1", 500 * DAY))
+    assert [1] == strays(viewed("u1", 0), viewed("u1", 400 * DAY + 301))
+    assert [] == strays(viewed("u1", 0), viewed("u1", 400 * DAY + 299))
+
+
+@pytest.mark.parametrize("places", [(0,), (0, 1), (3,), (3, 4), (3, 9), (0, 5, 10, 15)])
+def test_clocks_that_are_ahead_make_nobody_late(tmp_path: Path, places: tuple[int, ...]) -> None:
+    """Of one user, of two side by side, and of the file's first event: all are accepted, one is reminded."""
+    lines = [carted("u1", 0), *(viewed(f"v{n}", 60.0 * n) for n in range(1, 70)), ordered("u2", 4200)]
+    for n, place in enumerate(places):
+        lines.insert(place, viewed(f"ahead{n}", 9 * DAY + n))
+    events = tmp_path / "e.jsonl"
+    events.write_bytes(b"\n".join(lines))
+    campaign = cart_campaign(consent=CampaignConsent(when_unknown="allow"), delay_s=3000.0)
+    reference = Reference(campaigns={"cart": campaign})
+    told = replay(Settings(**SMALL), file_recording(events, NOW), tmp_path / "out", reference)
+
+    assert {} == told["events"]["rejected"]
+    assert 1 == told["campaigns"]["cart"]["sent"]
+    assert list(places) == strays(*lines)
 
 
 @pytest.mark.parametrize("between", [b"no event", viewed("u2", 30.0), viewed("u1", 500 * DAY)])
@@ -147,12 +168,12 @@ def test_many_jumps_keep_no_more_than_one() -> None:
             taken += 1
             yield Record(viewed("u1", n * 1.1 * DAY), EPOCH + 9e9, n)
 
-    told = with_foresight(records(), DAY)
+    told = with_foresight(records(), BOUNDS)
     assert max([taken - n for n, _ in enumerate(told)]) <= 1 + LOOK_AHEAD
 
 
 def test_nothing_is_read_far_ahead() -> None:
-    """Records come out as they come in; a jump waits for a thousand of them, no more."""
+    """The first record, and one that jumps, waits for a thousand of them, no more."""
     taken = 0
 
     def records() -> Iterator[Record]:
@@ -161,7 +182,8 @@ def test_nothing_is_read_far_ahead() -> None:
             taken += 1
             yield Record(viewed("u1", n if n < 3 else 3 * DAY), NOW, n)
 
-    told = with_foresight(records(), DAY)
+    told = with_foresight(records(), BOUNDS)
     counts = [(next(told), taken)[1] for _ in range(5)]
 
-    assert [1, 2, 3, 4 + LOOK_AHEAD, 4 + LOOK_AHEAD] == counts
+    assert [1 + LOOK_AHEAD] * 3 == counts[:3]
+    assert [4 + LOOK_AHEAD, 4 + LOOK_AHEAD] == counts[3:]

@@ -20,6 +20,7 @@ from schemas.catalogue import Item, Offer
 from schemas.codec import rfc3339
 from schemas.outputs import Cause, Decision, Recipient, Trigger, TriggerDecision
 from stream.comparing import compare
+from stream.core.config import CleaningConfig
 from stream.core.records import Record
 from stream.core.reference import Reference
 from stream.foresight import with_foresight
@@ -213,7 +214,7 @@ def test_replay_sees_items_as_they_were(tmp_path: Path, batch_size: int, broker_
         for offset, (line, at) in enumerate(zip(lines, times, strict=True))
     ]
     if not broker_clock:
-        told_by_what_follows = with_foresight((record for _, record in records), 86_400.0)
+        told_by_what_follows = with_foresight((record for _, record in records), CleaningConfig())
         records = [(0, record) for record in told_by_what_follows]
     recording = Recording("by hand", 1, lambda: iter(records), broker_clock=broker_clock)
     rules = Settings(**SMALL, campaigns={"holdout_share": 0.0})

@@ -94,7 +94,7 @@ def replay(
     references = [load_reference(None, offers, path, items) for _, path in runs]
     if events is not None:
         newest = time_of(now, "--now") if now else time.time()
-        recording = file_recording(events, newest, settings.cleaning.late_s)
+        recording = file_recording(events, newest, settings.engine_config().cleaning)
     else:
         recording = _from_topic(settings, from_topic or "", from_, to)
     for folder, _ in runs:
@@ -152,7 +152,7 @@ def clusters(
     from stream.recording import file_recording
 
     settings = settings_of(seed=seed)
-    recording = file_recording(events, time.time(), settings.cleaning.late_s)
+    recording = file_recording(events, time.time(), settings.engine_config().cleaning)
     with progress_bar(f"reading {recording.name}") as progress:
         try:
             found = learned(settings, recording, n=n, name=name, facts=facts.split(","), progress=progress)

@@ -69,18 +69,19 @@ class Cleaner:
             profile.minute, profile.minute_events = minute, 0
         profile.minute_events += minute == profile.minute
 
-    def advance(
-        self, event: Event, header: Header, ingest_time: float, reached: float = float("-inf")
-    ) -> None:
+    def advance(self, event: Event, header: Header, ingest_time: float, reached: float | None = None) -> None:
         """Move the watermark to the event, never ahead of the broker's time + ``max_future_s``.
 
-        Where there is no broker clock, a jump of more than ``late_s`` to a time that is not known to be
-        ``reached`` waits for a second user, and an event that does not jump clears the suspicion: strays
-        stand among ordinary events, a real gap does not.
+        Where there is no broker clock and it is not known what time was ``reached``, a jump of more than
+        ``late_s`` waits for a second user, and an event that does not jump clears the suspicion: strays stand
+        among ordinary events, a real gap does not.
         """
         time = min(event.time, ingest_time + self._config.max_future_s)
+        if reached is not None:
+            header.watermark = max(min(time, reached), header.watermark)
+            return
         jumps = time - header.watermark > self._config.late_s and header.watermark > float("-inf")
-        if reached >= time or not (jumps and self._config.confirm_jumps):
+        if not (jumps and self._config.confirm_jumps):
             header.watermark = max(time, header.watermark)
             header.jump_user = ""
         elif header.jump_user in {"", event.user}:

@@ -19,8 +19,8 @@ __all__ = ["Outputs", "Record"]
 class Record:
     """One input record. ``ingest_time`` is the broker's append time, seconds since the epoch.
 
-    ``reached`` is the event time that a recording without a broker's clock has surely reached with it: what
-    follows is known there, so a real gap can be told from a clock that is ahead.
+    ``reached`` is the event time that a recording without a broker's clock has reached with it, for what
+    follows is known there and tells a real gap from a clock that is ahead; ``None`` where nobody looked.
     """
 
     value: bytes
@@ -28,7 +28,7 @@ class Record:
     offset: int = -1
     key: bytes | None = None
     headers: tuple[tuple[str, bytes], ...] = ()
-    reached: float = float("-inf")
+    reached: float | None = None
 
 
 @dataclass(slots=True)

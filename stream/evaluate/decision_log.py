@@ -35,7 +35,7 @@ class DecisionLog:
         What the policy learns, 0 to 1: rewards of another range are that much of the largest.
     contexts : ndarray of shape (n, d)
     times : list of float
-        Seconds since the epoch; where a line has none, those of the line before, and 0 at the beginning.
+        Seconds since the epoch; a line without has those of the line before, or of the first that has any.
     """
 
     def __init__(self, decisions: Sequence[LoggedDecision], encoder: ContextEncoder) -> None:
@@ -49,12 +49,9 @@ class DecisionLog:
         self.conversions = (self.rewards - low) / (high - low)
         self.propensities = np.array([decision.propensity for decision in decisions])
         self.contexts = encoder.matrix([decision.context for decision in decisions])
-        self.times: list[float] = []
-        time = 0.0
-        for decision in decisions:
-            found = seconds_of(decision.time, "time")
-            time = time if found is None else found
-            self.times.append(time)
+        given = [seconds_of(decision.time, "time") for decision in decisions]
+        time = next((one for one in given if one is not None), 0.0)
+        self.times = [time := time if one is None else one for one in given]
 
     def __len__(self) -> int:
         return len(self.actions)

@@ -228,19 +228,22 @@ def _best(log: DecisionLog, rows: NDArray[np.bool_], min_ess: float) -> int | No
     """Column of the action of the largest value among those that enough decisions speak for."""
     known = []
     for action in range(len(log.names)):
-        weights = log.fixed_weights(action)[rows]
-        if off_policy.effective_sample_size(weights) >= min_ess:
+        if _taken(log, rows, action) >= min_ess:
+            weights = log.fixed_weights(action)[rows]
             known.append((float(off_policy.self_normalised(log.rewards[rows], weights).mean()), action))
     return max(known, default=(0.0, None))[1]
 
 
 def _fixed(log: DecisionLog, rows: NDArray[np.bool_], action: int, min_ess: float) -> dict[str, Any]:
     """Self-normalised value of taking one action wherever it is eligible."""
-    weights = log.fixed_weights(action)[rows]
-    scores = off_policy.self_normalised(log.rewards[rows], weights)
+    scores = off_policy.self_normalised(log.rewards[rows], log.fixed_weights(action)[rows])
     bounds = mean_intervals(scores[:, None], np.arange(len(scores)))[0]
-    ess = off_policy.effective_sample_size(weights)
-    return {"action": log.names[action]} | _estimate(scores, bounds, ess, min_ess)
+    return {"action": log.names[action]} | _estimate(scores, bounds, _taken(log, rows, action), min_ess)
+
+
+def _taken(log: DecisionLog, rows: NDArray[np.bool_], action: int) -> float:
+    """Effective sample size of the decisions that took an action: of others nothing is learned about it."""
+    return off_policy.effective_sample_size(1.0 / log.propensities[rows & (log.actions == action)])
 
 
 def _gain(

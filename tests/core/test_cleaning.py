@@ -157,13 +157,24 @@ def test_a_jump_in_replay_waits_for_a_second_user() -> None:
     assert 2 * DAY == advance(ahead, fact(2 * DAY - 5, user="a"), fact(2 * DAY, user="b"))
 
 
-def test_a_time_that_is_surely_reached_needs_no_second_user() -> None:
-    """Of a recording it is known what follows; what is not known to be reached waits as ever."""
+def test_what_a_recording_knows_needs_no_second_user() -> None:
+    """What was not reached moves nothing, whoever else says so, nor as the first event."""
     cleaner, header = Cleaner(CleaningConfig(confirm_jumps=True)), Header()
-    for time, reached in ((0.0, 0.0), (2 * DAY, 2 * DAY), (4 * DAY, 2 * DAY)):
-        cleaner.advance(fact(time), header, 9e9, reached)
+    never = float("-inf")
+    found = []
+    for user, time, reached in (
+        ("a", 9 * DAY, never),
+        ("b", 9 * DAY, never),
+        ("a", 0.0, 0.0),
+        ("a", 2 * DAY, 2 * DAY),
+        ("a", 4 * DAY, never),
+        ("b", 4 * DAY, never),
+        ("c", DAY, never),
+    ):
+        cleaner.advance(fact(time, user=user), header, 9e9, reached)
+        found.append(header.watermark)
 
-    assert 2 * DAY == header.watermark
+    assert [never, never, 0.0, 2 * DAY, 2 * DAY, 2 * DAY, 2 * DAY] == found
 
 
 def test_a_far_stray_does_not_hide_a_nearer_jump() -> None:

@@ -177,6 +177,17 @@ def test_an_action_for_some_is_compared_on_the_decisions_of_all(tmp_path: Path) 
     assert gain["low"] < 0.0 < gain["high"]
 
 
+def test_an_action_that_was_hardly_taken_is_not_called_best(tmp_path: Path) -> None:
+    """Eligible in two decisions of 1,500, taken in both, with success: the others say nothing about it."""
+    rows = [row | {"context": {}} for row in decisions(1500)]
+    for row in rows[700:702]:
+        row |= {"eligible": [*OFFERS, "rare"], "action": "rare", "reward": 1, "propensity": 0.25}
+    fixed = run(tmp_path / "log.jsonl", rows, runs=1)["best_fixed_action"]
+
+    assert "rare" != fixed["action"]
+    assert 400 < fixed["ess"] < 600
+
+
 def test_the_reward_model_alone_has_no_interval(uniform: dict[str, Any]) -> None:
     """Its scores vary less than the truth is known: an interval of theirs would nearly always miss."""
     one = uniform["estimates"]["dm"]
@@ -216,11 +227,12 @@ def log_of(rows: list[dict[str, Any]]) -> DecisionLog:
 
 
 def test_a_line_without_a_time_has_that_of_the_line_before() -> None:
-    """Zero where there is none yet."""
+    """Of the first that has one where there is none before, and 0 where there is none at all."""
     (row,) = decisions(1)
     times = [None, 5, None, "1970-01-01T00:00:09Z", None]
 
-    assert [0.0, 5.0, 5.0, 9.0, 9.0] == log_of([row | {"time": time} for time in times]).times
+    assert [5.0, 5.0, 5.0, 9.0, 9.0] == log_of([row | {"time": time} for time in times]).times
+    assert [0.0, 0.0] == log_of([row | {"time": None}] * 2).times
 
 
 def test_a_choice_is_made_by_what_is_left_of_what_was_learned() -> None:
