@@ -29,10 +29,9 @@ def misspelt(variables: Iterable[str]) -> dict[str, str]:
     {'NUDGE_DAILY_CAP': 'NUDGE_CAMPAIGNS__DAILY_CAP'}
     """
     known = [name for name, _ in all_settings()]
-    sections = {name.partition("__")[0] for name in known if "__" in name}
     found = {}
     for variable in sorted({name.upper() for name in variables if name.upper().startswith(PREFIX)}):
-        if variable in known or variable in sections:
+        if variable in known:
             continue
         rest = variable.removeprefix(PREFIX).rpartition("__")[2]
         same = [name for name in known if name.endswith(f"__{rest}")]

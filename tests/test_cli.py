@@ -206,7 +206,16 @@ def test_a_setting_that_would_mean_nothing_is_named(variable: str, value: str, s
 def test_other_variables_that_begin_alike_are_none_of_ours() -> None:
     """Every setting is known; those of Kubernetes, of the tests and of the broker are passed by."""
     known = [name for name, _ in all_settings()]
-    others = ("SERVICE_HOST", "SERVICE_PORT_METRICS", "PORT_9100_TCP_ADDR", "KAFKA_HOME", "FAILPOINT", "DATA")
+    others = (
+        "KAFKA",
+        "CHALLENGER",
+        "SERVICE_HOST",
+        "SERVICE_PORT_METRICS",
+        "PORT_9100_TCP_ADDR",
+        "KAFKA_HOME",
+        "FAILPOINT",
+        "DATA",
+    )
 
     assert {} == misspelt([*known, *(f"NUDGE_{name}" for name in others)])
     assert "NUDGE_CAMPAIGNS__DAILY_CAP" in known

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from schemas.campaigns import Budget, Campaign, CampaignConsent, Cap
 from schemas.catalogue import Item
+from stream.core.campaigns import Campaigns
 from stream.core.caps import MAX_SENDS, MAX_SENT_KEYS, MAX_SENT_TIMES
 from stream.core.causes import SegmentChange
 from stream.core.records import Outputs
@@ -250,6 +252,36 @@ def test_a_watch_ends_when_its_time_is_up_and_when_the_product_is_bought() -> No
 
     assert [] == stream.engine.state.watched()
     assert ([], []) == (stream.take("triggers"), reasons(stream))
+
+
+def test_who_waits_for_an_item_is_to_blame_only_while_looked_at() -> None:
+    """The engine names whose watch it failed on, and nobody afterwards; who is given up is passed by."""
+    items = [Item(item_id="p1", version=1, price=100.0)]
+    stream = driver(campaign(kind="price_drop", delay_s=0.0), items=items)
+    stream.pipe(event("Product Viewed", user="u1", at=0, product_id="p1"))
+    stream.flush()
+    engine = stream.engine
+    stream.reference.items["p1"] = Item(item_id="p1", version=2, price=60.0)
+    failing = mock.patch.object(Campaigns, "_look", side_effect=ZeroDivisionError)
+    with failing, pytest.raises(ZeroDivisionError):
+        engine.campaigns.look_at_items(Outputs())
+    blamed = engine.state.in_hand
+    assert blamed is not None
+    assert ("u1", "p1") == (blamed.user, blamed.ref)
+
+    stream.reference.items["p1"] = Item(item_id="p1", version=3, price=101.0)
+    engine.campaigns.look_at_items(Outputs())
+    assert engine.state.in_hand is None
+
+    engine.state.given_up = frozenset([blamed])
+    stream.reference.items["p1"] = Item(item_id="p1", version=4, price=50.0)
+    stream.advance(DAY)
+    assert [] == stream.take("triggers")
+
+    engine.state.given_up = frozenset()
+    stream.reference.items["p1"] = Item(item_id="p1", version=5, price=49.0)
+    stream.advance(DAY)
+    assert ["u1"] == [trigger.recipient.user_id for trigger in stream.take("triggers")]
 
 
 def test_a_price_that_fell_while_the_worker_was_away_is_found() -> None:
