@@ -31,7 +31,7 @@ def misspelt(variables: Iterable[str]) -> dict[str, str]:
     known = [name for name, _ in all_settings()]
     found = {}
     for variable in sorted({name.upper() for name in variables if name.upper().startswith(PREFIX)}):
-        if variable in known:
+        if any(variable == name or variable.startswith(f"{name}__") for name in known):  # as of purposes
             continue
         rest = variable.removeprefix(PREFIX).rpartition("__")[2]
         same = [name for name in known if name.endswith(f"__{rest}")]

@@ -206,6 +206,10 @@ def test_a_setting_that_would_mean_nothing_is_named(variable: str, value: str, s
 def test_other_variables_that_begin_alike_are_none_of_ours() -> None:
     """Every setting is known; those of Kubernetes, of the tests and of the broker are passed by."""
     known = [name for name, _ in all_settings()]
+    purpose = {"NUDGE_CONSENT__PURPOSES__EMAIL": "deny"}
+    assert 0 == nudge("config", "check", environment=purpose).returncode
+    shown = json.loads(nudge("config", "show", environment=purpose).stdout)
+    assert {"email": "deny"} == shown["consent"]["purposes"]
     others = (
         "KAFKA",
         "CHALLENGER",
