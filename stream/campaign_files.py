@@ -78,6 +78,9 @@ def _read(path: Path, kind: type[_Read], wanted: Callable[[_Place], bool]) -> di
         except msgspec.ValidationError as error:
             faults.append(_explained(place, str(error), kind))
             continue
+        except RecursionError:
+            faults.append(_at(place, "$", "it holds itself, or is nested too deep"))
+            continue
         name: str = getattr(one, id_field)
         if name in found:
             faults.append(_at(place, f"$.{id_field}", f"{id_field} {name!r} is defined twice"))
@@ -106,14 +109,41 @@ def _places(path: Path) -> list[_Place]:
             problem = getattr(error, "problem", None) or str(error).splitlines()[0]
             message = f"{path}{where}: neither YAML nor JSON: {problem}"
             raise BadFileError(message) from error
+    except BadFileError:
+        raise
+    except (ValueError, RecursionError) as error:  # a date that does not exist, nesting without end
+        message = f"{path}: a value that YAML cannot read: {error}"
+        raise BadFileError(message) from error
 
 
 def _yaml_places(path: Path, text: str) -> Iterator[_Place]:
     for node in yaml.compose_all(text, Loader=yaml.SafeLoader):
+        _require_once(path, node)
         data = yaml.SafeLoader("").construct_document(node)
         nodes = node.value if isinstance(data, list) else [node]
         for inner, value in zip(nodes, data if isinstance(data, list) else [data], strict=True):
             yield _Place(path, inner.start_mark.line + 1, value, inner)
+
+
+def _require_once(path: Path, root: yaml.Node) -> None:
+    """Refuse a key that stands twice in a mapping: of two caps the last would count, without a word."""
+    waiting, met = [root], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in met:  # an alias stands for what it names, also for what holds it
+            continue
+        met.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        elif isinstance(node, yaml.MappingNode):
+            names = set()
+            for key, value in node.value:
+                if key.value in names and isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                    line, column = key.start_mark.line + 1, key.start_mark.column + 1
+                    raise BadFileError(f"{path}:{line}:{column}: {key.value!r} is written twice")
+                if isinstance(key, yaml.ScalarNode):
+                    names.add(key.value)
+                waiting.append(value)
 
 
 def _explained(place: _Place, error: str, kind: type[Struct]) -> str:

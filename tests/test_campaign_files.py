@@ -88,6 +88,16 @@ HEAD = "campaign_id: a\nversion: 1\nmessage_class: marketing\n"
             "audience: 'event.price' is gone when the message is due; use when.where",
         ),
         ("kind: cart_abandonment\nkind\n", "5:5", "neither YAML nor JSON"),
+        (
+            "kind: cart_abandonment\ncooldown_s: 86400\ncooldown_s: 5\n",
+            "6:1",
+            "'cooldown_s' is written twice",
+        ),
+        (
+            "kind: cart_abandonment\ncaps: [{max_messages: 2, max_messages: 9}]\n",
+            "5:26",
+            "'max_messages' is written twice",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_where(tmp_path: Path, text: str, place: str, fault: str) -> None:
@@ -100,6 +110,31 @@ def test_what_is_wrong_is_said_where(tmp_path: Path, text: str, place: str, faul
 
     assert str(raised.value).startswith(f"{file}:{place}: ")
     assert fault in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["starts_at: 2026-02-30", "priority: !!int abc", "audience: &a {all: [*a]}", "caps: " + "[" * 3000],
+)
+def test_what_yaml_cannot_read_is_a_bad_file(tmp_path: Path, value: str) -> None:
+    """A date that does not exist, a number that is none, and nesting without end."""
+    file = tmp_path / "campaign.yaml"
+    file.write_text(HEAD + f"kind: cart_abandonment\n{value}\n")
+
+    with pytest.raises(BadFileError, match=str(file)):
+        read_campaigns(file)
+
+
+def test_an_alias_may_stand_twice(tmp_path: Path) -> None:
+    """One list of caps for two campaigns, and a merged key that is said again."""
+    file = tmp_path / "campaigns.yaml"
+    common = "version: 1, kind: cart_abandonment, message_class: marketing"
+    file.write_text(
+        f"- &a {{campaign_id: a, {common}, caps: &caps [{{max_messages: 2}}]}}\n"
+        "- {<<: *a, campaign_id: b, caps: *caps}\n"
+    )
+
+    assert {"a", "b"} == set(read_campaigns(file))
 
 
 def test_all_that_is_wrong_in_a_folder_is_said_at_once(tmp_path: Path) -> None:

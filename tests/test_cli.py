@@ -238,6 +238,23 @@ def test_a_file_of_another_format_is_refused(tmp_path: Path) -> None:
     assert 2 == nudge("import", "gowalla", file).returncode
 
 
+@pytest.mark.parametrize("order", ["stop", "resume"])
+def test_a_campaign_without_a_name_is_not_all_of_them(order: str) -> None:
+    """A script whose variable is not set stops nothing, and lets nothing go."""
+    done = nudge(order, "messages", "--campaign", "", "--bootstrap", "127.0.0.1:1")
+
+    assert 2 == done.returncode
+    assert "campaign_id" in done.stderr.decode()
+
+
+def test_a_folder_without_campaigns_is_not_valid(tmp_path: Path) -> None:
+    """Who mistypes the folder learns of it; an empty bound of an import is no time."""
+    (tmp_path / "other.csv").write_text("x\n")
+
+    assert 65 == nudge("validate", tmp_path).returncode
+    assert 2 == nudge("import", "taobao", tmp_path / "other.csv", "--from", "").returncode
+
+
 def test_usage_errors_are_2(tmp_path: Path) -> None:
     """An unknown command, a missing file, a time that is none."""
     (tmp_path / "e.jsonl").write_bytes(GOOD)

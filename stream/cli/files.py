@@ -31,6 +31,8 @@ def validate(
 
     if file.is_dir() or file.suffix in {".yaml", ".yml"}:
         campaigns, segments = read_campaigns(file), read_segments(file)
+        if not campaigns and not segments:
+            fail(ExitCode.BAD_DATA, f"{file}: no campaign and no segment in it")
         if as_json:
             print_json(
                 {"campaigns": sorted(campaigns)} | ({"segments": sorted(segments)} if segments else {})
@@ -71,7 +73,8 @@ def import_(
     path: Any = "-" if file == "-" else Path(file)
     if path != "-" and not path.is_file():
         fail(ExitCode.USAGE, f"no file {file}")
-    window = (time_of(from_, "--from") if from_ else None, time_of(to, "--to") if to else None)
+    bounds = {"--from": from_, "--to": to}
+    from_s, to_s = (None if text is None else time_of(text, name) for name, text in bounds.items())
     sink = catalogue.open("wb") if catalogue else None
     try:
         with progress_bar(f"importing {file} (bytes)") as progress:
@@ -80,8 +83,8 @@ def import_(
                 path,
                 out=sys.stdout.buffer,
                 catalogue=sink,
-                from_s=window[0],
-                to_s=window[1],
+                from_s=from_s,
+                to_s=to_s,
                 progress=progress,
             )
         sys.stdout.buffer.flush()

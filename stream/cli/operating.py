@@ -70,7 +70,9 @@ def _command(kind: CommandKind, bootstrap: str | None, **fields: str | None) -> 
 
     issued_at = datetime.now(UTC).isoformat()
     body = {"command_id": uuid4().hex, "kind": kind.value, "issued_at": issued_at} | fields
-    command = decode_command(msgspec.json.encode({key: text for key, text in body.items() if text}))
+    command = decode_command(
+        msgspec.json.encode({key: text for key, text in body.items() if text is not None})
+    )
     if isinstance(command, Rejected):
         fail(ExitCode.USAGE, f"{command.path}: {command.message}")
     settings = settings_of(bootstrap=bootstrap)

@@ -15,6 +15,7 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from stream import simulating
 from stream.campaign_files import read_campaigns
@@ -78,7 +79,7 @@ def run_demo(options: DemoOptions) -> int:
                 summary = runner.run(_Demo(options, bootstrap, folder, campaigns).run())
     except BrokerUnavailable as error:
         fail(ExitCode.BROKER_UNAVAILABLE, str(error))
-    except ValidationError as error:
+    except (ValidationError, SettingsError) as error:
         fail(ExitCode.BAD_CONFIGURATION, f"the environment's settings do not suit the demo: {error}")
     except WorkerError as error:
         fail(ExitCode(error.exit_code), str(error))

@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 
 from stream.runtime.consuming import read_topic
 from stream.runtime.errors import BrokerUnreachableError
+from stream.runtime.kafka import MAX_RECORD_BYTES
 from stream.runtime.records import CUT
 from stream.runtime.topics import TopicNames
 
@@ -86,7 +87,13 @@ async def replay_dead_letters(kafka: KafkaSettings, letters: Sequence[DeadRecord
         Nobody answers, or the broker refuses a record.
     """
     names = TopicNames(kafka.topic_prefix)
-    producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, acks="all", enable_idempotence=True)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=kafka.bootstrap,
+        acks="all",
+        enable_idempotence=True,
+        max_request_size=MAX_RECORD_BYTES,
+        compression_type="gzip",  # what is larger than the topic takes came compressed
+    )
     try:
         await producer.start()
         for letter in letters:

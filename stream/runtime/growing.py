@@ -87,19 +87,24 @@ async def grow(
     Raises
     ------
     GrowthError
-        Workers run, events wait, or the new topics are not empty.
+        Workers run, events wait, or the new topics are not empty or have another number of partitions.
     """
     new = old.model_copy(update={"topic_prefix": prefix, "partitions": partitions})
     names, targets, transport = TopicNames(old.topic_prefix), TopicNames(prefix), KafkaTransport(old)
     async with open_admin(old.bootstrap) as admin:
         counts = await require_partitions(admin, old)
         await _require_no_members(admin, old.group)
+        changelogs = [TopicPartition(names.user_state, p) for p in range(counts[names.events])]
+        states = [await restore(transport, changelog) for changelog in changelogs]
+        await _require_all_read(transport, names, states)
         _ = await apply(admin, new)
-        _ = await require_partitions(admin, new)
+        there = (await require_partitions(admin, new))[targets.events]
+    if there != partitions:
+        raise GrowthError(
+            f"{targets.events} has {there} partitions already, not {partitions}: say --partitions {there}, "
+            "or take a prefix that is not in use"
+        )
     await _require_empty(transport, targets, partitions)
-    changelogs = [TopicPartition(names.user_state, p) for p in range(counts[names.events])]
-    states = [await restore(transport, changelog) for changelog in changelogs]
-    await _require_all_read(transport, names, states)
 
     log = ModelLog(
         transport,

@@ -28,7 +28,7 @@ def bury(setup: Setup, *letters: tuple[bytes, bytes | None, str]) -> None:
     """Write dead letters as a worker does: key, value, code."""
 
     async def bury() -> None:
-        producer = AIOKafkaProducer(bootstrap_servers=setup.kafka.bootstrap)
+        producer = AIOKafkaProducer(bootstrap_servers=setup.kafka.bootstrap, max_request_size=2 << 20)
         await producer.start()
         for key, value, code in letters:
             told = [("nudge.error.code", code.encode()), ("nudge.error.path", b"$.event")]
@@ -38,6 +38,16 @@ def bury(setup: Setup, *letters: tuple[bytes, bytes | None, str]) -> None:
         await producer.stop()
 
     asyncio.run(bury())
+
+
+def test_a_large_dead_letter_stands_in_nobodys_way(broker: Broker, topic: str) -> None:
+    """What came compressed may be larger than a request; it is sent again, and what stands behind it, too."""
+    setup = Setup(KafkaSettings(bootstrap=broker.bootstrap, topic_prefix=f"{topic}.", partitions=2))
+    setup.create()
+    bury(setup, (b"u1", b"x" * 1_200_000, "too_large"), (b"u2", b"{}", "poison"))
+    asyncio.run(replay_dead_letters(setup.kafka, asyncio.run(read_dead_letters(setup.kafka))))
+
+    assert [1_200_000, 2] == [len(record.value or b"") for record in setup.read(setup.names.events)]
 
 
 def test_a_dead_letter_comes_back_as_it_was(broker: Broker, topic: str) -> None:

@@ -140,6 +140,12 @@ def test_nothing_is_left_behind(kafka_broker: KafkaBroker, tmp_path: Path) -> No
         assert (78, True) == (refused.returncode, "stop all workers" in refused.stderr)
         assert 0 == worker.terminate()[0]
 
+    other = Setup(setup.kafka.model_copy(update={"topic_prefix": "waiting-5.", "partitions": 5}))
+    other.create()
+    refused = grow(setup, "waiting-5.", 3)
+    assert (78, True) == (refused.returncode, "has 5 partitions already, not 3" in refused.stderr)
+    assert [] == other.read(other.names.user_state)
+
     grown = grow(setup, "waiting-2.", 3)
     assert 0 == grown.returncode, grown.stderr
     assert {"users", "reference_records", "model_bytes"} == set(json.loads(grown.stdout))
