@@ -138,10 +138,10 @@ def _require_once(path: Path, root: yaml.Node) -> None:
         elif isinstance(node, yaml.MappingNode):
             names = set()
             for key, value in node.value:
-                if key.value in names and isinstance(key, yaml.ScalarNode) and key.value != "<<":
-                    line, column = key.start_mark.line + 1, key.start_mark.column + 1
-                    raise BadFileError(f"{path}:{line}:{column}: {key.value!r} is written twice")
-                if isinstance(key, yaml.ScalarNode):
+                if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                    if key.value in names:
+                        line, column = key.start_mark.line + 1, key.start_mark.column + 1
+                        raise BadFileError(f"{path}:{line}:{column}: {key.value!r} is written twice")
                     names.add(key.value)
                 waiting.append(value)
 

@@ -114,7 +114,13 @@ def test_what_is_wrong_is_said_where(tmp_path: Path, text: str, place: str, faul
 
 @pytest.mark.parametrize(
     "value",
-    ["starts_at: 2026-02-30", "priority: !!int abc", "audience: &a {all: [*a]}", "caps: " + "[" * 3000],
+    [
+        "starts_at: 2026-02-30",
+        "priority: !!int abc",
+        "audience: &a {all: [*a]}",
+        "? [a]\n: b",
+        "caps: " + "[" * 3000,
+    ],
 )
 def test_what_yaml_cannot_read_is_a_bad_file(tmp_path: Path, value: str) -> None:
     """A date that does not exist, a number that is none, and nesting without end."""
