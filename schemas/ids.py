@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from hashlib import blake2b
 
-__all__ = ["bucket", "id_of", "token"]
+__all__ = ["bucket", "campaign_bucket", "id_of", "token"]
 
 _UNIT = 1 << 64
 MAX_KEY = 64  # bytes of a key that BLAKE2b takes (RFC 7693)
@@ -35,3 +35,8 @@ def bucket(salt: str, user: str) -> float:
         key = blake2b(key).digest()
     digest = blake2b(user.encode(), digest_size=8, key=key).digest()
     return int.from_bytes(digest, "little") / _UNIT
+
+
+def campaign_bucket(salt: str, campaign_id: str, user: str) -> float:
+    """Where a user falls for one campaign's own share, which takes other users than the share of all does."""
+    return bucket(f"{salt}:{campaign_id}", user)

@@ -127,23 +127,30 @@ def _yaml_places(path: Path, text: str) -> Iterator[_Place]:
 
 def _require_once(path: Path, root: yaml.Node) -> None:
     """Refuse a key that stands twice in a mapping: of two caps the last would count, without a word."""
+    for mapping in _mappings(root):
+        names: set[str] = set()
+        for key, _ in mapping.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in names:
+                line, column = key.start_mark.line + 1, key.start_mark.column + 1
+                raise BadFileError(f"{path}:{line}:{column}: {key.value!r} is written twice")
+            names.add(key.value)
+
+
+def _mappings(root: yaml.Node) -> Iterator[yaml.MappingNode]:
+    """Every mapping below a node, once: an alias stands for what it names, also for what holds it."""
     waiting, met = [root], set()
     while waiting:
         node = waiting.pop()
-        if id(node) in met:  # an alias stands for what it names, also for what holds it
+        if id(node) in met:
             continue
         met.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
+        if isinstance(node, yaml.MappingNode):
+            yield node
+            waiting += [value for _, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
             waiting += node.value
-        elif isinstance(node, yaml.MappingNode):
-            names = set()
-            for key, value in node.value:
-                if isinstance(key, yaml.ScalarNode) and key.value != "<<":
-                    if key.value in names:
-                        line, column = key.start_mark.line + 1, key.start_mark.column + 1
-                        raise BadFileError(f"{path}:{line}:{column}: {key.value!r} is written twice")
-                    names.add(key.value)
-                waiting.append(value)
 
 
 def _explained(place: _Place, error: str, kind: type[Struct]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from schemas.ids import bucket
+from schemas.ids import bucket, campaign_bucket
 from schemas.reasons import SuppressionReason
 
 if TYPE_CHECKING:
@@ -119,8 +119,10 @@ class Limits:
             case _R.HOLDOUT:
                 own["NUDGE_CAMPAIGNS__HOLDOUT_SHARE"] = rules.holdout_share
                 own["bucket"] = round(bucket(rules.holdout_salt, decision.user_id), 4)
-                salt = f"{rules.holdout_salt}:{decision.campaign_id}"
-                own["bucket_of_campaign"] = round(bucket(salt, decision.user_id), 4)
+                of_campaign = campaign_bucket(
+                    rules.holdout_salt, decision.campaign_id or "", decision.user_id
+                )
+                own["bucket_of_campaign"] = round(of_campaign, 4)
         return _set(own)
 
     def of_beginning(self, campaign: Campaign) -> dict[str, Any]:

@@ -203,6 +203,14 @@ def test_a_setting_that_would_mean_nothing_is_named(variable: str, value: str, s
     assert "Traceback" not in done.stderr.decode()
 
 
+def test_a_demo_with_a_list_that_is_no_json_is_78() -> None:
+    """As every other command."""
+    done = nudge("demo", environment={"NUDGE_CAMPAIGNS__CAPS": "x"})
+
+    assert 78 == done.returncode, done.stderr
+    assert "Traceback" not in done.stderr.decode()
+
+
 def test_other_variables_that_begin_alike_are_none_of_ours() -> None:
     """Every setting is known; those of Kubernetes, of the tests and of the broker are passed by."""
     known = [name for name, _ in all_settings()]
@@ -268,15 +276,21 @@ def test_usage_errors_are_2(tmp_path: Path) -> None:
 
 
 def test_a_broker_that_is_not_there_is_69() -> None:
-    """`topics plan`, `produce` and `worker` say so, with the address."""
+    """`topics plan`, `produce` and `worker` say so, with the address; so is a setting that is none named."""
     address: list[str | Path] = ["--bootstrap", "127.0.0.1:1"]
     calls: list[list[str | Path]] = [
         ["topics", "plan", *address],
         ["produce", "-", *address],
         ["worker", *address],
     ]
-    done = [nudge(*call, environment={"NUDGE_METRICS_PORT": "0"}) for call in calls]
+    environment = {"NUDGE_METRICS_PORT": "0", "NUDGE_DAILY_CAP": "0"}
+    done = [nudge(*call, environment=environment) for call in calls]
+    examined = nudge("doctor", *address, "--json", environment=environment)
 
+    assert "setting_unknown" in (done[2].stderr + done[2].stdout).decode()
+    assert ["NUDGE_DAILY_CAP is no setting and says nothing"] == [
+        one["detail"] for one in json.loads(examined.stdout) if "NUDGE_DAILY_CAP" in one["detail"]
+    ]
     assert [69, 69, 69] == [result.returncode for result in done]
     assert ["127.0.0.1:1" in (r.stderr + r.stdout).decode() for r in done] == [True, True, True]
 

@@ -83,8 +83,8 @@ def replay(
     from stream.replay import replay as run
 
     settings = settings_of(seed=seed, bootstrap=bootstrap)
-    _check_sources(events, from_topic, from_ or to, now, compare and campaigns)
-    end = time_of(until, "--until") if until else None
+    _check_sources(events, from_topic, (from_, to), now, (compare, campaigns))
+    end = None if until is None else time_of(until, "--until")
     runs = (
         [(out, campaigns)]
         if compare is None
@@ -93,7 +93,7 @@ def replay(
     items, versions = read_item_versions(catalogue) if catalogue else ({}, [])
     references = [load_reference(None, offers, path, items) for _, path in runs]
     if events is not None:
-        newest = time_of(now, "--now") if now else time.time()
+        newest = time.time() if now is None else time_of(now, "--now")
         recording = file_recording(events, newest, settings.engine_config().cleaning)
     else:
         recording = _from_topic(settings, from_topic or "", from_, to)
@@ -208,14 +208,22 @@ def explain(
         fail(ExitCode.FAILED_CHECK, f"no decision about user {user!r} in {where}; {remedy}")
 
 
-def _check_sources(events: object, topic: object, bounds: object, now: object, both: object) -> None:
-    """End with 2 where options contradict each other; what is given counts, not what it says."""
+def _check_sources(
+    events: object, topic: object, bounds: tuple[object, object], now: object, both: tuple[object, object]
+) -> None:
+    """End with 2 where options contradict each other; one that is given counts whatever it says."""
     is_file = events is not None
     for is_wrong, message in (
         (is_file == (topic is not None), "give either --events FILE or --from-topic TOPIC"),
-        (is_file and bounds, "--from and --to are for --from-topic; a file is replayed whole"),
-        (topic is not None and now, "--now is for --events; records of a topic have the broker's time"),
-        (both, "give either --campaigns or --compare, which names two of them"),
+        (
+            is_file and bounds != (None, None),
+            "--from and --to are for --from-topic; a file is replayed whole",
+        ),
+        (
+            topic is not None and now is not None,
+            "--now is for --events; records of a topic have the broker's time",
+        ),
+        (None not in both, "give either --campaigns or --compare, which names two of them"),
     ):
         if is_wrong:
             fail(ExitCode.USAGE, message)

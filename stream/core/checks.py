@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from schemas.codec import epoch_seconds
 from schemas.commands import Switch
-from schemas.ids import bucket
+from schemas.ids import bucket, campaign_bucket
 from schemas.reasons import SuppressionReason
 from stream.core.channels import channels_of, consents
 from stream.core.commands import is_stopped
@@ -221,7 +221,7 @@ class Checks:
         policy = self._policy
         if bucket(policy.holdout_salt, user) < policy.holdout_share:
             return _R.HOLDOUT
-        if bucket(f"{policy.holdout_salt}:{campaign.campaign_id}", user) < campaign.holdout_share:
+        if campaign_bucket(policy.holdout_salt, campaign.campaign_id, user) < campaign.holdout_share:
             return _R.HOLDOUT
         return None
 
