@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from msgspec import Struct
 
-__all__ = ["CAMPAIGN_FILES", "read_campaigns", "read_segments"]
+__all__ = ["CAMPAIGN_FILES", "campaign_records", "read_campaigns", "read_segments"]
 
 CAMPAIGN_FILES = frozenset({".yaml", ".yml", ".json"})
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
@@ -64,6 +64,20 @@ def read_segments(path: Path) -> dict[str, Segment]:
         Something is wrong; the message has a line for each segment that is.
     """
     return _read(path, Segment, _is_segment)
+
+
+def campaign_records(path: Path) -> list[bytes]:
+    """Return the campaigns and segments of a file or a folder as records of their topic, one JSON each.
+
+    Raises
+    ------
+    BadFileError
+        Something is wrong, or there is nothing.
+    """
+    found = [*read_campaigns(path).values(), *read_segments(path).values()]
+    if not found:
+        raise BadFileError(f"{path}: no campaign and no segment in it")
+    return [msgspec.json.encode(one) for one in found]
 
 
 def _read(path: Path, kind: type[_Read], wanted: Callable[[_Place], bool]) -> dict[str, _Read]:

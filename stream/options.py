@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from stream.settings import Settings
 
 __all__ = [
+    "MAX_SEED",
     "AsJson",
     "Bootstrap",
     "Campaigns",
@@ -21,13 +23,19 @@ __all__ = [
     "EventsFile",
     "Offers",
     "Seed",
+    "make_folder",
+    "open_sink",
     "settings_of",
     "time_of",
 ]
 
+MAX_SEED = 2**64 - 1  # half of a Philox key
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 Bootstrap = Annotated[str | None, typer.Option(help="Kafka, host:port; default NUDGE_KAFKA__BOOTSTRAP.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Seed of every draw; default NUDGE_SEED.")]
+Seed = Annotated[
+    int | None, typer.Option(min=0, max=MAX_SEED, help="Seed of every draw; default NUDGE_SEED.")
+]
 Catalogue = Annotated[Path | None, typer.Option(exists=True, help="Items, one JSON object a line.")]
 Offers = Annotated[Path | None, typer.Option(exists=True, help="Offers, one JSON object a line.")]
 Campaigns = Annotated[Path | None, typer.Option(exists=True, help="Campaigns: YAML or JSON, file or folder.")]
@@ -44,6 +52,24 @@ def settings_of(*, seed: int | None = None, bootstrap: str | None = None) -> Set
     if bootstrap is not None:
         changes["kafka"] = {"bootstrap": bootstrap}  # merged with the environment's other values
     return read_settings(**changes)
+
+
+def make_folder(folder: Path, option: str) -> None:
+    """Make an output folder, before an hour of work ends for want of one; end with 2 where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        fail(ExitCode.USAGE, f"{option}: cannot write to {folder}: {error.strerror}")
+
+
+def open_sink(file: Path, option: str) -> BinaryIO:
+    """Open a file for what a command writes; end with 2 where it cannot be."""
+    try:
+        return file.open("wb")
+    except OSError as error:
+        fail(ExitCode.USAGE, f"{option}: cannot write {file}: {error.strerror}")
 
 
 def time_of(text: str, option: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 import msgspec
@@ -28,8 +29,11 @@ __all__ = [
 Answer = Literal["allow", "deny"]
 
 
+_BROKER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]+)(:(?P<port>[0-9]{1,5}))?")
+
+
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class CleaningSettings(_Section):
@@ -329,3 +333,13 @@ class KafkaSettings(_Section):
     transaction_timeout_ms: int = Field(
         15_000, ge=1000, description="An open transaction is aborted after this."
     )
+
+    @field_validator("bootstrap")
+    @classmethod
+    def _names_brokers(cls, value: str) -> str:
+        """Refuse what the client would end on."""
+        for broker in value.split(","):
+            found = _BROKER.fullmatch(broker.strip())
+            if not found or not 1 <= int(found["port"] or 9092) <= 65_535:
+                raise ValueError(f"{broker!r} is not host:port")
+        return value

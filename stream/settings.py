@@ -55,12 +55,13 @@ class Settings(BaseSettings):
         frozen=True,
         extra="ignore",
         validate_default=True,
+        allow_inf_nan=False,
     )
 
     profile: Literal["development", "production"] = Field(
         "development", description="production refuses risks."
     )
-    seed: int = Field(0, ge=0, description="Seed of every random draw.")
+    seed: int = Field(0, ge=0, lt=2**64, description="Seed of every random draw.")
     max_users: int = Field(1_000_000, ge=1, description="Users remembered per partition.")
     user_ttl_days: float = Field(
         395.0,

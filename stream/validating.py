@@ -1,12 +1,14 @@
-"""Validate a file before it meets the engine: what would be accepted, what not and why, in one pass."""
+"""Validate a file before it meets the engine: what it holds, and of events what would be rejected and why."""
 
 from __future__ import annotations
 
 import difflib
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from schemas.codec import Rejected, decode
+import msgspec
+
+from schemas.codec import UNREADABLE, Rejected, decode
 from schemas.events import EVENT_NAMES
 from schemas.reasons import EventKind
 from stream.reading import open_lines
@@ -15,10 +17,39 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["validate_events"]
+__all__ = ["Kind", "kind_of", "validate_events"]
 
+Kind = Literal["events", "campaigns", "catalogue", "offers"]
+_OF_FIELD: Final[dict[str, Kind]] = {
+    "campaign_id": "campaigns",
+    "segment_id": "campaigns",
+    "item_id": "catalogue",
+    "offer_id": "offers",
+}
 MAX_EXAMPLES = 3
 MAX_NAMES = 100
+
+
+def kind_of(path: Path) -> Kind:
+    """Return what a file or folder holds, by its ending and its first record: events, if neither tells.
+
+    Raises
+    ------
+    BadFileError
+        The file cannot be read.
+    """
+    if path.is_dir() or path.suffix in {".yaml", ".yml"}:
+        return "campaigns"
+    first = next((line for line in open_lines(path) if line.strip()), b"")
+    try:
+        record = msgspec.json.decode(first)
+    except UNREADABLE:
+        record = [] if first[:1] in {b"{", b"["} else None  # JSON over several lines
+    if isinstance(record, list) and path.suffix == ".json":
+        return "campaigns"
+    if not isinstance(record, dict) or "event" in record:
+        return "events"
+    return next((kind for field, kind in _OF_FIELD.items() if field in record), "events")
 
 
 def validate_events(path: Path, progress: Callable[[int], None] | None = None) -> dict[str, Any]:

@@ -275,6 +275,118 @@ def test_usage_errors_are_2(tmp_path: Path) -> None:
     assert [2, 2, 2] == [nudge(*call).returncode for call in calls]
 
 
+def test_a_file_that_cannot_be_written_is_2(tmp_path: Path) -> None:
+    """Named with its option; what the data set is read from is not overwritten either."""
+    ratings, films, folder = tmp_path / "u.data", tmp_path / "u.item", tmp_path / "folder"
+    ratings.write_text("1\t2\t5\t881250949\n")
+    films.write_text("2|Legends|01-Jan-1995||http://x|" + "|".join("0" * 19) + "\n")
+    folder.mkdir()
+    calls: list[list[str | Path]] = [
+        ["import", "movielens", ratings, "--catalogue", folder],
+        ["import", "movielens", ratings, "--catalogue", ratings],
+        ["import", "movielens", ratings, "--catalogue", films],
+        ["simulate", "--duration", "10", "--catalogue", folder],
+        ["simulate", "--duration", "10", "--offers", tmp_path / "none" / "offers.jsonl"],
+        ["schemas", "write", ratings],
+    ]
+    done = [nudge(*call) for call in calls]
+
+    assert [2] * 6 == [one.returncode for one in done]
+    assert [b""] * 6 == [one.stdout for one in done]
+    said = [one.stderr.decode() for one in done]
+    assert ["Traceback" in text for text in said] == [False] * 6
+    assert ["--catalogue" in text for text in said[:4]] == [True] * 4
+    assert ("1\t2\t5\t881250949\n", 1) == (ratings.read_text(), len(films.read_text().splitlines()))
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--seed", str(2**64)), ("--duration", "inf"), ("--rate", "inf"), ("--rate", "nan")]
+)
+def test_a_number_out_of_range_is_2(arguments: tuple[str, str]) -> None:
+    """Also where it is larger than any number."""
+    done = nudge("simulate", *arguments)
+
+    assert (2, b"") == (done.returncode, done.stdout)
+    assert "Traceback" not in done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    "address", ["host:abc", "host:99999", "host:0", "", "a:9092,", "http://a:9092", "[::1:9092"]
+)
+def test_an_address_that_is_none_is_78(address: str) -> None:
+    """Before anybody is asked there."""
+    done = nudge("config", "check", environment={"NUDGE_KAFKA__BOOTSTRAP": address})
+
+    assert 78 == done.returncode
+    assert "is not host:port" in done.stderr.decode()
+
+
+@pytest.mark.parametrize("address", ["a:9092", "a:9092, b.example:9093", "[::1]:9092", "[::1]", "a"])
+def test_an_address_of_brokers(address: str) -> None:
+    """Several, with or without ports."""
+    assert 0 == nudge("config", "check", environment={"NUDGE_KAFKA__BOOTSTRAP": address}).returncode
+
+
+@pytest.mark.parametrize("lines", [1, 10])
+def test_nobody_reads_on(lines: int) -> None:
+    """`nudge simulate | head` ends well and says nothing."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("NUDGE_")}
+    with subprocess.Popen(
+        [sys.executable, "-m", "stream", "simulate", "--duration", "3600", "--rate", "10"],
+        env=clean,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as simulating:
+        assert simulating.stdout is not None
+        assert simulating.stderr is not None
+        read = [simulating.stdout.readline() for _ in range(lines)]
+        simulating.stdout.close()
+        said = simulating.stderr.read()
+        simulating.wait(60)
+
+    assert all(read)
+    assert (0, b"") == (simulating.returncode, said)
+
+
+def test_validate_sees_what_a_file_holds(tmp_path: Path) -> None:
+    """By its first record, not by its name alone."""
+    campaign = json.dumps(CAMPAIGN)
+    item, offer = (
+        '{"item_id":"a","version":1}',
+        '{"offer_id":"o","version":1,"cost":1,"value":2,"currency":"EUR"}',
+    )
+    files = {
+        "campaigns.json": json.dumps([CAMPAIGN], indent=2),
+        "one.json": campaign,
+        "lines.jsonl": campaign + "\n",
+        "items.jsonl": item + "\n",
+        "bad_items.jsonl": item + "\n{}\n",
+        "offers.jsonl": offer + "\n",
+        "events.json": GOOD.decode() + "\n",
+        "campaigns_with_a_fault.json": json.dumps([CAMPAIGN | {"delay": 3}]),
+        "rows.jsonl": "[1]\n",
+    }
+    done = {}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+        one = nudge("validate", tmp_path / name, "--json")
+        done[name] = (one.returncode, sorted(json.loads(one.stdout)) if one.stdout else None)
+
+    events = ["examples", "first_time", "last_time", "out_of_order", "read", "rejected", "unknown", "valid"]
+    assert {
+        "campaigns.json": (0, ["campaigns"]),
+        "one.json": (0, ["campaigns"]),
+        "lines.jsonl": (0, ["campaigns"]),
+        "items.jsonl": (0, ["catalogue"]),
+        "bad_items.jsonl": (65, None),
+        "offers.jsonl": (0, ["offers"]),
+        "events.json": (0, events),
+        "campaigns_with_a_fault.json": (65, None),
+        "rows.jsonl": (1, events),
+    } == done
+
+
 def test_a_broker_that_is_not_there_is_69() -> None:
     """`topics plan`, `produce` and `worker` say so, with the address; so is a setting that is none named."""
     address: list[str | Path] = ["--bootstrap", "127.0.0.1:1"]

@@ -6,9 +6,14 @@ Data goes to stdout, talk to stderr; ``--json`` wherever a program may read; exi
 
 from __future__ import annotations
 
+import errno
+import os
+import select
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from stream.cli import (
     config,
@@ -23,12 +28,45 @@ from stream.cli import (
 )
 from stream.evaluate import commands as evaluating
 from stream.reading import BadFileError
+from stream.runtime.errors import WorkerError
 from stream.terminal import ExitCode, fail
 
 __all__ = ["app", "main"]
 
+
+class _Commands(TyperGroup):
+    """All commands; where a pipe was closed, or a disk is full, they end with a code and no traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command, and write out what it said."""
+        try:
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            if not _nobody_reads():
+                raise
+            raise SystemExit(int(ExitCode.OK)) from None
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise
+            fail(ExitCode.INTERNAL, str(error))
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output is a closed pipe, as behind ``| head``; then it takes nothing any more."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    if not any(state & select.POLLERR for _, state in output.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
+
+
 app = typer.Typer(
     name="nudge",
+    cls=_Commands,
     help="Streaming event processor for smart marketing.",
     no_args_is_help=True,
     add_completion=False,
@@ -50,6 +88,5 @@ def main() -> None:
         app()
     except BadFileError as error:
         fail(ExitCode.BAD_DATA, str(error))
-    except BrokenPipeError:
-        sys.stderr.close()
-        raise SystemExit(int(ExitCode.OK)) from None
+    except WorkerError as error:  # what a broker or its topics refuse
+        fail(ExitCode(error.exit_code), str(error))

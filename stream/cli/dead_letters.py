@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated
@@ -11,9 +12,11 @@ import typer
 
 from schemas.codec import rfc3339
 from stream.options import AsJson, Bootstrap, settings_of
-from stream.terminal import ExitCode, fail, print_json, say
+from stream.terminal import ExitCode, fail, print_json, progress_bar, say
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
     from stream.runtime.deadletters import DeadRecord
     from stream.sections import KafkaSettings
 
@@ -31,9 +34,13 @@ def list_(code: Code = None, bootstrap: Bootstrap = None, as_json: AsJson = Fals
 
     Example: nudge dlq list
     """
-    letters = _read(settings_of(bootstrap=bootstrap).kafka, code)
-    counts = Counter((letter.code, letter.path) for letter in letters)
-    newest = {(letter.code, letter.path): letter for letter in sorted(letters, key=lambda one: one.time)}
+    counts: Counter[tuple[str, str]] = Counter()
+    newest: dict[tuple[str, str], DeadRecord] = {}
+    for letter in _letters(settings_of(bootstrap=bootstrap).kafka, code):
+        kind = letter.code, letter.path
+        counts[kind] += 1
+        if kind not in newest or letter.time >= newest[kind].time:
+            newest[kind] = letter
     rows = [
         {
             "code": code,
@@ -50,7 +57,7 @@ def list_(code: Code = None, bootstrap: Bootstrap = None, as_json: AsJson = Fals
     for row in rows:
         where = f"{row['code']:20} {row['path']:32}"
         sys.stdout.write(f"{row['n']:>8}  {where} newest {row['newest']} at {row['at']}\n")
-    say(f"{len(letters)} dead letters; `nudge dlq show PARTITION:OFFSET` prints one")
+    say(f"{counts.total()} dead letters; `nudge dlq show PARTITION:OFFSET` prints one")
 
 
 @app.command()
@@ -59,8 +66,12 @@ def show(
     bootstrap: Bootstrap = None,
 ) -> None:
     """Write a dead letter's bytes to stdout as they came, and what is wrong with them to stderr."""
-    letters = _read(settings_of(bootstrap=bootstrap).kafka, None)
-    letter = next((letter for letter in letters if letter.place == place), None)
+    from stream.runtime.deadletters import dead_letter_at
+
+    if not (match := re.fullmatch(r"(\d{1,9}):(\d{1,18})", place, re.ASCII)):
+        fail(ExitCode.USAGE, f"{place!r} is not PARTITION:OFFSET; `nudge dlq list` names some")
+    kafka = settings_of(bootstrap=bootstrap).kafka
+    letter = asyncio.run(dead_letter_at(kafka, int(match[1]), int(match[2])))
     if letter is None:
         fail(ExitCode.FAILED_CHECK, f"no dead letter at {place}; `nudge dlq list` names some")
     say(f"{letter.code} at {letter.path}; it was record {letter.source_offset} of partition")
@@ -84,32 +95,34 @@ def replay(
 
     Example: nudge dlq replay --code poison --yes
     """
+    from stream.runtime.deadletters import replay_dead_letters
+
+    def wanted(letter: DeadRecord) -> bool:
+        return (code is None or letter.code == code) and (place is None or letter.place == place)
+
     kafka = settings_of(bootstrap=bootstrap).kafka
-    meant = [letter for letter in _read(kafka, code) if place is None or letter.place == place]
-    letters = [letter for letter in meant if not letter.is_cut]
-    if len(letters) < len(meant):
-        say(f"{len(meant) - len(letters)} were cut, so they cannot be sent again; their producers have them")
-    if not letters:
+    were_cut = Counter(letter.is_cut for letter in _letters(kafka, code) if wanted(letter))
+    if were_cut[True]:
+        say(f"{were_cut[True]} were cut, so they cannot be sent again; their producers have them")
+    if not were_cut[False]:
         fail(ExitCode.FAILED_CHECK, "no dead letter is meant; `nudge dlq list` names some")
     if not yes:
-        say(f"{len(letters)} dead letters would be sent again; --yes sends them")
+        say(f"{were_cut[False]} dead letters would be sent again; --yes sends them")
         return
-    from stream.runtime.deadletters import replay_dead_letters
-    from stream.runtime.errors import WorkerError
-
-    try:
-        asyncio.run(replay_dead_letters(kafka, letters))
-    except WorkerError as error:
-        fail(ExitCode(error.exit_code), str(error))
-    say(f"{len(letters)} dead letters were sent again")
+    with progress_bar("sending again", were_cut[False]) as progress:
+        sent = asyncio.run(replay_dead_letters(kafka, wanted, progress))
+    say(f"{sent} dead letters were sent again")
 
 
-def _read(kafka: KafkaSettings, code: str | None) -> list[DeadRecord]:
-    from stream.runtime.deadletters import read_dead_letters
-    from stream.runtime.errors import WorkerError
+def _letters(kafka: KafkaSettings, code: str | None) -> Iterator[DeadRecord]:
+    """Pass by all dead letters, or those with a code, chunk by chunk."""
+    from stream.runtime.deadletters import scan_dead_letters
 
-    try:
-        letters = asyncio.run(read_dead_letters(kafka))
-    except WorkerError as error:
-        fail(ExitCode(error.exit_code), str(error))
-    return [letter for letter in letters if code is None or letter.code == code]
+    with asyncio.Runner() as runner:
+        chunks = scan_dead_letters(kafka)
+        while (chunk := runner.run(_next(chunks))) is not None:
+            yield from (letter for letter in chunk if code is None or letter.code == code)
+
+
+async def _next(chunks: AsyncIterator[list[DeadRecord]]) -> list[DeadRecord] | None:
+    return await anext(chunks, None)

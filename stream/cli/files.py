@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stream.options import AsJson, time_of
+from stream.options import MAX_SEED, AsJson, open_sink, time_of
 from stream.printing import show_validation
 from stream.terminal import ExitCode, fail, print_json, progress_bar, say
+
+if TYPE_CHECKING:
+    from stream.importing import ImportReport
 
 __all__ = ["app"]
 
@@ -19,25 +22,29 @@ app = typer.Typer()
 
 @app.command()
 def validate(
-    file: Annotated[Path, typer.Argument(exists=True, help="Events, or campaigns: YAML, or a folder of it.")],
+    file: Annotated[
+        Path,
+        typer.Argument(exists=True, help="Events, items or offers as lines; campaigns, or a folder of them."),
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Check a file of events (or campaigns: a folder, or a .yaml ending) and say what is wrong where.
+    """Check a file of events, items, offers or campaigns, and say what is wrong where.
 
-    Ends with 0 if all is valid, with 1 if something would be rejected.
+    The first record says what it holds. Ends with 0 if all is valid, with 1 if an event would be rejected,
+    with 65 if anything else is not valid.
     """
-    from stream.campaign_files import read_campaigns, read_segments
-    from stream.validating import validate_events
+    from stream.reading import read_items, read_offers
+    from stream.validating import kind_of, validate_events
 
-    if file.is_dir() or file.suffix in {".yaml", ".yml"}:
-        campaigns, segments = read_campaigns(file), read_segments(file)
-        if not campaigns and not segments:
-            fail(ExitCode.BAD_DATA, f"{file}: no campaign and no segment in it")
+    kind = kind_of(file)
+    if kind == "campaigns":
+        _validate_campaigns(file, as_json=as_json)
+        return
+    if kind != "events":
+        count = len((read_items if kind == "catalogue" else read_offers)(file))
         if as_json:
-            print_json(
-                {"campaigns": sorted(campaigns)} | ({"segments": sorted(segments)} if segments else {})
-            )
-        say(f"{len(campaigns)} campaigns are valid" + (f", and {len(segments)} segments" if segments else ""))
+            print_json({kind: count})
+        say(f"{count} {'items' if kind == 'catalogue' else kind} are valid")
         return
     with progress_bar(f"checking {file.name}") as progress:
         report = validate_events(file, progress)
@@ -47,6 +54,17 @@ def validate(
         show_validation(report)
     if report["rejected"]:
         raise typer.Exit(ExitCode.FAILED_CHECK)
+
+
+def _validate_campaigns(file: Path, *, as_json: bool) -> None:
+    from stream.campaign_files import read_campaigns, read_segments
+
+    campaigns, segments = read_campaigns(file), read_segments(file)
+    if not campaigns and not segments:
+        fail(ExitCode.BAD_DATA, f"{file}: no campaign and no segment in it")
+    if as_json:
+        print_json({"campaigns": sorted(campaigns)} | ({"segments": sorted(segments)} if segments else {}))
+    say(f"{len(campaigns)} campaigns are valid" + (f", and {len(segments)} segments" if segments else ""))
 
 
 @app.command(name="import")
@@ -62,11 +80,7 @@ def import_(
 
     Example: nudge import taobao UserBehavior.csv.gz --from 2017-11-24 --to 2017-12-04 > events.jsonl
     """
-    from dataclasses import asdict
-
-    import orjson
-
-    from stream.importing import IMPORTERS, DataSetError, import_events
+    from stream.importing import IMPORTERS, DataSetError, files_read, import_events
 
     if source not in IMPORTERS:
         fail(ExitCode.USAGE, f"unknown source {source!r}; known: {', '.join(IMPORTERS)}")
@@ -75,7 +89,9 @@ def import_(
         fail(ExitCode.USAGE, f"no file {file}")
     bounds = {"--from": from_, "--to": to}
     from_s, to_s = (None if text is None else time_of(text, name) for name, text in bounds.items())
-    sink = catalogue.open("wb") if catalogue else None
+    if catalogue and catalogue.exists() and any(map(catalogue.samefile, files_read(source, path))):
+        fail(ExitCode.USAGE, f"--catalogue {catalogue} is a file of the data set; name another")
+    sink = None if catalogue is None else open_sink(catalogue, "--catalogue")
     try:
         with progress_bar(f"importing {file} (bytes)") as progress:
             report = import_events(
@@ -93,11 +109,20 @@ def import_(
     finally:
         if sink is not None:
             sink.close()
+    _show_import(report, file, as_json=as_json)
+
+
+def _show_import(report: ImportReport, file: str, *, as_json: bool) -> None:
+    """Say what became of the lines; end with 65 if none is what the source has."""
+    from dataclasses import asdict
+
+    import orjson
+
     if as_json:
         sys.stderr.buffer.write(orjson.dumps(asdict(report)) + b"\n")
     if report.malformed and not report.written + report.dropped_outside:
         reasons = ", ".join(f"{reason} {n}" for reason, n in report.malformed.items())
-        fail(ExitCode.BAD_DATA, f"{file}: no line of {report.read} is of {source} ({reasons})")
+        fail(ExitCode.BAD_DATA, f"{file}: no line of {report.read} is of {report.source} ({reasons})")
     if as_json:
         return
     say(
@@ -109,12 +134,12 @@ def import_(
 
 @app.command()
 def simulate(
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="The same seed gives the same bytes.")] = 0,
     users: Annotated[int, typer.Option(min=1, help="Shoppers.")] = 500,
     items: Annotated[int, typer.Option(min=10, help="Items of the shop.")] = 300,
     start: Annotated[str, typer.Option(help="Time of the first event.")] = "2026-01-05",
-    duration: Annotated[float, typer.Option(min=1, help="Seconds of event time.")] = 86_400.0,
-    rate: Annotated[float, typer.Option(min=0.001, help="Events per second of event time.")] = 1.0,
+    duration: Annotated[float, typer.Option(min=1, max=1e9, help="Seconds of event time.")] = 86_400.0,
+    rate: Annotated[float, typer.Option(min=0.001, max=1e6, help="Events per second of event time.")] = 1.0,
     hostile_share: Annotated[float, typer.Option(min=0, max=0.5, help="Share of bad records.")] = 0.0,
     catalogue: Annotated[Path | None, typer.Option(help="Write the shop's items here.")] = None,
     offers: Annotated[Path | None, typer.Option(help="Write the shop's offers here.")] = None,
@@ -127,10 +152,11 @@ def simulate(
 
     begins = time_of(start, "--start")
     if catalogue is not None:
-        rows = simulating.catalogue(seed, n_items=items, start=begins)
-        catalogue.write_bytes(b"".join(row + b"\n" for row in rows))
+        with open_sink(catalogue, "--catalogue") as sink:
+            sink.writelines(row + b"\n" for row in simulating.catalogue(seed, n_items=items, start=begins))
     if offers is not None:
-        offers.write_bytes(b"".join(row + b"\n" for row in simulating.offers(seed, start=begins)))
+        with open_sink(offers, "--offers") as sink:
+            sink.writelines(row + b"\n" for row in simulating.offers(seed, start=begins))
     records = simulating.simulate(
         seed=seed,
         n_users=users,

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -21,6 +19,7 @@ from stream.options import (
     EventsFile,
     Offers,
     Seed,
+    make_folder,
     settings_of,
     time_of,
 )
@@ -28,8 +27,6 @@ from stream.printing import show_comparison, show_report
 from stream.terminal import ExitCode, fail, json_bytes, print_json, progress_bar, say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from stream.recording import Recording
     from stream.settings import Settings
 
@@ -98,22 +95,13 @@ def replay(
     else:
         recording = _from_topic(settings, from_topic or "", from_, to)
     for folder, _ in runs:
-        _make(folder)
+        make_folder(folder, "--out")
     reports = []
-    with _broker_errors():
-        for (folder, _), reference in zip(runs, references, strict=True):
-            with progress_bar(f"replaying {recording.name}") as progress:
-                reports.append(
-                    run(
-                        settings,
-                        recording,
-                        folder,
-                        reference,
-                        versions=versions,
-                        until=end,
-                        progress=progress,
-                    )
-                )
+    for (folder, _), reference in zip(runs, references, strict=True):
+        with progress_bar(f"replaying {recording.name}") as progress:
+            reports.append(
+                run(settings, recording, folder, reference, versions=versions, until=end, progress=progress)
+            )
     difference = None
     if compare is not None:
         difference = compared(out, references[0].offers, [reference.campaigns for reference in references])
@@ -229,27 +217,6 @@ def _check_sources(
             fail(ExitCode.USAGE, message)
 
 
-def _make(folder: Path) -> None:
-    """Make an output folder, before an hour of work ends for want of one."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        fail(ExitCode.USAGE, f"--out: cannot write to {folder}: {error.strerror}")
-
-
-@contextmanager
-def _broker_errors() -> Iterator[None]:
-    """End with the code and the sentence of what a broker or its topics refuse."""
-    from stream.runtime.errors import WorkerError
-
-    try:
-        yield
-    except WorkerError as error:
-        fail(ExitCode(error.exit_code), str(error))
-
-
 def _from_topic(settings: Settings, topic: str, begin: str | None, end: str | None) -> Recording:
     from stream.runtime.recorded import Bound, parse_offsets, topic_recording
 
@@ -259,10 +226,9 @@ def _from_topic(settings: Settings, topic: str, begin: str | None, end: str | No
         offsets = parse_offsets(text)
         return time_of(text, option) if offsets is None else offsets
 
-    with _broker_errors():
-        return topic_recording(
-            settings.kafka.bootstrap, topic, begin=bound(begin, "--from"), end=bound(end, "--to")
-        )
+    return topic_recording(
+        settings.kafka.bootstrap, topic, begin=bound(begin, "--from"), end=bound(end, "--to")
+    )
 
 
 def _decisions_on_topic(settings: Settings, user: str) -> list[Any]:
@@ -270,6 +236,5 @@ def _decisions_on_topic(settings: Settings, user: str) -> list[Any]:
     from stream.runtime.consuming import read_topic
 
     topic = f"{settings.kafka.topic_prefix}decisions.v1"
-    with _broker_errors():
-        records = asyncio.run(read_topic(settings.kafka.bootstrap, topic, key=user.encode()))
+    records = asyncio.run(read_topic(settings.kafka.bootstrap, topic, key=user.encode()))
     return [decision_of(r.value or b"", f"{topic} {r.partition}:{r.offset}") for r in records]

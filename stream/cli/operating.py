@@ -66,7 +66,6 @@ def erase(
 def _command(kind: CommandKind, bootstrap: str | None, **fields: str | None) -> None:
     """Send a command to all partitions."""
     from stream.runtime.commanding import send_command
-    from stream.runtime.errors import WorkerError
 
     issued_at = datetime.now(UTC).isoformat()
     body = {"command_id": uuid4().hex, "kind": kind.value, "issued_at": issued_at} | fields
@@ -76,8 +75,5 @@ def _command(kind: CommandKind, bootstrap: str | None, **fields: str | None) -> 
     if isinstance(command, Rejected):
         fail(ExitCode.USAGE, f"{command.path}: {command.message}")
     settings = settings_of(bootstrap=bootstrap)
-    try:
-        n_partitions = asyncio.run(send_command(settings.kafka, command))
-    except WorkerError as error:
-        fail(ExitCode(error.exit_code), str(error))
+    n_partitions = asyncio.run(send_command(settings.kafka, command))
     say(f"{kind.value} {command.user_id or command.stops}: sent to {n_partitions} partitions")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from stream.options import make_folder
 from stream.terminal import ExitCode, say
 
 __all__ = ["app"]
@@ -22,7 +23,7 @@ def schemas_write(folder: Annotated[Path, typer.Argument()] = PUBLISHED) -> None
     """Generate the published schemas from the code."""
     from stream.runtime.asyncapi import published
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, "FOLDER")
     for name, text in published().items():
         (folder / name).write_text(text)
         say(str(folder / name))

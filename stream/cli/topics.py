@@ -46,7 +46,6 @@ def topics_grow(
     something still runs or waits. The old topics stay as they were.
     """
     from stream.assembly import build_models
-    from stream.runtime.errors import WorkerError
     from stream.runtime.growing import PARTITIONERS, grow
 
     if partitioner not in PARTITIONERS:
@@ -54,19 +53,16 @@ def topics_grow(
     settings = settings_of(bootstrap=bootstrap)
     models = build_models(settings).fold
     with progress_bar("moving users") as progress:
-        try:
-            growth = asyncio.run(
-                grow(
-                    settings.kafka,
-                    models,
-                    prefix=to_prefix,
-                    partitions=partitions,
-                    partitioner=partitioner,
-                    progress=progress,
-                )
+        growth = asyncio.run(
+            grow(
+                settings.kafka,
+                models,
+                prefix=to_prefix,
+                partitions=partitions,
+                partitioner=partitioner,
+                progress=progress,
             )
-        except WorkerError as error:
-            fail(ExitCode(error.exit_code), str(error))
+        )
     if as_json:
         print_json({name: getattr(growth, name) for name in ("users", "reference_records", "model_bytes")})
     say(
@@ -77,7 +73,6 @@ def topics_grow(
 
 def _topics(bootstrap: str | None, *, make: bool, as_json: bool) -> None:
     from stream.runtime import topics
-    from stream.runtime.errors import WorkerError
 
     settings = settings_of(bootstrap=bootstrap)
 
@@ -85,10 +80,7 @@ def _topics(bootstrap: str | None, *, make: bool, as_json: bool) -> None:
         async with topics.open_admin(settings.kafka.bootstrap) as admin:
             return await (topics.apply if make else topics.plan)(admin, settings.kafka)
 
-    try:
-        changes = asyncio.run(run())
-    except WorkerError as error:
-        fail(ExitCode(error.exit_code), str(error))
+    changes = asyncio.run(run())
     if as_json:
         print_json([{"action": c.action, "topic": c.topic, "detail": c.detail} for c in changes])
     for change in changes:

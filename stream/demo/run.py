@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from stream import simulating
-from stream.campaign_files import read_campaigns
+from stream.campaign_files import campaign_records
 from stream.console import FeedView, Frame, report
 from stream.demo.feeds import N_ITEMS, Feed, FileFeed, ShopFeed
 from stream.demo.following import Follower, OfferLedger
@@ -70,7 +70,7 @@ def run_demo(options: DemoOptions) -> int:
     BadFileError
         A file that was given cannot be used.
     """
-    campaigns = read_campaigns(options.campaigns or CAMPAIGNS)
+    campaigns = campaign_records(options.campaigns or CAMPAIGNS)
     try:
         with ExitStack() as stack:
             bootstrap = options.bootstrap or stack.enter_context(EmbeddedBroker()).bootstrap
@@ -101,7 +101,7 @@ def run_demo(options: DemoOptions) -> int:
 class _Demo:
     """One run: what its parts share."""
 
-    def __init__(self, options: DemoOptions, bootstrap: str, folder: Path, campaigns: dict[str, Any]) -> None:
+    def __init__(self, options: DemoOptions, bootstrap: str, folder: Path, campaigns: list[bytes]) -> None:
         self._options = options
         self._settings: Settings = settings_of(options, bootstrap, free_port())
         self._names = TopicNames(self._settings.kafka.topic_prefix)
@@ -241,8 +241,7 @@ class _Demo:
         bootstrap, names = self._settings.kafka.bootstrap, self._names
         await produce(bootstrap, names.catalogue, self._items(), key="item_id")
         await produce(bootstrap, names.offers, self._offers(), key="offer_id")
-        campaigns = [msgspec.json.encode(campaign) for campaign in self._campaigns.values()]
-        await produce(bootstrap, names.campaigns, campaigns, key="campaign_id")
+        await produce(bootstrap, names.campaigns, self._campaigns, key="campaign_id")
 
     def _items(self) -> Iterable[bytes]:
         if self._options.catalogue is not None:

@@ -6,9 +6,9 @@ and writes. The same input gives the same bytes.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO
 
@@ -16,10 +16,20 @@ from stream.importing.canonical import Intake, Reason, Timed, encode_item
 from stream.importing.lines import STDIN, DataSetError, Line, Source, open_lines
 from stream.importing.movielens import find_films, movielens_catalogue, movielens_events
 from stream.importing.online_retail import online_retail_events
+from stream.importing.ordering import ordered
 from stream.importing.taobao import taobao_events
 from stream.importing.yoochoose import yoochoose_events
 
-__all__ = ["IMPORTERS", "DataSetError", "ImportReport", "Importer", "Reason", "Source", "import_events"]
+__all__ = [
+    "IMPORTERS",
+    "DataSetError",
+    "ImportReport",
+    "Importer",
+    "Reason",
+    "Source",
+    "files_read",
+    "import_events",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +111,9 @@ def import_events(
 ) -> ImportReport:
     """Read a data set and write its events in order of time; ties keep the file's order.
 
+    Nothing is written before everything is read. Events wait in temporary files, so a data set may be larger
+    than memory; what grows with it is the catalogue (and of `online-retail` the order lines, to be grouped).
+
     Parameters
     ----------
     source : str
@@ -122,48 +135,48 @@ def import_events(
         Unknown source, a header without the needed columns, or a damaged gzip file.
         Single bad lines never raise: they are counted in the report.
     OSError
-        The file cannot be read, or `out` or `catalogue` cannot be written.
+        The file cannot be read, or `out`, `catalogue` or temporary files cannot be written.
     """
     importer = IMPORTERS.get(source)
     if importer is None:
         raise DataSetError(f"unknown source {source!r}; known: {', '.join(IMPORTERS)}")
-    intake = Intake(source, from_s, to_s)
-    # Encoded events and packed times: a third of the memory that decoded events would take.
-    times = array("q")
-    events: list[bytes] = []
-    with open_lines(path, progress) as lines:
-        for time_ms, event in importer.events(lines, intake):
-            times.append(time_ms)
-            events.append(event)
-    order = sorted(range(len(events)), key=times.__getitem__)  # stable: file order in ties
-    out.writelines(events[n] for n in order)
-    first_ms = times[order[0]] if order else None
-    n_items = 0
-    if catalogue is not None:
-        records = _catalogue(source, path, intake, first_ms or 0)
-        catalogue.writelines(records[item_id] for item_id in sorted(records))
-        n_items = len(records)
+    intake = Intake(source, from_s, to_s, keeps_items=catalogue is not None)
+    with open_lines(path, progress) as lines, ordered(importer.events(lines, intake)) as found:
+        items: dict[str, bytes] = {}
+        if catalogue is not None:
+            items = _catalogue(files_read(source, path)[1:], intake, found.first_ms or 0)
+            catalogue.writelines(items[item_id] for item_id in sorted(items))
+        out.writelines(found.events)
     return ImportReport(
         source=source,
         read=intake.read,
         used=intake.used,
-        written=len(events),
+        written=found.count,
         dropped_outside=intake.outside,
         malformed={reason.value: n for reason, n in intake.malformed.most_common()},
-        items=n_items,
-        first_ms=first_ms,
-        last_ms=times[order[-1]] if order else None,
+        items=len(items),
+        first_ms=found.first_ms,
+        last_ms=found.last_ms,
     )
 
 
-def _catalogue(source: str, path: Source, intake: Intake, first_ms: int) -> dict[str, bytes]:
-    """Items met in the written events; of MovieLens also what the file of films says."""
+def files_read(source: str, path: Source) -> list[Path]:
+    """Return the files that an import reads: the data set, and for MovieLens that of the films beside it.
+
+    Standard input is no file.
+    """
+    if path == STDIN:
+        return []
+    films = find_films(path) if source == "movielens" else None
+    return [path] if films is None else [path, films]
+
+
+def _catalogue(films: list[Path], intake: Intake, first_ms: int) -> dict[str, bytes]:
+    """Items met in the written events, and what files of films say."""
     records = {
         item_id: encode_item(item_id, item.version, item.updated_ms, **item.content._asdict())
         for item_id, item in intake.items.items()
     }
-    if source == "movielens" and path != STDIN:
-        films = find_films(path)
-        if films is not None:
-            records.update(movielens_catalogue(films, intake, first_ms))
+    for file in films:
+        records.update(movielens_catalogue(file, intake, first_ms))
     return records

@@ -16,12 +16,23 @@ from typing import Any, NamedTuple
 
 import orjson
 
-__all__ = ["Intake", "Reason", "Timed", "encode_event", "encode_item", "epoch_ms", "number", "rfc3339"]
+__all__ = [
+    "EARLIEST_MS",
+    "LATEST_MS",
+    "Intake",
+    "Reason",
+    "Timed",
+    "encode_event",
+    "encode_item",
+    "epoch_ms",
+    "number",
+    "rfc3339",
+]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EARLIEST_MS = -(_EPOCH - datetime.min.replace(tzinfo=UTC)) // timedelta(milliseconds=1)
+EARLIEST_MS = -(_EPOCH - datetime.min.replace(tzinfo=UTC)) // timedelta(milliseconds=1)
 _LARGEST = 2**53  # whole numbers up to here are exact, and sums of products stay finite
-_LATEST_MS = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
+LATEST_MS = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
 
 
 class Reason(StrEnum):
@@ -83,11 +94,14 @@ class Intake:
         The prefix of every ``messageId``.
     from_s, to_s : float | None
         Events in ``[from_s, to_s)`` are kept, in seconds since the epoch; ``None`` is no bound.
+    keeps_items : bool
+        Whether `items` is filled; a catalogue needs it, events do not.
     """
 
     source: str
     from_s: float | None = None
     to_s: float | None = None
+    keeps_items: bool = True
     read: int = 0
     used: int = 0
     outside: int = 0
@@ -124,6 +138,8 @@ class Intake:
         currency: str | None = None,
     ) -> None:
         """Remember what a kept event says of an item: the latest content wins, each change is a version."""
+        if not self.keeps_items:
+            return
         content = _Content(name, category, price, currency)
         item = self.items.get(item_id)
         if item is None:
@@ -229,6 +245,6 @@ def epoch_ms(text: str) -> int | None:
     (1396437466940, 15000, None)
     """
     seconds = number(text)
-    if seconds is None or not _EARLIEST_MS <= seconds * 1000 <= _LATEST_MS:
+    if seconds is None or not EARLIEST_MS <= seconds * 1000 <= LATEST_MS:
         return None
     return round(seconds * 1000)

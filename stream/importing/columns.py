@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from stream.importing.canonical import Intake, Reason
 from stream.importing.lines import DataSetError, Line
@@ -54,14 +54,20 @@ def split_lines(lines: Iterable[Line], intake: Intake, split: Splitter, n_fields
 
 
 def table(
-    lines: Iterator[Line], intake: Intake, split: Splitter, columns: Mapping[str, Sequence[str]]
+    lines: Iterator[Line],
+    intake: Intake,
+    split: Splitter,
+    columns: Mapping[str, Sequence[str]],
+    optional: Collection[str] = (),
 ) -> Iterator[Fields]:
     """Read a header, then the fields of each line in the order of `columns`, whatever the file's order.
 
     Parameters
     ----------
     columns : Mapping[str, Sequence[str]]
-        Needed column -> the headings it goes by.
+        Column -> the headings it goes by.
+    optional : Collection[str]
+        Columns that the file may lack; their fields are empty then.
 
     Raises
     ------
@@ -72,14 +78,14 @@ def table(
     if header is None:
         return
     heading = split(header.text or "") or []
-    places = []
+    places: list[int | None] = []
     for column, names in columns.items():
         found = next((place for place, name in enumerate(heading) if name in names), None)
-        if found is None:
+        if found is None and column not in optional:
             raise DataSetError(
                 f"{intake.source}: the first line has no column {' or '.join(names)} (for the {column}), "
                 f"found: {', '.join(heading)[:200]}; give the file with its header"
             )
         places.append(found)
     for line_number, parts in split_lines(lines, intake, split, len(heading)):
-        yield line_number, [parts[place] for place in places]
+        yield line_number, ["" if place is None else parts[place] for place in places]

@@ -26,7 +26,7 @@ _FILMS = {
     "item": ("item_id:token",),
     "title": ("movie_title:token_seq",),
     "year": ("release_year:token",),
-    "classes": ("class:token_seq",),
+    "classes": ("class:token_seq", "genre:token_seq"),  # of ml-100k, and of the larger sets
 }
 # The 19 flags that end a line of u.item, in the order of u.genre.
 _GENRES = (
@@ -131,7 +131,7 @@ def _films(lines: Iterator[Line], side: Intake) -> Iterator[list[str]]:
         return
     whole = chain((first,), lines)
     if ":token" in (first.text or ""):
-        for _, fields in table(whole, side, tab_fields, _FILMS):
+        for _, fields in table(whole, side, tab_fields, _FILMS, optional=("year", "classes")):
             yield fields
         return
     for _, fields in split_lines(whole, side, lambda text: text.split("|"), _N_ITEM_FIELDS):

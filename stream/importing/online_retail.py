@@ -2,7 +2,8 @@
 
 CSV with a header; the headings of the second edition (Online Retail II) are understood too.
 Invoice numbers that start with C are cancellations; the data do not say which order they take back, so the
-refund carries the cancellation's own number as ``order_id``. Times carry no zone and are read as UTC.
+refund carries the cancellation's own number as ``order_id``. Times carry no zone and are read as UTC; a zone
+that one does carry is heeded.
 """
 
 from __future__ import annotations
@@ -14,7 +15,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from stream.importing.canonical import Intake, Reason, Timed, encode_event, number
+from stream.importing.canonical import (
+    EARLIEST_MS,
+    LATEST_MS,
+    Intake,
+    Reason,
+    Timed,
+    encode_event,
+    number,
+)
 from stream.importing.columns import comma_fields, table
 from stream.importing.lines import Line
 
@@ -135,7 +144,7 @@ def _properties(order_id: str, lines: list[_OrderLine]) -> dict[str, Any]:
 
 
 def _date_ms(text: str) -> int | None:
-    """``2010-12-01 08:26:00``, or ``12/1/2010 8:26`` as in the spreadsheet's own export; UTC."""
+    """``2010-12-01 08:26:00``, or ``12/1/2010 8:26`` as in the spreadsheet's own export; else UTC."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -143,4 +152,7 @@ def _date_ms(text: str) -> int | None:
             moment = datetime.strptime(text, "%m/%d/%Y %H:%M").replace(tzinfo=UTC)
         except ValueError:
             return None
-    return (moment.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    time_ms = (moment - _EPOCH) // _MILLISECOND
+    return time_ms if EARLIEST_MS <= time_ms <= LATEST_MS else None

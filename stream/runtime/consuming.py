@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from stream.runtime.transport import LogRecord, Reader
 
-__all__ = ["open_reader", "read_to_end", "read_topic"]
+__all__ = ["open_reader", "read_to_end", "read_topic", "scan_topic"]
 
 STALL_S: Final = 30.0  # no record and no progress for so long: the broker has a problem we cannot wait out
 POLL_MS: Final = 200
@@ -80,6 +80,32 @@ async def read_to_end(consumer: Reader) -> AsyncIterator[list[LogRecord]]:
             yield records
 
 
+async def scan_topic(
+    bootstrap: str, topic: str, *, read_committed: bool = True, partition: int | None = None
+) -> AsyncIterator[list[LogRecord]]:
+    """Yield the records that a topic, or one partition of it, holds now: chunks, each of one partition.
+
+    Those of a partition come in order of offset.
+
+    Raises
+    ------
+    BrokerUnreachableError, TopicMismatchError
+        Nobody answers, or there is no such topic.
+    """
+    try:
+        async with open_admin(bootstrap) as admin:
+            counts = await partition_counts(admin)
+        if topic not in counts:
+            raise TopicMismatchError(f"topic {topic} does not exist; run `nudge topics apply`")
+        numbers = range(counts[topic]) if partition is None else [partition]
+        partitions = [TopicPartition(topic, number) for number in numbers]
+        async with open_reader(bootstrap, partitions, read_committed=read_committed) as consumer:
+            async for chunk in read_to_end(consumer):
+                yield chunk
+    except KafkaError as error:
+        raise BrokerUnreachableError(f"topic {topic} at {bootstrap} could not be read: {error}") from error
+
+
 async def read_topic(
     bootstrap: str,
     topic: str,
@@ -92,20 +118,6 @@ async def read_topic(
 
     With ``key`` only the records under that key; the others are read and let go.
     """
-    try:
-        async with open_admin(bootstrap) as admin:
-            counts = await partition_counts(admin)
-        if topic not in counts:
-            raise TopicMismatchError(f"topic {topic} does not exist; run `nudge topics apply`")
-        numbers = range(counts[topic]) if partition is None else [partition]
-        partitions = [TopicPartition(topic, number) for number in numbers]
-        async with open_reader(bootstrap, partitions, read_committed=read_committed) as consumer:
-            found = [
-                record
-                async for chunk in read_to_end(consumer)
-                for record in chunk
-                if key is None or record.key == key
-            ]
-    except KafkaError as error:
-        raise BrokerUnreachableError(f"topic {topic} at {bootstrap} could not be read: {error}") from error
+    chunks = scan_topic(bootstrap, topic, read_committed=read_committed, partition=partition)
+    found = [record async for chunk in chunks for record in chunk if key is None or record.key == key]
     return sorted(found, key=lambda record: (record.partition, record.offset))

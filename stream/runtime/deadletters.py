@@ -1,26 +1,30 @@
-"""Dead letters as an operator handles them: what is there, what one holds, and sending them again."""
+"""Dead letters as an operator handles them: what is there, what one holds, and sending them again.
+
+They are passed by one after the other: two weeks of a broken producer need not fit into memory.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from stream.runtime.consuming import read_topic
-from stream.runtime.errors import BrokerUnreachableError
+from stream.runtime.consuming import open_reader, read_to_end, scan_topic
+from stream.runtime.errors import BrokerUnreachableError, TopicMismatchError
 from stream.runtime.kafka import MAX_RECORD_BYTES
 from stream.runtime.records import CUT
-from stream.runtime.topics import TopicNames
+from stream.runtime.topics import TopicNames, open_admin, partition_counts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Callable
 
     from stream.runtime.transport import LogRecord
     from stream.sections import KafkaSettings
 
-__all__ = ["DeadRecord", "read_dead_letters", "replay_dead_letters"]
+__all__ = ["DeadRecord", "dead_letter_at", "replay_dead_letters", "scan_dead_letters"]
 
 _OURS = ("__streams.errors.", "nudge.error.")
 
@@ -48,8 +52,20 @@ class DeadRecord:
         return f"{self.partition}:{self.offset}"
 
 
-async def read_dead_letters(kafka: KafkaSettings) -> list[DeadRecord]:
-    """Return all dead letters, by partition and offset.
+async def scan_dead_letters(kafka: KafkaSettings) -> AsyncIterator[list[DeadRecord]]:
+    """Yield all dead letters: chunks, each of one partition, whose letters come in order of offset.
+
+    Raises
+    ------
+    BrokerUnreachableError, TopicMismatchError
+        Nobody answers, or there is no such topic.
+    """
+    async for chunk in scan_topic(kafka.bootstrap, TopicNames(kafka.topic_prefix).dead_letters):
+        yield [_dead_record(record) for record in chunk]
+
+
+async def dead_letter_at(kafka: KafkaSettings, partition: int, offset: int) -> DeadRecord | None:
+    """Return the dead letter at a place; nothing where none is.
 
     Raises
     ------
@@ -57,7 +73,27 @@ async def read_dead_letters(kafka: KafkaSettings) -> list[DeadRecord]:
         Nobody answers, or there is no such topic.
     """
     topic = TopicNames(kafka.topic_prefix).dead_letters
-    return [_dead_record(record) for record in await read_topic(kafka.bootstrap, topic)]
+    tp = TopicPartition(topic, partition)
+    try:
+        async with open_admin(kafka.bootstrap) as admin:
+            count = (await partition_counts(admin)).get(topic)
+        if count is None:
+            raise TopicMismatchError(f"topic {topic} does not exist; run `nudge topics apply`")
+        if not 0 <= partition < count:
+            return None
+        async with open_reader(kafka.bootstrap, [tp]) as reader:
+            if (
+                not (await reader.beginning_offsets([tp]))[tp]
+                <= offset
+                < (await reader.end_offsets([tp]))[tp]
+            ):
+                return None
+            reader.seek(tp, offset)
+            async for chunk in read_to_end(reader):
+                return _dead_record(chunk[0]) if chunk[0].offset == offset else None
+    except KafkaError as error:
+        raise BrokerUnreachableError(f"{topic} at {kafka.bootstrap} could not be read: {error}") from error
+    return None
 
 
 def _dead_record(record: LogRecord) -> DeadRecord:
@@ -78,15 +114,26 @@ def _dead_record(record: LogRecord) -> DeadRecord:
     )
 
 
-async def replay_dead_letters(kafka: KafkaSettings, letters: Sequence[DeadRecord]) -> None:
+async def replay_dead_letters(
+    kafka: KafkaSettings,
+    wanted: Callable[[DeadRecord], bool],
+    progress: Callable[[int], None] | None = None,
+) -> int:
     """Send records again as they first came: same topic, partition, key, value and headers, in order.
+
+    Those that were cut are passed by. What becomes a dead letter meanwhile is not met again.
+
+    Returns
+    -------
+    int
+        How many were sent.
 
     Raises
     ------
-    BrokerUnreachableError
-        Nobody answers, or the broker refuses a record.
+    BrokerUnreachableError, TopicMismatchError
+        Nobody answers, or the broker refuses a record; or there is no such topic.
     """
-    names = TopicNames(kafka.topic_prefix)
+    names, sent = TopicNames(kafka.topic_prefix), 0
     producer = AIOKafkaProducer(
         bootstrap_servers=kafka.bootstrap,
         acks="all",
@@ -96,15 +143,25 @@ async def replay_dead_letters(kafka: KafkaSettings, letters: Sequence[DeadRecord
     )
     try:
         await producer.start()
-        for letter in letters:
-            await producer.send_and_wait(
-                names.commands if letter.source_topic == names.commands else names.events,
-                value=letter.value,
-                key=letter.key,
-                partition=letter.source_partition,
-                headers=list(letter.headers),
-            )
+        async for chunk in scan_dead_letters(kafka):
+            letters = [letter for letter in chunk if not letter.is_cut and wanted(letter)]
+            waiting = [
+                await producer.send(
+                    names.commands if letter.source_topic == names.commands else names.events,
+                    value=letter.value,
+                    key=letter.key,
+                    partition=letter.source_partition,
+                    headers=list(letter.headers),
+                )
+                for letter in letters
+            ]
+            await asyncio.gather(*waiting)
+            sent += len(letters)
+            if progress is not None:
+                progress(sent)
     except (KafkaError, OSError) as error:
-        raise BrokerUnreachableError(f"{names.events} at {kafka.bootstrap}: {error!r}") from error
+        at = f"{names.events} at {kafka.bootstrap}"
+        raise BrokerUnreachableError(f"{at}: {error!r}; {sent} or more were sent before") from error
     finally:
         await producer.stop()
+    return sent

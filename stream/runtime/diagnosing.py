@@ -16,7 +16,7 @@ from schemas.codec import UNREADABLE
 from schemas.segments import SEGMENT_KEY, Segment
 from stream.misspelt import misspelt
 from stream.runtime import topics
-from stream.runtime.consuming import open_reader, read_topic
+from stream.runtime.consuming import open_reader, read_to_end, read_topic
 from stream.runtime.errors import WorkerError
 from stream.runtime.kafka import KafkaTransport
 
@@ -71,7 +71,7 @@ async def diagnose(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding("ok", "topics", "are as declared")
     yield await _writing(kafka)
     names = topics.TopicNames(kafka.topic_prefix)
-    for topic in (*names.reference, names.events, names.dead_letters):
+    for topic in (*names.reference, names.events, names.commands, names.dead_letters):
         if topic not in missing:
             async for finding in _reading(kafka, topic, names):
                 yield finding
@@ -119,24 +119,27 @@ async def _reading(kafka: KafkaSettings, topic: str, names: topics.TopicNames) -
         if topic in names.reference:
             yield await _reference(kafka, topic, names)
             return
-        held = await _held(kafka, topic)
-    except (KafkaError, WorkerError) as error:
+        most = await _held(kafka, topic)
+    except (KafkaError, WorkerError, TimeoutError) as error:
         yield Finding("fault", f"topic {topic}", repr(error), "let this user read the topic")
         return
-    if topic == names.dead_letters and held:
-        yield Finding("warning", f"topic {topic}", f"holds {held} rejected records", "nudge dlq list")
+    if topic == names.dead_letters and most:
+        yield Finding("warning", f"topic {topic}", f"holds up to {most} rejected records", "nudge dlq list")
     else:
-        yield Finding("ok", f"topic {topic}", f"holds {held} records")
+        yield Finding("ok", f"topic {topic}", f"holds up to {most} records" if most else "holds no record")
 
 
 async def _held(kafka: KafkaSettings, topic: str) -> int:
+    """How many records a topic holds at most, marks of transactions counted; 0 if none can be read."""
     async with topics.open_admin(kafka.bootstrap) as admin:
         count = (await topics.partition_counts(admin))[topic]
     partitions = [TopicPartition(topic, number) for number in range(count)]
     async with open_reader(kafka.bootstrap, partitions) as reader:
         first: dict[TopicPartition, int] = await reader.beginning_offsets(partitions)
         last: dict[TopicPartition, int] = await reader.end_offsets(partitions)
-    return sum(last.values()) - sum(first.values())
+        async for _ in read_to_end(reader):
+            return sum(last.values()) - sum(first.values())
+    return 0
 
 
 async def _reference(kafka: KafkaSettings, topic: str, names: topics.TopicNames) -> Finding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import sys
 from pathlib import Path
 
@@ -162,6 +163,61 @@ def test_movielens_recbole_ratings_and_films(tmp_path: Path) -> None:
         ),
         '{"item_id":"8","version":1,"updated_at":"1997-12-04T15:55:50.000Z"}',
     ]
+
+
+@pytest.mark.parametrize(
+    ("heading", "film", "rest"),
+    [
+        (
+            "\trelease_year:token\tgenre:token_seq",
+            "\t1994\tWar",
+            ',"category":"War","attributes":{"year":1994}',
+        ),
+        ("\tgenre:token_seq", "\tDrama War", ',"category":"Drama War"'),
+        ("", "", ""),
+    ],
+)
+def test_movielens_films_of_the_larger_sets(tmp_path: Path, heading: str, film: str, rest: str) -> None:
+    """RecBole's files of 1M ratings and more say `genre`; what a file does not say is left out."""
+    (tmp_path / "ml-1m.item").write_text(
+        f"item_id:token\tmovie_title:token_seq{heading}\n51\tLegends of the Fall{film}\n"
+    )
+    header = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
+    _, events, catalogue = run("movielens", tmp_path / "ml-1m.inter", f"{header}1\t51\t4\t881250948\n")
+
+    assert len(events) == 1
+    item = f'{{"item_id":"51","version":1,"name":"Legends of the Fall"{rest}'
+    assert catalogue == [item + ',"updated_at":"1997-12-04T15:55:48.000Z"}']
+
+
+def test_nothing_is_written_where_the_films_cannot_be_read(tmp_path: Path) -> None:
+    """The file beside the ratings is read before the first event is written."""
+    (tmp_path / "ml-1m.item").write_text("item_id:token\tcolour:token\n51\tred\n")
+    (tmp_path / "ml-1m.inter").write_text(
+        "user_id:token\titem_id:token\trating:float\ttimestamp:float\n1\t51\t4\t881250948\n"
+    )
+    out = io.BytesIO()
+    with pytest.raises(DataSetError, match="movie_title"):
+        import_events("movielens", tmp_path / "ml-1m.inter", out=out, catalogue=io.BytesIO())
+
+    assert b"" == out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("written", "time"),
+    [
+        ("2010-12-01 08:26:00+02:00", "2010-12-01T06:26:00.000Z"),
+        ("2010-12-01T08:26:00Z", "2010-12-01T08:26:00.000Z"),
+        ("0001-01-01T00:00:00+05:00", None),
+    ],
+)
+def test_online_retail_heeds_a_zone(tmp_path: Path, written: str, time: str | None) -> None:
+    """Somebody exported with one; a moment before the year 1 is none."""
+    line = f"1,A,LAMP,2,{written},2.55,17850.0,United Kingdom\n"
+    report, events, _ = run("online-retail", tmp_path / "r.csv", RETAIL_HEADER + line)
+
+    assert ([] if time is None else [time]) == [json.loads(event)["timestamp"] for event in events]
+    assert ({"bad_time": 1} if time is None else {}) == report.malformed
 
 
 def test_movielens_original_files(tmp_path: Path) -> None:

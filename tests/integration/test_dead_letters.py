@@ -9,7 +9,7 @@ from pathlib import Path
 from aiokafka import AIOKafkaProducer
 
 from stream.runtime.broker import Broker, EmbeddedBroker
-from stream.runtime.deadletters import read_dead_letters, replay_dead_letters
+from stream.runtime.deadletters import DeadRecord, replay_dead_letters, scan_dead_letters
 from stream.runtime.records import CUT
 from stream.sections import KafkaSettings
 from tests.runtime.topic_setup import Setup
@@ -40,12 +40,21 @@ def bury(setup: Setup, *letters: tuple[bytes, bytes | None, str]) -> None:
     asyncio.run(bury())
 
 
+def dead_letters(setup: Setup) -> list[DeadRecord]:
+    """All of them, by place."""
+
+    async def scan() -> list[DeadRecord]:
+        return [letter async for chunk in scan_dead_letters(setup.kafka) for letter in chunk]
+
+    return sorted(asyncio.run(scan()), key=lambda letter: (letter.partition, letter.offset))
+
+
 def test_a_large_dead_letter_stands_in_nobodys_way(broker: Broker, topic: str) -> None:
     """What came compressed may be larger than a request; it is sent again, and what stands behind it, too."""
     setup = Setup(KafkaSettings(bootstrap=broker.bootstrap, topic_prefix=f"{topic}.", partitions=2))
     setup.create()
     bury(setup, (b"u1", b"x" * 1_200_000, "too_large"), (b"u2", b"{}", "poison"))
-    asyncio.run(replay_dead_letters(setup.kafka, asyncio.run(read_dead_letters(setup.kafka))))
+    assert 2 == asyncio.run(replay_dead_letters(setup.kafka, lambda _: True))
 
     assert [1_200_000, 2] == [len(record.value or b"") for record in setup.read(setup.names.events)]
 
@@ -55,8 +64,8 @@ def test_a_dead_letter_comes_back_as_it_was(broker: Broker, topic: str) -> None:
     setup = Setup(KafkaSettings(bootstrap=broker.bootstrap, topic_prefix=f"{topic}.", partitions=2))
     setup.create()
     bury(setup, (b"u1", b"\xff", "poison"), (b"u2", b"{}", "missing_user"))
-    letters = asyncio.run(read_dead_letters(setup.kafka))
-    asyncio.run(replay_dead_letters(setup.kafka, [one for one in letters if one.code == "poison"]))
+    letters = dead_letters(setup)
+    asyncio.run(replay_dead_letters(setup.kafka, lambda one: one.code == "poison"))
     [event] = setup.read(setup.names.events)
 
     assert [("0:0", "poison", 17), ("0:1", "missing_user", 17)] == [
@@ -84,8 +93,8 @@ def test_a_rejected_command_goes_back_to_the_commands(broker: Broker, topic: str
         await producer.stop()
 
     asyncio.run(bury_both())
-    letters = asyncio.run(read_dead_letters(setup.kafka))
-    asyncio.run(replay_dead_letters(setup.kafka, letters[:1]))
+    letters = dead_letters(setup)
+    assert 1 == asyncio.run(replay_dead_letters(setup.kafka, lambda _: True))
     done = nudge(
         "dlq",
         "replay",
@@ -115,6 +124,10 @@ def test_the_commands(embedded_broker: EmbeddedBroker, topic: str, tmp_path: Pat
     unsent = setup.read(setup.names.events)
     sent = nudge("dlq", "replay", "--at", "0:1", "--yes", environment=environment)
     nothing = nudge("dlq", "replay", "--code", "poison", environment=environment)
+    elsewhere = [
+        nudge("dlq", "show", place, environment=environment).returncode
+        for place in ("0:2", "9:0", "0", "a:b")
+    ]
     wrong = tmp_path / "campaigns.yaml"
     wrong.write_text("- campaign_id: x\n")
 
@@ -123,7 +136,9 @@ def test_the_commands(embedded_broker: EmbeddedBroker, topic: str, tmp_path: Pat
     }
     assert (1, "nudge topics apply") == (before.returncode, faults[f"topic {setup.names.events}"])
     assert 0 == after.returncode, after.stdout
-    assert b"holds 2 rejected records\n         -> nudge dlq list" in after.stdout
+    assert b"holds up to 2 rejected records\n         -> nudge dlq list" in after.stdout
+    assert f"topic {setup.names.commands}: holds no record".encode() in after.stdout
+    assert [1, 1, 2, 2] == elsewhere
     [row] = json.loads(listed.stdout)
     assert ("missing_user", "$.event", 2, "0:1") == (row["code"], row["path"], row["n"], row["newest"])
     assert b'{"a":2}\n' == shown.stdout

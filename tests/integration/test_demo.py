@@ -17,7 +17,8 @@ import orjson
 import pytest
 
 from stream.runtime.broker import EmbeddedBroker
-from stream.runtime.topics import open_admin
+from stream.runtime.consuming import read_topic
+from stream.runtime.topics import TopicNames, open_admin
 from stream.sections import OfferSettings
 from stream.simulating import simulate
 
@@ -154,6 +155,23 @@ async def test_a_file_on_somebodys_kafka(tmp_path: Path, embedded_broker: Embedd
     async with open_admin(embedded_broker.bootstrap) as admin:
         after = set(await admin.list_topics())
     assert not [name for name in after - before if name.startswith("nudge-demo-")]
+
+
+async def test_segments_beside_campaigns(tmp_path: Path, embedded_broker: EmbeddedBroker) -> None:
+    """What `--campaigns` holds is in force whole; on a given Kafka the topics may stay."""
+    events, campaigns = tmp_path / "events.jsonl", tmp_path / "campaigns.yaml"
+    events.write_bytes(
+        b"\n".join(simulate(seed=3, start=1_767_225_600.0, duration_s=600.0, events_per_s=0.2, n_users=4))
+    )
+    campaigns.write_text("- segment_id: known\n  version: 1\n  when: {fact: user.n_events, at_least: 1}\n")
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    arguments = ("--bootstrap", embedded_broker.bootstrap, "--events", events, "--campaigns", campaigns)
+    summary, _ = finish(start(temporary, *arguments, "--keep", "--json"))
+    names = TopicNames(summary["topic_prefix"])
+    entered = await read_topic(embedded_broker.bootstrap, names.segments)
+
+    assert {"known"} == {orjson.loads(record.value or b"{}")["segment"] for record in entered}
 
 
 def test_without_a_broker_the_demo_says_so(tmp_path: Path) -> None:

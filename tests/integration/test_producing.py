@@ -1,0 +1,62 @@
+"""`nudge produce` on a broker: campaigns as they are written, and what it leaves out ends with 65."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from stream.runtime.broker import EmbeddedBroker
+from stream.sections import KafkaSettings
+from tests.runtime.topic_setup import Setup
+from tests.test_cli import CAMPAIGN, nudge
+
+SEGMENT = "- segment_id: buyers\n  version: 1\n  when: {fact: user.n_orders, at_least: 1}\n"
+
+
+def create(broker: EmbeddedBroker, topic: str) -> tuple[Setup, dict[str, str]]:
+    """Topics of one partition, and the environment in which commands use them."""
+    setup = Setup(KafkaSettings(bootstrap=broker.bootstrap, topic_prefix=f"{topic}.", partitions=1))
+    setup.create()
+    return setup, {f"NUDGE_{key}": value for key, value in setup.environment.items()}
+
+
+def test_campaigns_are_written_as_they_are_validated(
+    embedded_broker: EmbeddedBroker, topic: str, tmp_path: Path
+) -> None:
+    """YAML, a folder, or JSON over several lines: campaigns and segments, each under its key."""
+    setup, environment = create(embedded_broker, topic)
+    folder = tmp_path / "campaigns"
+    folder.mkdir()
+    (folder / "segments.yaml").write_text(SEGMENT)
+    (folder / "campaigns.json").write_text(json.dumps([CAMPAIGN], indent=2))
+    (tmp_path / "bad.yaml").write_text(SEGMENT.replace("version", "versoin"))
+    done = [
+        nudge("produce", path, "--topic", "campaigns", environment=environment)
+        for path in (folder, folder / "segments.yaml", tmp_path / "bad.yaml", tmp_path / "none")
+    ]
+    keys = [record.key for record in setup.read(setup.names.campaigns)]
+
+    assert [0, 0, 65, 2] == [one.returncode for one in done]
+    assert [str(CAMPAIGN["campaign_id"]).encode(), b"segment|buyers", b"segment|buyers"] == keys
+    assert "'versoin' is not a field" in done[2].stderr.decode()
+
+
+def test_what_is_left_out_is_said(embedded_broker: EmbeddedBroker, topic: str, tmp_path: Path) -> None:
+    """An item without its id and an event over 1 MiB cost only themselves; what has no user is sent."""
+    setup, environment = create(embedded_broker, topic)
+    items, events = tmp_path / "items.jsonl", tmp_path / "events.jsonl"
+    items.write_text('{"item_id":"a","version":1}\n{"id":"b"}\n')
+    events.write_text('{"event":"x"}\n' + f'{{"userId":"u","x":"{"y" * (1 << 20)}"}}\n' + '{"userId":"u"}\n')
+    done = [
+        nudge("produce", items, "--topic", "catalogue", environment=environment),
+        nudge("produce", events, "--json", environment=environment),
+    ]
+
+    assert [65, 65] == [one.returncode for one in done]
+    assert "1 left out that have no item_id" in done[0].stderr.decode()
+    assert "1 left out that are larger than 1 MiB: line 2\n" in done[1].stderr.decode()
+    assert (2, 1, 1) == tuple(
+        json.loads(done[1].stdout)[name] for name in ("sent", "without_key", "too_large")
+    )
+    assert [b'{"item_id":"a","version":1}'] == [one.value for one in setup.read(setup.names.catalogue)]
+    assert [None, b"u"] == [one.key for one in setup.read(setup.names.events)]
