@@ -191,6 +191,9 @@ def test_bad_configuration_is_78(tmp_path: Path) -> None:
         ("NUDGE_CAMPAIGNS__DEFAULT_TIME_ZONE", "Mars/Olympus", "'Mars/Olympus' is no time zone"),
         ("NUDGE_CAMPAIGN__DAILY_CAP", "0", "did you mean NUDGE_CAMPAIGNS__DAILY_CAP?"),
         ("NUDGE_DAILY_CAP", "0", "did you mean NUDGE_CAMPAIGNS__DAILY_CAP?"),
+        ("NUDGE_CLEANING__MAX_PRICE", "inf", "cleaning.max_price"),
+        ("NUDGE_USER_TTL_DAYS", "inf", "user_ttl_days"),
+        ("NUDGE_SEED", str(2**64), "seed"),
         ("NUDGE_QUIET__HOURS", "21:00-08:00", "NUDGE_QUIET__HOURS is no setting"),
     ],
 )
@@ -349,6 +352,22 @@ def test_nobody_reads_on(lines: int) -> None:
     assert (0, b"") == (simulating.returncode, said)
 
 
+@pytest.mark.parametrize(
+    "arguments", [("simulate", "--duration", "60"), ("doctor", "--bootstrap", "127.0.0.1:1")]
+)
+def test_a_full_disk_is_said(arguments: tuple[str, ...]) -> None:
+    """Also where it is full only when the last of the output is written; a traceback would say less."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("NUDGE_")}
+    command = [sys.executable, "-m", "stream", *arguments]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            command, env=clean, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False
+        )
+
+    assert 70 == done.returncode
+    assert "nudge: [Errno 28] No space left on device\n" == done.stderr.decode()
+
+
 def test_validate_sees_what_a_file_holds(tmp_path: Path) -> None:
     """By its first record, not by its name alone."""
     campaign = json.dumps(CAMPAIGN)
@@ -366,6 +385,8 @@ def test_validate_sees_what_a_file_holds(tmp_path: Path) -> None:
         "events.json": GOOD.decode() + "\n",
         "campaigns_with_a_fault.json": json.dumps([CAMPAIGN | {"delay": 3}]),
         "rows.jsonl": "[1]\n",
+        "noise.json": "noise\n",
+        "event_of_an_item.jsonl": GOOD.decode().replace("{", '{"item_id":"a",', 1) + "\n",
     }
     done = {}
     for name, text in files.items():
@@ -384,6 +405,8 @@ def test_validate_sees_what_a_file_holds(tmp_path: Path) -> None:
         "events.json": (0, events),
         "campaigns_with_a_fault.json": (65, None),
         "rows.jsonl": (1, events),
+        "noise.json": (1, events),
+        "event_of_an_item.jsonl": (0, events),
     } == done
 
 

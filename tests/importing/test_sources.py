@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from stream.importing import IMPORTERS, DataSetError, ImportReport, Reason, import_events
+from stream.importing.canonical import Intake
 from stream.importing.online_retail import MAX_PRODUCTS
 
 RETAIL_HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
@@ -107,6 +108,15 @@ def test_a_readable_but_odd_time_is_kept(tmp_path: Path) -> None:
 
     assert report.malformed == {}
     assert '"timestamp":"1970-01-01T00:00:15.000Z"' in events[0]
+
+
+def test_items_are_kept_for_a_catalogue_only() -> None:
+    """Without one, memory does not grow with them."""
+    kept, not_kept = Intake("taobao"), Intake("taobao", keeps_items=False)
+    for intake in (kept, not_kept):
+        intake.see("i1", 1_000, category="c")
+
+    assert ({"i1"}, set()) == (set(kept.items), set(not_kept.items))
 
 
 def test_the_window_is_half_open_and_its_items_alone_are_in_the_catalogue(tmp_path: Path) -> None:

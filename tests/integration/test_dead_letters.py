@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
 
-from stream.runtime.broker import Broker, EmbeddedBroker
+from stream.runtime.broker import Broker, EmbeddedBroker, KafkaBroker
 from stream.runtime.deadletters import DeadRecord, replay_dead_letters, scan_dead_letters
 from stream.runtime.records import CUT
 from stream.sections import KafkaSettings
@@ -145,6 +145,30 @@ def test_the_commands(embedded_broker: EmbeddedBroker, topic: str, tmp_path: Pat
     assert (0, [], 0, 1) == (asked.returncode, unsent, sent.returncode, nothing.returncode)
     assert [b'{"a":2}'] == [record.value for record in setup.read(setup.names.events)]
     assert 65 == nudge("doctor", "--campaigns", wrong, environment=environment).returncode
+
+
+def test_what_was_aborted_is_no_dead_letter(kafka_broker: KafkaBroker, topic: str) -> None:
+    """Neither are the marks of transactions, though both take offsets."""
+    setup = Setup(KafkaSettings(bootstrap=kafka_broker.bootstrap, topic_prefix=f"{topic}.", partitions=2))
+    setup.create()
+    environment = {f"NUDGE_{key}": value for key, value in setup.environment.items()}
+
+    async def bury(*, keep: bool) -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=kafka_broker.bootstrap, transactional_id=topic)
+        await producer.start()
+        await producer.begin_transaction()
+        await producer.send_and_wait(setup.names.dead_letters, b"{}", key=b"u", partition=0, headers=ERROR)
+        await (producer.commit_transaction() if keep else producer.abort_transaction())
+        await producer.stop()
+
+    asyncio.run(bury(keep=False))
+    examined = nudge("doctor", environment=environment)
+    asyncio.run(bury(keep=True))
+    shown = [nudge("dlq", "show", f"0:{offset}", environment=environment).returncode for offset in range(5)]
+
+    assert f"topic {setup.names.dead_letters}: holds no record".encode() in examined.stdout
+    assert [2] == [letter.offset for letter in dead_letters(setup)]
+    assert [1, 1, 0, 1, 1] == shown
 
 
 def test_the_doctor_says_that_nobody_answers() -> None:
