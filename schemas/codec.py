@@ -17,9 +17,11 @@ import orjson
 from msgspec import Struct
 
 from schemas.aliases import TRANSLATED
-from schemas.events import EVENT_NAMES, MAX_NUMBER, Event, Product, Properties, Track
+from schemas.events import EVENT_NAMES, MAX_NUMBER, Event, Product, Properties, Rejected, Track
+from schemas.ids import MAX_ID_LENGTH, is_good_id
+from schemas.mending import read_what_can_be
 from schemas.outputs import DeadLetter, Decision, Membership, Recommendation, Trigger
-from schemas.reasons import EventKind, RejectCode
+from schemas.reasons import ALWAYS_APPLIED, EventKind, RejectCode
 from schemas.translation import translated
 
 __all__ = [
@@ -40,7 +42,6 @@ __all__ = [
 MAX_RECORD_BYTES = 65_536
 MAX_DEPTH = 8
 MAX_KEYS = 64
-MAX_ID_LENGTH = 128
 EARLIEST, LATEST = 0.0, 32_503_680_000.0  # 1970 and 3000: nobody's events, but calendars reach beyond them
 
 _TRACK = msgspec.json.Decoder(Track)
@@ -83,28 +84,33 @@ class _CloudEvent(Struct, frozen=True):
     data_base64: str | None = None
 
 
+_ANSWER = "Consent Changed"  # what is left of an event of which nothing else counts
 _CLOUD = b'"specversion"'
 _CLOUD_EVENT = msgspec.json.Decoder(_CloudEvent)
-
-
-class Rejected(Struct, frozen=True):
-    """Bytes we could not accept: the code of a closed set, where in the record, and a sentence."""
-
-    code: RejectCode
-    path: str
-    message: str
 
 
 class EncodeError(ValueError):
     """An output holds a number that JSON cannot carry (NaN or an infinity)."""
 
 
-def decode(raw: bytes) -> Event | Rejected:  # noqa: C901, PLR0911, PLR0912  one guard clause per reject code
+def decode(raw: bytes) -> Event | Rejected:
     """Turn one record's value into an event, or say why not.
+
+    What must count counts although its record is faulty: orders, refunds, cancellations, consent and
+    unsubscribe are events with a ``fault``, as far as they can be read, and a rejection has the answers to
+    questions of consent that came with it.
 
     >>> decode(b'{"messageId":"m","userId":"u","timestamp":"noon","event":"Cart Viewed"}').path
     '$.timestamp'
+    >>> order = decode(b'{"messageId":"m","userId":"u","timestamp":"noon","event":"Order Completed"}')
+    >>> order.kind.value, order.fault.code.value
+    ('order', 'bad_time')
     """
+    found = _decoded(raw)
+    return _mended(raw, found) if isinstance(found, Rejected) else found
+
+
+def _decoded(raw: bytes) -> Event | Rejected:
     if raw[:1] and raw[0] in _CONFLUENT_PREFIX:
         raw = raw[_CONFLUENT_PREFIX[raw[0]] :]
     if len(raw) > MAX_RECORD_BYTES:
@@ -123,15 +129,22 @@ def decode(raw: bytes) -> Event | Rejected:  # noqa: C901, PLR0911, PLR0912  one
         if isinstance(found, Rejected):
             return found
         track, raw = found
+    return _event(track, raw)
+
+
+def _event(  # noqa: C901, PLR0911, PLR0912  one guard clause per reject code
+    track: Track, raw: bytes, given: dict[str, Any] | None = None
+) -> Event | Rejected:
+    """Make an event of an envelope; ``given`` are its properties where they cannot be read whole."""
     if not (message_id := track.messageId):
         return Rejected(RejectCode.MISSING_MESSAGE_ID, "$.messageId", "messageId is required")
-    if not _good_id(message_id):
+    if not is_good_id(message_id):
         return _bad_id("$.messageId")
     known = track.userId is not None and track.userId != ""
     user = _text(track.userId if known else track.anonymousId)
     if not user:
         return Rejected(RejectCode.MISSING_USER, "$.userId", "userId or anonymousId is required")
-    if not _good_id(user):
+    if not is_good_id(user):
         return _bad_id("$.userId" if known else "$.anonymousId")
     name = track.event if track.type == "track" else track.type
     if not name:
@@ -147,7 +160,7 @@ def decode(raw: bytes) -> Event | Rejected:  # noqa: C901, PLR0911, PLR0912  one
     properties = track.properties or _NO_PROPERTIES
     if name in TRANSLATED:
         try:
-            meant, properties = translated(name, properties, raw)
+            meant, properties = translated(name, properties, raw if given is None else given)
         except msgspec.ValidationError as error:
             return _invalid(raw, str(error))
         kind = EVENT_NAMES[meant]
@@ -164,7 +177,7 @@ def decode(raw: bytes) -> Event | Rejected:  # noqa: C901, PLR0911, PLR0912  one
     elif kind is EventKind.REQUEST and (page := _product(properties)) is not None:
         items = (page,)  # the item of the page that asks
     for item in items:
-        if not _good_id(item.product_id):  # type: ignore[arg-type]  # _product made it text
+        if not is_good_id(item.product_id):  # type: ignore[arg-type]  # _product made it text
             return _bad_id("$.properties.product_id")
     context = track.context
     decision_id, time_zone, purposes = properties.decision_id, None, properties.purposes
@@ -183,10 +196,28 @@ def decode(raw: bytes) -> Event | Rejected:  # noqa: C901, PLR0911, PLR0912  one
         kind=kind,
         properties=properties,
         items=items,
-        decision_id=decision_id if decision_id and _good_id(decision_id) else None,
+        decision_id=decision_id if decision_id and is_good_id(decision_id) else None,
         time_zone=time_zone if time_zone and len(time_zone) <= MAX_ID_LENGTH else None,
         purposes=purposes,
     )
+
+
+def _mended(raw: bytes, fault: Rejected) -> Event | Rejected:
+    """Return what counts of a faulty record: an event, or a rejection with answers, or the fault itself."""
+    if raw[:1] and raw[0] in _CONFLUENT_PREFIX:
+        raw = raw[_CONFLUENT_PREFIX[raw[0]] :]
+    mended = read_what_can_be(raw)
+    if mended is None:
+        return fault
+    track = mended.track
+    name = track.event if track.type == "track" else track.type
+    if EVENT_NAMES.get(name or "") in ALWAYS_APPLIED:
+        event = _event(track, raw, mended.properties)
+        return fault if isinstance(event, Rejected) else msgspec.structs.replace(event, fault=fault)
+    heard = _event(msgspec.structs.replace(track, type="track", event=_ANSWER), raw)
+    if isinstance(heard, Rejected) or not heard.purposes:
+        return fault
+    return msgspec.structs.replace(fault, heard=heard)
 
 
 def encode(output: Struct) -> bytes:
@@ -303,10 +334,6 @@ def _as_dict(value: Any) -> dict[str, Any]:
 
 def _text(value: str | int | None) -> str | None:
     return value if value is None or isinstance(value, str) else str(value)
-
-
-def _good_id(value: str) -> bool:
-    return 0 < len(value) <= MAX_ID_LENGTH and value.isprintable()
 
 
 def _bad_id(path: str) -> Rejected:

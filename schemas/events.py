@@ -14,7 +14,7 @@ from typing import Annotated
 from msgspec import Meta, Struct, field
 
 from schemas.aliases import ALIASES
-from schemas.reasons import EventKind
+from schemas.reasons import EventKind, RejectCode
 
 __all__ = [
     "EVENT_NAMES",
@@ -24,6 +24,7 @@ __all__ = [
     "Event",
     "Product",
     "Properties",
+    "Rejected",
     "Track",
 ]
 
@@ -124,6 +125,8 @@ class Event(Struct, frozen=True, gc=False):
         Event time, seconds since the epoch, by the producer's (corrected) clock.
     items : tuple of Product
         The products concerned, with text ids: one for product events, many for lists and orders.
+    fault : Rejected or None
+        What is wrong with its record; then it holds what could be read, and neither teaches nor arms.
     """
 
     message_id: str
@@ -137,11 +140,24 @@ class Event(Struct, frozen=True, gc=False):
     decision_id: str | None = None
     time_zone: str | None = None
     purposes: dict[str, bool] = field(default_factory=dict)
+    fault: Rejected | None = None
 
     @property
     def item_id(self) -> str | None:
         """The one product that a product event is about."""
         return self.items[0].product_id if self.items else None  # type: ignore[return-value]  # decode made it text
+
+
+class Rejected(Struct, frozen=True):
+    """Bytes we could not accept: the code of a closed set, where in the record, and a sentence.
+
+    ``heard`` are the answers to questions of consent that came with them all the same.
+    """
+
+    code: RejectCode
+    path: str
+    message: str
+    heard: Event | None = None
 
 
 _K = EventKind

@@ -1,14 +1,21 @@
-"""Deterministic ids and sticky buckets. No salt of the process enters: a repeated output has the same id."""
+"""Ids and sticky buckets. No salt of the process enters them: a repeated output has the same id."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from hashlib import blake2b
 
-__all__ = ["bucket", "campaign_bucket", "id_of", "token"]
+__all__ = ["MAX_ID_LENGTH", "bucket", "campaign_bucket", "id_of", "is_good_id", "token"]
+
+MAX_ID_LENGTH = 128
 
 _UNIT = 1 << 64
 MAX_KEY = 64  # bytes of a key that BLAKE2b takes (RFC 7693)
+
+
+def is_good_id(value: str) -> bool:
+    """Whether producers may call something so: 1 to 128 printable characters."""
+    return 0 < len(value) <= MAX_ID_LENGTH and value.isprintable()
 
 
 def id_of(*parts: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["EventKind", "RejectCode", "SuppressionReason"]
+__all__ = ["ALWAYS_APPLIED", "EventKind", "RejectCode", "SuppressionReason"]
 
 
 class RejectCode(StrEnum):
@@ -87,3 +87,16 @@ class EventKind(StrEnum):
     REQUEST = "request"
     EXPERIMENT = "experiment"
     UNKNOWN = "unknown"
+
+
+ALWAYS_APPLIED = frozenset(
+    {
+        EventKind.ORDER,
+        EventKind.ORDER_UPDATE,
+        EventKind.REFUND,
+        EventKind.CANCEL,
+        EventKind.CONSENT,
+        EventKind.UNSUBSCRIBE,
+    }
+)
+"""What counts although its record is late, odd or faulty: nobody may be written to for want of it."""

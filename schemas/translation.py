@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct, field
 
 from schemas.aliases import BRAZE, CART_UPDATED, GA4
 from schemas.events import Identifier, Number, Product, Properties
+from schemas.mending import read_fields
 
 __all__ = ["translated"]
 
@@ -60,7 +61,7 @@ _ga4 = msgspec.json.Decoder(_Ga4Track)
 _braze = msgspec.json.Decoder(_BrazeTrack)
 
 
-def translated(name: str, properties: Properties, raw: bytes) -> tuple[str, Properties]:
+def translated(name: str, properties: Properties, source: bytes | dict[str, Any]) -> tuple[str, Properties]:
     """Return what an event of another vocabulary is called in Segment's, and its properties.
 
     Parameters
@@ -69,8 +70,8 @@ def translated(name: str, properties: Properties, raw: bytes) -> tuple[str, Prop
         One of :data:`schemas.aliases.TRANSLATED`.
     properties : Properties
         What was read of them under Segment's names.
-    raw : bytes
-        The envelope.
+    source : bytes | dict[str, Any]
+        The envelope; or its properties, of which what can be read is.
 
     Raises
     ------
@@ -78,8 +79,10 @@ def translated(name: str, properties: Properties, raw: bytes) -> tuple[str, Prop
         A property has the wrong type.
     """
     if name in GA4:
-        return GA4[name], _of_ga4(name, properties, _ga4.decode(raw).properties)
-    return _of_braze(name, properties, _braze.decode(raw).properties)
+        ga4 = _ga4.decode(source).properties if isinstance(source, bytes) else read_fields(_Ga4, source)
+        return GA4[name], _of_ga4(name, properties, ga4)
+    braze = _braze.decode(source).properties if isinstance(source, bytes) else read_fields(_Braze, source)
+    return _of_braze(name, properties, braze)
 
 
 def _of_ga4(name: str, properties: Properties, ga4: _Ga4) -> Properties:

@@ -29,7 +29,7 @@ NEVER: Final = float("-inf")
 
 
 class _Read(NamedTuple):
-    """A record with the time and user of its event; one that cannot be read is before all others."""
+    """A record with the time and user of its event; one that moves no time is before all others."""
 
     record: Record
     time: float
@@ -61,7 +61,7 @@ def with_foresight(records: Iterable[Record], bounds: CleaningConfig) -> Iterato
 
 def _read(record: Record, max_future_s: float) -> _Read:
     event = decode(record.value)
-    if not isinstance(event, Event) or event.time > record.ingest_time + max_future_s:
+    if not isinstance(event, Event) or event.fault or event.time > record.ingest_time + max_future_s:
         return _Read(record, NEVER, "")
     return _Read(record, event.time, event.user)
 

@@ -19,6 +19,8 @@ def show_report(report: dict[str, Any]) -> None:
         f"{events['duplicate']} duplicates, {sum(events['rejected'].values())} rejected "
         f"{events['rejected'] or ''}; {report['throughput_events_per_s']:.0f} events/s"
     )
+    if events["faulty"]:
+        say(f"  accepted although faulty: {events['faulty']}", style="yellow")
     table = Table(
         Column("campaign", no_wrap=True),
         "armed",
@@ -76,9 +78,11 @@ def show_comparison(difference: dict[str, Any]) -> None:
 def show_validation(report: dict[str, Any]) -> None:
     """Print what a file of events would lead to, with examples of what is wrong."""
     say(f"{report['read']} lines, {report['valid']} valid")
-    for code, n in report["rejected"].items():
-        say(f"  {code}: {n}", style="red")
-        for example in report["examples"][code]:
+    for code, examples in report["examples"].items():
+        rejected, faulty = report["rejected"].get(code, 0), report["faulty"].get(code, 0)
+        counts_still = f", of which {faulty} count all the same" if faulty else ""
+        say(f"  {code}: {rejected + faulty}{counts_still}", style="red")
+        for example in examples:
             say(f"    line {example['line']} {example['path']}: {example['message']}")
     for name, seen in report["unknown"].items():
         hint = f" (did you mean {seen['nearest']!r}?)" if seen["nearest"] else ""

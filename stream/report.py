@@ -24,12 +24,16 @@ _FUNNEL = (
 
 
 def event_counts(counts: Counter[tuple[str, ...]]) -> dict[str, Any]:
-    """Count events by fate; read = accepted + duplicate + all rejected, unknown being part of accepted."""
+    """Count events by fate: read = accepted + duplicate + all rejected.
+
+    Unknown ones, and faulty ones that count all the same, are part of the accepted.
+    """
     return {
         "read": counts["read",],
         "accepted": counts["accepted",],
         "duplicate": counts["duplicate",],
         "rejected": {key[1]: n for key, n in sorted(counts.items()) if key[0] == "rejected"},
+        "faulty": {key[1]: n for key, n in sorted(counts.items()) if key[0] == "faulty"},
         "unknown": counts["unknown",],
     }
 

@@ -58,8 +58,9 @@ def validate_events(path: Path, progress: Callable[[int], None] | None = None) -
     Returns
     -------
     dict
-        ``read``, ``valid``, ``rejected`` (code -> count), ``examples`` (code -> a few lines with their path
-        and message), ``unknown`` (event name -> count and the nearest known name), ``out_of_order`` (lines
+        ``read``, ``valid``, ``rejected`` (code -> count), ``faulty`` (the same of valid ones that count
+        although their records are faulty), ``examples`` (code -> a few lines with their path and message),
+        ``unknown`` (event name -> count and the nearest known name), ``out_of_order`` (lines
         whose time is before the line above) and the first and last event time.
 
     Raises
@@ -68,6 +69,7 @@ def validate_events(path: Path, progress: Callable[[int], None] | None = None) -
         The file cannot be read.
     """
     rejected: Counter[str] = Counter()
+    faulty: Counter[str] = Counter()
     unknown: Counter[str] = Counter()
     examples: dict[str, list[dict[str, Any]]] = {}
     read = valid = out_of_order = 0
@@ -77,11 +79,12 @@ def validate_events(path: Path, progress: Callable[[int], None] | None = None) -
         if progress is not None and read % 10_000 == 0:
             progress(read)
         event = decode(line)
-        if isinstance(event, Rejected):
-            rejected[event.code.value] += 1
-            shown = examples.setdefault(event.code.value, [])
+        if fault := event if isinstance(event, Rejected) else event.fault:
+            (rejected if fault is event else faulty)[fault.code.value] += 1
+            shown = examples.setdefault(fault.code.value, [])
             if len(shown) < MAX_EXAMPLES:
-                shown.append({"line": number, "path": event.path, "message": event.message})
+                shown.append({"line": number, "path": fault.path, "message": fault.message})
+        if isinstance(event, Rejected):
             continue
         valid += 1
         if event.kind is EventKind.UNKNOWN and (event.name in unknown or len(unknown) < MAX_NAMES):
@@ -94,6 +97,7 @@ def validate_events(path: Path, progress: Callable[[int], None] | None = None) -
         "read": read,
         "valid": valid,
         "rejected": dict(sorted(rejected.items())),
+        "faulty": dict(sorted(faulty.items())),
         "examples": dict(sorted(examples.items())),
         "unknown": {
             name: {"count": n, "nearest": next(iter(difflib.get_close_matches(name, EVENT_NAMES, n=1)), None)}

@@ -81,7 +81,17 @@ HOSTILE: list[tuple[str, bytes, str]] = [
     ("bad UTF-8, unread", _line(properties='{"product_id":"p1","x":"?"}').replace(b"?", b"\xc3"), "bad_utf8"),
     ("text price", _line(properties='{"product_id":"p1","price":"3.50"}'), "bad_shape"),
     ("list as product", _line(properties='{"product_id":["p1"]}'), "bad_shape"),
-    ("products is text", _line(event='"Order Completed"', properties='{"products":"p1"}'), "bad_shape"),
+    ("products is text", _line(event='"Product List Viewed"', properties='{"products":"p1"}'), "bad_shape"),
+    (
+        "an order whose products are text",
+        _line(messageId='"h-o"', event='"Order Completed"', properties='{"products":"p1"}'),
+        "accepted",
+    ),
+    (
+        "unsubscribed at noon",
+        _line(messageId='"h-n"', event='"Unsubscribed"', timestamp='"noon"'),
+        "accepted",
+    ),
     ("properties is text", _line(properties='"p1"'), "bad_shape"),
     ("negative price", _line(properties='{"product_id":"p1","price":-1}'), "outlier"),
     ("huge quantity", _line(properties='{"product_id":"p1","quantity":80995000}'), "outlier"),

@@ -81,10 +81,12 @@ def test_validate_finds_what_the_decoder_would_reject(hostile_file: Path) -> Non
     """Counts by code with examples, exit code 1, one JSON document on stdout."""
     done = nudge("validate", hostile_file, "--json")
     report = json.loads(done.stdout)
-    wire = Counter(r.code.value for case in HOSTILE if isinstance(r := decode(case[1]), Rejected))
+    found = [decode(case[1]) for case in HOSTILE]
+    wire = Counter(one.code.value for one in found if isinstance(one, Rejected))
 
     assert 1 == done.returncode
     assert dict(wire) == report["rejected"]
+    assert {"bad_shape": 1, "bad_time": 1} == report["faulty"]
     assert "Product Viewed" == report["unknown"]["Product Viewd"]["nearest"]
     assert {"line", "path", "message"} == set(report["examples"]["bad_time"][0])
 
@@ -394,7 +396,17 @@ def test_validate_sees_what_a_file_holds(tmp_path: Path) -> None:
         one = nudge("validate", tmp_path / name, "--json")
         done[name] = (one.returncode, sorted(json.loads(one.stdout)) if one.stdout else None)
 
-    events = ["examples", "first_time", "last_time", "out_of_order", "read", "rejected", "unknown", "valid"]
+    events = [
+        "examples",
+        "faulty",
+        "first_time",
+        "last_time",
+        "out_of_order",
+        "read",
+        "rejected",
+        "unknown",
+        "valid",
+    ]
     assert {
         "campaigns.json": (0, ["campaigns"]),
         "one.json": (0, ["campaigns"]),

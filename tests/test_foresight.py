@@ -71,6 +71,15 @@ def test_a_day_off_is_not_jumped_over_before_what_came_due_in_it(tmp_path: Path)
     assert [("u1", "2026-01-01T01:05")] == sent(tmp_path, *story[:2])
 
 
+def test_a_faulty_order_moves_no_time_and_spoils_no_jump(tmp_path: Path) -> None:
+    """It ends its buyer's reminder; the events that stand with it behind a closed weekend are believed."""
+    faulty = ordered("b", 3 * DAY).replace(b'"products":', b'"total":"?","products":')
+    lines = [carted("a", 0), carted("b", 0), faulty, viewed("c", 3 * DAY), viewed("d", 3 * DAY + 60)]
+
+    assert [1, 2] == strays(*lines)
+    assert [("a", "2026-01-01T01:05")] == sent(tmp_path, *lines)
+
+
 def test_a_closed_weekend_is_believed_with_its_first_event(tmp_path: Path) -> None:
     """The first to come back is who left a cart; the others follow."""
     story = carted("u1", 0), viewed("u2", 60), ordered("u1", 3 * DAY), viewed("u2", 3 * DAY + 60)

@@ -30,7 +30,7 @@ def validate(
 ) -> None:
     """Check a file of events, items, offers or campaigns, and say what is wrong where.
 
-    The first record says what it holds. Ends with 0 if all is valid, with 1 if an event would be rejected,
+    The first record says what it holds. Ends with 0 if all is valid, with 1 if an event is faulty,
     with 65 if anything else is not valid.
     """
     from stream.reading import read_items, read_offers
@@ -52,7 +52,7 @@ def validate(
         print_json(report)
     else:
         show_validation(report)
-    if report["rejected"]:
+    if report["rejected"] or report["faulty"]:
         raise typer.Exit(ExitCode.FAILED_CHECK)
 
 

@@ -1,7 +1,7 @@
 """Clean: accept an event, accept it without learning from it, or reject it with a code.
 
-Orders, refunds, cancellations, consent and unsubscribe are never rejected but as duplicates: late or odd
-ones still cancel, suppress and count as bought. They only do not teach or arm.
+Orders, refunds, cancellations, consent and unsubscribe are never rejected but as duplicates: late, odd or
+faulty ones still cancel, suppress and count as bought. They only do not teach or arm.
 """
 
 from __future__ import annotations
@@ -12,25 +12,14 @@ import msgspec
 
 from schemas.codec import Rejected
 from schemas.ids import token
-from schemas.reasons import EventKind, RejectCode
+from schemas.reasons import ALWAYS_APPLIED, EventKind, RejectCode
 
 if TYPE_CHECKING:
     from schemas.events import Event
     from stream.core.config import CleaningConfig
     from stream.core.rows import Header, Profile
 
-__all__ = ["ALWAYS_APPLIED", "Cleaner"]
-
-ALWAYS_APPLIED = frozenset(
-    {
-        EventKind.ORDER,
-        EventKind.ORDER_UPDATE,
-        EventKind.REFUND,
-        EventKind.CANCEL,
-        EventKind.CONSENT,
-        EventKind.UNSUBSCRIBE,
-    }
-)
+__all__ = ["Cleaner"]
 
 
 class Cleaner:
@@ -46,7 +35,7 @@ class Cleaner:
         fault = self._fault(event, profile, header, ingest_time)
         if fault is not None and event.kind not in ALWAYS_APPLIED:
             return fault
-        return fault is None
+        return fault is None and event.fault is None
 
     def dated(self, event: Event, ingest_time: float) -> Event:
         """Return an event with a time it can have had: one from the future happened when the broker got it.

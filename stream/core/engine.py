@@ -99,6 +99,8 @@ class Engine:
         outputs.counts["read",] += 1
         if isinstance(event, Rejected):
             outputs.reject(record, event)
+            if event.heard:
+                self._hear(self.cleaner.dated(event.heard, record.ingest_time))
             return
 
         state, user = self.state, event.user
@@ -109,7 +111,7 @@ class Engine:
             outputs.reject(record, on_time)
             self._hear(event)
             return
-        outputs.accept(record, user)
+        outputs.accept(record, event)
         if event.kind is EventKind.UNKNOWN:
             outputs.counts["unknown",] += 1
             self._hear(event)

@@ -10,7 +10,7 @@ from schemas.outputs import DeadLetter, Decision, Membership, Recommendation, Tr
 from schemas.reasons import RejectCode
 
 if TYPE_CHECKING:
-    from schemas.codec import Rejected
+    from schemas.events import Event, Rejected
 
 __all__ = ["Outputs", "Record"]
 
@@ -50,10 +50,15 @@ class Outputs:
     noted_triggers: int = 0  # how many of them the measuring stage has seen
     noted_decisions: int = 0
 
-    def accept(self, record: Record, user: str) -> None:
-        """Count an accepted record, and whether its key is not its user: who has two keys has two rows."""
+    def accept(self, record: Record, event: Event) -> None:
+        """Count an accepted record, what is wrong with it, and whether its key is not its user.
+
+        Who has two keys has two rows.
+        """
         self.counts["accepted",] += 1
-        if record.key != user.encode():
+        if event.fault is not None:
+            self.counts["faulty", event.fault.code.value] += 1
+        if record.key != event.user.encode():
             self.counts["foreign_key",] += 1
 
     def reject(self, record: Record, rejected: Rejected) -> None:

@@ -95,6 +95,8 @@ def read_events(path: Path, rejects: Rejects) -> tuple[list[Event], int]:
         event = decode(line)
         if isinstance(event, Rejected):
             rejects.add(number, event.code.value, f"{event.path}: {event.message}")
+        elif event.fault:  # it counts, and teaches nothing
+            rejects.add(number, event.fault.code.value, f"{event.fault.path}: {event.fault.message}")
         else:
             events.append(event)
     rejects.require(len(events), "event")

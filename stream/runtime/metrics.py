@@ -54,6 +54,12 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
     MetricSpec("events_accepted", "counter", "Input records that were accepted."),
     MetricSpec("events_unknown", "counter", "Accepted events whose name means nothing to us."),
     MetricSpec(
+        "events_faulty",
+        "counter",
+        "Accepted orders, refunds, cancellations and answers whose records are faulty, by reject code.",
+        ("code",),
+    ),
+    MetricSpec(
         "events_foreign_key",
         "counter",
         "Accepted events whose record key is not their user's id: of a user with two keys each partition "
@@ -293,6 +299,8 @@ class Metrics:
             match key:
                 case (("read" | "accepted" | "unknown" | "duplicate" | "foreign_key") as fate,):
                     self["events_consumed" if fate == "read" else f"events_{fate}"].inc(n)
+                case ("faulty", code):
+                    self["events_faulty"].labels(code).inc(n)
                 case ("rejected", code):
                     self["events_rejected"].labels(code).inc(n)
                 case ("recommendation", outcome):

@@ -32,7 +32,7 @@ def _nested() -> Event:
     return inner
 
 
-# Each takes a sound event, and gives back a record that must be rejected.
+# Each takes a sound event, and gives back a faulty record.
 _BREAKS: tuple[Callable[[Event], bytes], ...] = (
     lambda event: orjson.dumps(event)[:-20],  # cut off
     lambda event: orjson.dumps({k: v for k, v in event.items() if k not in {"userId", "anonymousId"}}),

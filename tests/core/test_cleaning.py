@@ -8,8 +8,8 @@ import pytest
 
 from schemas.codec import Rejected
 from schemas.events import Event, Product, Properties
-from schemas.reasons import EventKind, RejectCode
-from stream.core.cleaning import ALWAYS_APPLIED, Cleaner
+from schemas.reasons import ALWAYS_APPLIED, EventKind, RejectCode
+from stream.core.cleaning import Cleaner
 from stream.core.config import CleaningConfig
 from stream.core.rows import Header, Profile
 

@@ -13,6 +13,7 @@ from stream.evaluate.recommend import Protocol, evaluate_recommend
 from stream.importing import import_events
 from stream.reading import BadFileError
 from stream.settings import Settings
+from stream.testing import event
 
 VIEW = frozenset({"Product Viewed"})
 SETTINGS = Settings(max_items=1024)
@@ -178,11 +179,13 @@ def test_a_catalogue_lets_us_propose_what_nobody_met(tmp_path: Path) -> None:
 def test_bad_lines_are_counted_with_their_place(tmp_path: Path) -> None:
     """Duplicates and unreadable lines are codes; the others are evaluated."""
     lines = pairs(5)
-    path = write(tmp_path / "e.jsonl", [lines[0], b"{", *lines[1:], lines[3]])
+    # What must count in production though it is faulty teaches nothing, so it is not evaluated either.
+    faulty = event("Order Completed", user="u", at=5, products=[{"product_id": "a"}], total="?")
+    path = write(tmp_path / "e.jsonl", [lines[0], b"{", *lines[1:], lines[3], faulty])
     events = run(path)["events"]
 
-    assert {"duplicate": 1, "not_json": 1} == events["rejected"]
-    assert (12, 10) == (events["read"], events["accepted"])
+    assert {"bad_shape": 1, "duplicate": 1, "not_json": 1} == events["rejected"]
+    assert (13, 10) == (events["read"], events["accepted"])
     assert events["examples"][0].startswith(f"{path}:2: not_json")
 
 

@@ -122,7 +122,7 @@ def test_every_alias_is_of_a_known_kind() -> None:
 
 def test_what_cannot_be_read_says_where() -> None:
     """A product event without a product, and a property of the wrong type."""
-    nothing, wrong = decode(raw("view_item", {})), decode(raw("purchase", {"items": [{"item_id": []}]}))
+    nothing, wrong = decode(raw("view_item", {})), decode(raw("add_to_cart", {"items": [{"item_id": []}]}))
 
     assert isinstance(nothing, Rejected)
     assert isinstance(wrong, Rejected)
