@@ -27,6 +27,8 @@ MAX_MENDED_BYTES: Final = 1 << 20
 """Larger records are not looked into: no request to a broker takes them."""
 MAX_PRODUCTS: Final = 2048  # as many as fit into a record that is read whole
 MAX_ANSWERS: Final = 64
+MAX_INTEGER: Final = 2**63 - 1  # Python reads longer ones, and no row holds them
+REPLACED: Final = "\ufffd"  # stands for what is no text: nobody is called so
 EVERYTHING: Final = "*"  # the purpose or channel of a refusal that cannot be read
 UNKNOWN_TIME: Final = datetime(2999, 1, 1, tzinfo=UTC)  # the future: it happened when the broker got it
 
@@ -167,11 +169,14 @@ def _identifier(value: Any) -> str | None:
     """Return an id as text, if it is a good one."""
     if not isinstance(value, str | int) or isinstance(value, bool):
         return None
-    return str(value) if is_good_id(str(value)) else None
+    text = str(value)
+    return text if is_good_id(text) and REPLACED not in text else None
 
 
 def _converted(value: Any, kind: Any) -> Any:
+    if isinstance(value, int) and not -MAX_INTEGER <= value <= MAX_INTEGER:
+        return None
     try:
         return msgspec.convert(value, kind, strict=False)
-    except (msgspec.ValidationError, ValueError, OverflowError):
+    except (msgspec.ValidationError, ValueError):  # the latter of times beyond the year 9999
         return None

@@ -82,8 +82,7 @@ async def dead_letter_at(kafka: KafkaSettings, partition: int, offset: int) -> D
         if not 0 <= partition < count:
             return None
         async with open_reader(kafka.bootstrap, [tp]) as reader:
-            first, end = await reader.beginning_offsets([tp]), await reader.end_offsets([tp])
-            if not first[tp] <= offset < end[tp]:
+            if offset < (await reader.beginning_offsets([tp]))[tp]:
                 return None
             reader.seek(tp, offset)
             async for chunk in read_to_end(reader):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 
 from stream.runtime.broker import Broker, EmbeddedBroker, KafkaBroker
 from stream.runtime.deadletters import DeadRecord, replay_dead_letters, scan_dead_letters
+from stream.runtime.kafka import KafkaTransport
 from stream.runtime.records import CUT
 from stream.sections import KafkaSettings
 from tests.runtime.topic_setup import Setup
@@ -139,6 +143,11 @@ def test_the_commands(embedded_broker: EmbeddedBroker, topic: str, tmp_path: Pat
     assert b"holds up to 2 rejected records\n         -> nudge dlq list" in after.stdout
     assert f"topic {setup.names.commands}: holds no record".encode() in after.stdout
     assert [1, 1, 2, 2] == elsewhere
+    with Path("/dev/full").open("wb") as full:
+        listing = [sys.executable, "-m", "stream", "dlq", "list"]
+        assert (
+            70 == subprocess.run(listing, env=os.environ | environment, stdout=full, check=False).returncode
+        )
     [row] = json.loads(listed.stdout)
     assert ("missing_user", "$.event", 2, "0:1") == (row["code"], row["path"], row["n"], row["newest"])
     assert b'{"a":2}\n' == shown.stdout
@@ -164,10 +173,15 @@ def test_what_was_aborted_is_no_dead_letter(kafka_broker: KafkaBroker, topic: st
     asyncio.run(bury(keep=False))
     examined = nudge("doctor", environment=environment)
     asyncio.run(bury(keep=True))
+    assert [2] == [letter.offset for letter in dead_letters(setup)]
     shown = [nudge("dlq", "show", f"0:{offset}", environment=environment).returncode for offset in range(5)]
 
+    partition = TopicPartition(setup.names.dead_letters, 0)
+    asyncio.run(KafkaTransport(setup.kafka).delete_before({partition: 3}))
+    trimmed = nudge("dlq", "show", "0:2", environment=environment)
+
     assert f"topic {setup.names.dead_letters}: holds no record".encode() in examined.stdout
-    assert [2] == [letter.offset for letter in dead_letters(setup)]
+    assert (1, True) == (trimmed.returncode, b"no dead letter at 0:2" in trimmed.stderr)
     assert [1, 1, 0, 1, 1] == shown
 
 

@@ -35,6 +35,7 @@ def test_counts_become_metrics() -> None:
                 ("unknown",): 1,
                 ("duplicate",): 2,
                 ("foreign_key",): 6,
+                ("faulty", "bad_time"): 3,
                 ("rejected", "late"): 1,
                 ("recommendation", "emitted"): 3,
                 ("offer", "ten"): 4,
@@ -46,6 +47,7 @@ def test_counts_become_metrics() -> None:
     samples = _samples(metrics)
     assert 10 == samples["nudge_events_consumed_total", ()]
     assert 1 == samples["nudge_events_rejected_total", (("code", "late"),)]
+    assert 3 == samples["nudge_events_faulty_total", (("code", "bad_time"),)]
     assert 6 == samples["nudge_events_foreign_key_total", ()]
     assert 4 == samples["nudge_offer_selections_total", (("offer", "ten"),)]
     held = (("campaign", "cart"), ("outcome", "suppressed"), ("reason", "holdout"))

@@ -22,7 +22,7 @@ ENVELOPE: dict[str, Any] = {"messageId": "m", "userId": "u", "timestamp": "2026-
 NO_PRICE = {"product_id": "a", "price": "none"}
 
 
-def record(name: str, properties: Any, **envelope: Any) -> bytes:
+def record(name: Any, properties: Any, **envelope: Any) -> bytes:
     """A record; what is None in the envelope is left out."""
     fields = ENVELOPE | {"event": name, "properties": properties} | envelope
     return json.dumps({key: value for key, value in fields.items() if value is not None}).encode()
@@ -72,6 +72,29 @@ def test_a_purchase_counts_whatever_else_its_record_holds(code: str, raw: bytes)
 
     assert ("u", True, EventKind.ORDER) == (found.user, found.known, found.kind)
     assert ["a"] == [item.product_id for item in found.items]
+
+
+def test_the_envelope_is_read_as_always() -> None:
+    """An empty user id is none, the time of the device counts, and what stands around an event does not."""
+    anonymous = faulty(record("Order Completed", order(total="?"), userId="", anonymousId="a"), "bad_shape")
+    own = {"timestamp": None, "originalTimestamp": "2025-12-31T00:00:00Z"}
+    earlier = faulty(record("Order Completed", order(total="?"), **own), "bad_shape")
+    around = {"specversion": "1.0", "id": "c", "data": {"userId": "x"}}
+    own_id = faulty(record("Order Completed", order(total="?"), **around), "bad_shape")
+
+    assert ("a", False) == (anonymous.user, anonymous.known)
+    assert 1_767_139_200.0 == earlier.time
+    assert ("u", "m") == (own_id.user, own_id.message_id)
+
+
+def test_an_id_that_is_no_text_names_nobody() -> None:
+    """A byte that is lost may be the one that tells two products apart; an escaped pair is not lost."""
+    raw = record("Order Completed", {"products": [{"product_id": "a?"}]})
+    pair = record("Order Completed", {"products": [{"product_id": "\U0001f6d2"}], "x": "?"})
+
+    assert () == faulty(raw.replace(b"?", b"\xe9"), "bad_utf8").items
+    assert "\U0001f6d2" == faulty(pair.replace(b"?", b"\\ud800"), "not_json").item_id
+    assert isinstance(decode(record("Order Completed", {}, userId="u?").replace(b"?", b"\xe9")), Rejected)
 
 
 def test_numbers_and_times_in_text_are_read() -> None:
@@ -134,12 +157,12 @@ def test_an_answer_that_cannot_be_read_is_a_refusal(purposes: Any, answers: dict
     code = "too_many_keys" if len(purposes) > 64 else "bad_shape"
     consent = faulty(record("Consent Changed", {"purposes": purposes}), code)
     context = {"consent": {"categoryPreferences": purposes}}
-    heard = decode(record("Product Viewed", NO_PRICE, context=context))
-
     assert answers == consent.purposes
-    assert isinstance(heard, Rejected)
-    assert heard.heard is not None
-    assert (answers, "u") == (heard.heard.purposes, heard.heard.user)
+    for name in ("Product Viewed", "Anything", ["Product Viewed"], None):
+        heard = decode(record(name, NO_PRICE, context=context))
+        assert isinstance(heard, Rejected)
+        assert heard.heard is not None
+        assert (answers, "u") == (heard.heard.purposes, heard.heard.user)
 
 
 @pytest.mark.parametrize(
@@ -159,6 +182,8 @@ def test_a_cloud_event_around_it_changes_nothing() -> None:
     for data in ({"data": inner}, {"data_base64": encoded}):
         found = faulty(json.dumps(outer | data).encode(), "bad_shape")
         assert ("c1", 1_767_225_600.0, "a") == (found.message_id, found.time, found.item_id)
+    own_time = outer | {"data": inner | {"timestamp": "2025-12-31T00:00:00Z"}}
+    assert 1_767_139_200.0 == faulty(json.dumps(own_time).encode(), "bad_shape").time
 
 
 @pytest.mark.parametrize(
@@ -167,6 +192,8 @@ def test_a_cloud_event_around_it_changes_nothing() -> None:
         record("Order Completed", order(), userId=None),
         record("Order Completed", order(), userId="u" * 129),
         record("Order Completed", order(), userId={"id": "u"}, anonymousId="a"),
+        record("Order Completed", order(), userId=True),
+        record("Order Completed", order(total="?"), type="identify"),
         record("Order Completed", order())[:-20],
         b"[" + record("Order Completed", order()) + b"]",
         record("Order Completed", order(x="x" * MAX_MENDED_BYTES)),
@@ -224,6 +251,37 @@ def test_nothing_breaks_it_and_what_it_holds_can_be_written(
     assert msgspec.msgpack.encode(found)
 
 
+_EXTREMES = (
+    *("1" + "0" * 400, "-1" + "0" * 30, "1e309", "1.5e-400", "9223372036854775808", "18446744073709551616"),
+    *("253402300800", "-62135596801", "1e18", "true", "[]", "{}", "null", "NaN", "-Infinity"),
+    *(
+        '"9999999999999999999"',
+        '"1e999"',
+        '"-"',
+        '""',
+        '"1e18"',
+        '"0x10"',
+        '"  5 "',
+        '"\\u0000"',
+        '"\\udfff"',
+    ),
+)
+_ENVELOPE_FIELDS = (*_FIELDS, "originalTimestamp", "sentAt", "receivedAt", "data_base64", "properties")
+
+
+@pytest.mark.parametrize("value", _EXTREMES)
+def test_no_extreme_raises(value: str) -> None:
+    """Wherever it stands: Python, and what reads JSON for it, have limits of their own."""
+    for field in _ENVELOPE_FIELDS:
+        fields = {key: json.dumps(given) for key, given in ENVELOPE.items()}
+        fields |= {"event": '"Order Completed"', "properties": '{"total":"?"}'} | {field: value}
+        raw = "{" + ",".join(f'"{key}":{given}' for key, given in fields.items()) + "}"
+        assert msgspec.msgpack.encode(decode(raw.encode()))
+    for field in (*_PROPERTIES, "price", "quantity", "rating", "position"):
+        raw = record("Order Completed", {"x": "?"}).decode().replace('"x": "?"', f'"{field}": {value}')
+        assert msgspec.msgpack.encode(decode(raw.encode()))
+
+
 def test_a_buyer_is_not_reminded_and_a_refusal_stands() -> None:
     """In the engine: the cart's reminder ends, a no is heard, nothing is armed, and all of it is counted."""
     stream = Driver(campaigns=[cart_campaign()], consent="allow")
@@ -241,6 +299,7 @@ def test_a_buyer_is_not_reminded_and_a_refusal_stands() -> None:
     told = [trigger.recipient.user_id for trigger in stream.take("triggers")]
 
     assert ["waits"] == told
+    assert {"*": EPOCH + 60} == stream.engine.state.profile("refuses").answered_at
     assert ({"bad_time": 1, "bad_shape": 2}, 1) == (
         {key[1]: n for key, n in stream.counts.items() if key[0] == "faulty"},
         stream.counts["rejected", "bad_time"] + stream.counts["rejected", "bad_shape"],
