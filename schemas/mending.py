@@ -21,7 +21,7 @@ from msgspec import Struct
 from schemas.events import Consent, Context, Properties, Track, UtmCampaign
 from schemas.ids import is_good_id
 
-__all__ = ["MAX_MENDED_BYTES", "Mended", "read_what_can_be"]
+__all__ = ["MAX_MENDED_BYTES", "Mended", "read_fields", "read_what_can_be"]
 
 MAX_MENDED_BYTES: Final = 1 << 20
 """Larger records are not looked into: no request to a broker takes them."""
