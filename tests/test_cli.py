@@ -332,13 +332,14 @@ def test_an_address_of_brokers(address: str) -> None:
     assert 0 == nudge("config", "check", environment={"NUDGE_KAFKA__BOOTSTRAP": address}).returncode
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("lines", [1, 10])
-def test_nobody_reads_on(lines: int) -> None:
+def test_nobody_reads_on(lines: int, unbuffered: str) -> None:
     """`nudge simulate | head` ends well and says nothing."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("NUDGE_")}
     with subprocess.Popen(
         [sys.executable, "-m", "stream", "simulate", "--duration", "3600", "--rate", "10"],
-        env=clean,
+        env=clean | {"PYTHONUNBUFFERED": unbuffered},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -357,13 +358,18 @@ def test_nobody_reads_on(lines: int) -> None:
 @pytest.mark.parametrize(
     "arguments", [("simulate", "--duration", "60"), ("doctor", "--bootstrap", "127.0.0.1:1")]
 )
-def test_a_full_disk_is_said(arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_is_said(arguments: tuple[str, ...], unbuffered: str) -> None:
     """Also where it is full only when the last of the output is written; a traceback would say less."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("NUDGE_")}
-    command = [sys.executable, "-m", "stream", *arguments]
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            command, env=clean, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False
+            [sys.executable, "-m", "stream", *arguments],
+            env=clean | {"PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
         )
 
     assert 70 == done.returncode

@@ -47,21 +47,25 @@ class _Commands(TyperGroup):
         except BrokenPipeError:
             if not _nobody_reads():
                 raise
+            _discard()
             raise SystemExit(int(ExitCode.OK)) from None
         except OSError as error:
             if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
                 raise
+            _discard()
             fail(ExitCode.INTERNAL, str(error))
 
 
 def _nobody_reads() -> bool:
-    """Whether standard output is a closed pipe, as behind ``| head``; then it takes nothing any more."""
+    """Whether standard output is a closed pipe, as behind ``| head``."""
     output = select.poll()
     output.register(sys.stdout.fileno(), 0)
-    if not any(state & select.POLLERR for _, state in output.poll(0)):
-        return False
+    return any(state & select.POLLERR for _, state in output.poll(0))
+
+
+def _discard() -> None:
+    """Let go of what standard output did not take; else Python tries again at its end, and ends with 120."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return True
 
 
 app = typer.Typer(

@@ -144,10 +144,14 @@ def test_the_commands(embedded_broker: EmbeddedBroker, topic: str, tmp_path: Pat
     assert f"topic {setup.names.commands}: holds no record".encode() in after.stdout
     assert [1, 1, 2, 2] == elsewhere
     with Path("/dev/full").open("wb") as full:
-        listing = [sys.executable, "-m", "stream", "dlq", "list"]
-        assert (
-            70 == subprocess.run(listing, env=os.environ | environment, stdout=full, check=False).returncode
+        buffered = {"PYTHONUNBUFFERED": ""}  # else each row is written at once, whatever comes last
+        listing = subprocess.run(
+            [sys.executable, "-m", "stream", "dlq", "list"],
+            env=os.environ | environment | buffered,
+            stdout=full,
+            check=False,
         )
+    assert 70 == listing.returncode
     [row] = json.loads(listed.stdout)
     assert ("missing_user", "$.event", 2, "0:1") == (row["code"], row["path"], row["n"], row["newest"])
     assert b'{"a":2}\n' == shown.stdout

@@ -182,8 +182,9 @@ def test_a_cloud_event_around_it_changes_nothing() -> None:
     for data in ({"data": inner}, {"data_base64": encoded}):
         found = faulty(json.dumps(outer | data).encode(), "bad_shape")
         assert ("c1", 1_767_225_600.0, "a") == (found.message_id, found.time, found.item_id)
-    own_time = outer | {"data": inner | {"timestamp": "2025-12-31T00:00:00Z"}}
-    assert 1_767_139_200.0 == faulty(json.dumps(own_time).encode(), "bad_shape").time
+    for field in ("timestamp", "originalTimestamp"):
+        own_time = outer | {"data": inner | {field: "2025-12-31T00:00:00Z"}}
+        assert 1_767_139_200.0 == faulty(json.dumps(own_time).encode(), "bad_shape").time
 
 
 @pytest.mark.parametrize(
