@@ -68,7 +68,9 @@ def test_a_short_demo_shows_every_kind_of_output(tmp_path: Path) -> None:
 
     The numbers agree with each other: what the worker counted is what could be read from its topics.
     """
-    summary, _ = finish(start(tmp_path, "--seconds", "10", "--rate", "300", "--seed", "7", "--json"))
+    # Of so many records half a dozen are from the future, on whichever events the shop's answers put them; an
+    # order from the future is no reject.
+    summary, _ = finish(start(tmp_path, "--seconds", "10", "--rate", "600", "--seed", "7", "--json"))
 
     events = summary["events"]
     assert summary["sent"] == events["consumed"]

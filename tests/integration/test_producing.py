@@ -37,7 +37,7 @@ def test_campaigns_are_written_as_they_are_validated(
     folder.mkdir()
     (folder / "segments.yaml").write_text(SEGMENT)
     (folder / "campaigns.json").write_text(json.dumps([CAMPAIGN], indent=2))
-    (tmp_path / "bad.yaml").write_text(SEGMENT.replace("version", "versoin"))
+    (tmp_path / "bad.yaml").write_text(SEGMENT.replace("version", "revision"))
     done = [
         nudge("produce", path, "--topic", "campaigns", environment=environment)
         for path in (folder, folder / "segments.yaml", tmp_path / "bad.yaml", tmp_path / "none")
@@ -46,7 +46,7 @@ def test_campaigns_are_written_as_they_are_validated(
 
     assert [0, 0, 65, 2] == [one.returncode for one in done]
     assert [str(CAMPAIGN["campaign_id"]).encode(), b"segment|buyers", b"segment|buyers"] == keys
-    assert "'versoin' is not a field" in done[2].stderr.decode()
+    assert "'revision' is not a field" in done[2].stderr.decode()
 
 
 def test_what_is_left_out_is_said(embedded_broker: EmbeddedBroker, topic: str, tmp_path: Path) -> None:
