@@ -195,11 +195,11 @@ Nothing stops for it.
 Orders, refunds, cancellations, consent and unsubscribe are never rejected for being late or odd:
 they still cancel, suppress and count as bought; they only teach nothing and arm nothing.
 One whose time is in the future counts as of when the broker got it.
+Where a list holds a product without an id, which may be any, all reminders end.
 
 Nor are they rejected for a fault of their record, if it is JSON that names a user:
 what can be read counts, numbers and times in text included,
-and `nudge_events_faulty_total` counts it by the code that it would have.
-A list with a product that cannot be named is empty, which ends all reminders;
+and `nudge_events_faulty_total` counts it by the code that it would have;
 a time that cannot be read is that of the broker;
 an answer to a question of consent that cannot be read is a refusal, and such a channel is every one.
 Of any other rejected record the answers to questions of consent count.

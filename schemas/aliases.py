@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["ALIASES", "ALSO", "BRAZE", "CART_UPDATED", "GA4", "TRANSLATED"]
+__all__ = ["ALIASES", "ALSO", "BRAZE", "CART_UPDATED", "GA4", "SEGMENT_V1", "TRANSLATED"]
 
-# Segment v1: other names for the same properties.
+# Segment v1: the same properties, but for ``id`` and ``orderId``.
 SEGMENT_V1: Final[dict[str, str]] = {
     "Viewed Product": "Product Viewed",
     "Clicked Product": "Product Clicked",
@@ -55,4 +55,4 @@ ALIASES: Final[dict[str, str]] = SEGMENT_V1 | GA4 | BRAZE
 # A cart that was updated counts as added to; one whose ``action`` is to remove, as removed from.
 CART_UPDATED: Final = "ecommerce.cart_updated"
 ALSO: Final = frozenset({(CART_UPDATED, "Product Removed")})  # what an event may mean besides its alias
-TRANSLATED: Final = frozenset(GA4 | BRAZE)  # names whose properties are called otherwise, too
+TRANSLATED: Final = frozenset(SEGMENT_V1 | GA4 | BRAZE)  # names whose properties are called otherwise, too

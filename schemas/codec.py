@@ -42,6 +42,7 @@ __all__ = [
 MAX_RECORD_BYTES = 65_536
 MAX_DEPTH = 8
 MAX_KEYS = 64
+MAX_INTEGER = 2**63 - 1
 EARLIEST, LATEST = 0.0, 32_503_680_000.0  # 1970 and 3000: nobody's events, but calendars reach beyond them
 
 _TRACK = msgspec.json.Decoder(Track)
@@ -146,7 +147,7 @@ def _event(  # noqa: C901, PLR0911, PLR0912  one guard clause per reject code
         return Rejected(RejectCode.MISSING_USER, "$.userId", "userId or anonymousId is required")
     if not is_good_id(user):
         return _bad_id("$.userId" if known else "$.anonymousId")
-    name = track.event if track.type == "track" else track.type
+    name = track.event if track.type in {"track", None} else track.type
     if not name:
         return Rejected(RejectCode.MISSING_EVENT, "$.event", "event is required")
     if len(name) > MAX_ID_LENGTH:
@@ -165,6 +166,7 @@ def _event(  # noqa: C901, PLR0911, PLR0912  one guard clause per reject code
             return _invalid(raw, str(error))
         kind = EVENT_NAMES[meant]
     items: tuple[Product, ...] = ()
+    unnamed = False
     if kind in _PRODUCT_KINDS and not (name in TRANSLATED and properties.products):
         product = _product(properties)
         if product is None:
@@ -174,19 +176,20 @@ def _event(  # noqa: C901, PLR0911, PLR0912  one guard clause per reject code
         items = (product,)
     elif properties.products:
         items = tuple(p for p in map(_product, properties.products) if p is not None)
+        unnamed = len(items) < len(properties.products)
     elif kind is EventKind.REQUEST and (page := _product(properties)) is not None:
         items = (page,)  # the item of the page that asks
     for item in items:
         if not is_good_id(item.product_id):  # type: ignore[arg-type]  # _product made it text
             return _bad_id("$.properties.product_id")
     context = track.context
-    decision_id, time_zone, purposes = properties.decision_id, None, properties.purposes
+    decision_id, time_zone, purposes = properties.decision_id, None, properties.purposes or {}
     if context is not None:
         time_zone = context.timezone
         if decision_id is None and context.campaign is not None:
             decision_id = context.campaign.content
         if context.consent is not None:
-            purposes = context.consent.categoryPreferences | purposes
+            purposes = _together(context.consent.categoryPreferences or {}, purposes)
     return Event(
         message_id=message_id,
         user=user,
@@ -196,10 +199,19 @@ def _event(  # noqa: C901, PLR0911, PLR0912  one guard clause per reject code
         kind=kind,
         properties=properties,
         items=items,
+        unnamed=unnamed,
         decision_id=decision_id if decision_id and is_good_id(decision_id) else None,
         time_zone=time_zone if time_zone and len(time_zone) <= MAX_ID_LENGTH else None,
         purposes=purposes,
     )
+
+
+def _together(one: dict[str, bool], other: dict[str, bool]) -> dict[str, bool]:
+    """Answers from two places of a record; where both speak, a refusal stands."""
+    answers: dict[str, bool] = {}
+    for name, given in (*one.items(), *other.items()):
+        answers[name.casefold()] = given and answers.get(name.casefold(), True)
+    return answers
 
 
 def _mended(raw: bytes, fault: Rejected) -> Event | Rejected:
@@ -211,6 +223,9 @@ def _mended(raw: bytes, fault: Rejected) -> Event | Rejected:
         return fault
     track = mended.track
     name = track.event if track.type == "track" else track.type
+    if name and name not in EVENT_NAMES and fault.path.startswith("$.properties"):
+        unknown = _event(track, raw)  # nothing is read of its properties but answers
+        return fault if isinstance(unknown, Rejected) else unknown
     if EVENT_NAMES.get(name or "") in ALWAYS_APPLIED:
         event = _event(track, raw, mended.properties)
         return fault if isinstance(event, Rejected) else msgspec.structs.replace(event, fault=fault)
@@ -439,7 +454,10 @@ def _over_limits(raw: bytes) -> Rejected | None:
                 )
             inner = value.values() if isinstance(value, dict) else value
             stack.extend((v, depth + 1) for v in inner)
-        elif isinstance(value, int | float) and not -MAX_NUMBER <= value <= MAX_NUMBER:
+        elif isinstance(value, int):  # an id or a time in milliseconds; what we read as a number has bounds
+            if not -MAX_INTEGER <= value <= MAX_INTEGER:
+                return Rejected(RejectCode.OUT_OF_RANGE, "$", "whole number of more than 64 bits")
+        elif isinstance(value, float) and not -MAX_NUMBER <= value <= MAX_NUMBER:
             return Rejected(RejectCode.OUT_OF_RANGE, "$", f"number beyond {MAX_NUMBER:.0e}")
     return None
 

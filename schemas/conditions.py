@@ -69,7 +69,7 @@ class Condition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, r
         ]
         if (self.fact is not None) != bool(bounds):
             wanted = "is, in, contains, exists, at_least, at_most, above or below"
-            message = f"fact: needs a bound: {wanted}" if self.fact else f"a bound ({bounds[0]}) needs a fact"
+            message = f"a bound ({bounds[0]}) needs a fact" if bounds else f"fact: needs a bound: {wanted}"
             raise ValueError(message)
         if self.fact is not None:
             _check_fact(self.fact)

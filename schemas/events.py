@@ -65,22 +65,23 @@ class Properties(Article, frozen=True, gc=False):
     order_id: Identifier | None = None
     total: Number | None = None
     revenue: Number | None = None
-    products: list[Product] = field(default_factory=list)
+    products: list[Product] | None = None
     query: str | None = None
     rating: str | Number | None = None
     coupon: str | None = None
+    coupon_id: Identifier | None = None
     promotion_id: Identifier | None = None
     decision_id: str | None = None
     campaign_id: Identifier | None = None
     slot: str | None = None
     channel: str | None = None
-    purposes: dict[str, bool] = field(default_factory=dict)
+    purposes: dict[str, bool] | None = None
 
 
 class Consent(Struct, frozen=True, gc=False):
     """``context.consent``: purpose -> granted."""
 
-    categoryPreferences: dict[str, bool] = field(default_factory=dict)  # noqa: N815  Segment's name
+    categoryPreferences: dict[str, bool] | None = None  # noqa: N815  Segment's name
 
 
 class UtmCampaign(Struct, frozen=True, gc=False):
@@ -101,7 +102,7 @@ class Context(Struct, frozen=True, gc=False):
 class Track(Struct, frozen=True, gc=False):
     """The Segment envelope. Every field is optional here so that a missing one gets its own reject code."""
 
-    type: str = "track"
+    type: str | None = "track"
     messageId: str | None = None  # noqa: N815  Segment's name
     userId: Identifier | None = None  # noqa: N815  Segment's name
     anonymousId: Identifier | None = None  # noqa: N815  Segment's name
@@ -125,6 +126,8 @@ class Event(Struct, frozen=True, gc=False):
         Event time, seconds since the epoch, by the producer's (corrected) clock.
     items : tuple of Product
         The products concerned, with text ids: one for product events, many for lists and orders.
+    unnamed : bool
+        It lists products that have no id, so they may be any.
     fault : Rejected or None
         What is wrong with its record; then it holds what could be read, and neither teaches nor arms.
     """
@@ -137,6 +140,7 @@ class Event(Struct, frozen=True, gc=False):
     kind: EventKind
     properties: Properties
     items: tuple[Product, ...] = ()
+    unnamed: bool = False
     decision_id: str | None = None
     time_zone: str | None = None
     purposes: dict[str, bool] = field(default_factory=dict)

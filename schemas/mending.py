@@ -33,6 +33,7 @@ EVERYTHING: Final = "*"  # the purpose or channel of a refusal that cannot be re
 UNKNOWN_TIME: Final = datetime(2999, 1, 1, tzinfo=UTC)  # the future: it happened when the broker got it
 
 _PAIR_OR_LONE = re.compile(r"(?i)(?P<pair>\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2})|\\ud[89a-f][0-9a-f]{2}")
+_IDS = frozenset({"product_id", "sku", "item_id", "id"})
 _TIMES = ("timestamp", "originalTimestamp", "sentAt", "receivedAt")
 _Read = TypeVar("_Read", bound=Struct)
 
@@ -49,7 +50,7 @@ def read_what_can_be(raw: bytes) -> Mended | None:
 
     - What has no id gets one from its bytes, so the same bytes are the same event.
     - A time that cannot be read is one far ahead, which counts as of when the broker got the record.
-    - A list with a product that cannot be named is empty, for what names no product means every one.
+    - A list of products that cannot be read is empty, for what names no product means every one.
     - An answer to a question of consent that cannot be read is a refusal; such a channel is every one.
     """
     if len(raw) > MAX_MENDED_BYTES or (root := _object(raw)) is None:
@@ -59,7 +60,7 @@ def read_what_can_be(raw: bytes) -> Mended | None:
     user = _identifier(root.get("userId" if known else "anonymousId"))
     if user is None:
         return None
-    kind, name = root.get("type", "track"), root.get("event")
+    kind, name = root.get("type"), root.get("event")
     times = {field: _converted(root.get(field), datetime) for field in _TIMES}
     if times["timestamp"] is None and times["originalTimestamp"] is None:
         times["timestamp"] = UNKNOWN_TIME
@@ -81,7 +82,7 @@ def read_what_can_be(raw: bytes) -> Mended | None:
 
 
 def read_fields(kind: type[_Read], source: Any) -> _Read:
-    """Make a struct of the fields that can be read; of structs in a list, all or none."""
+    """Make a struct of the fields that can be read, and so of each struct in a list."""
     values: dict[str, Any] = {}
     given = source if isinstance(source, dict) else {}
     for name, wire_name, wanted, element in _fields(kind):
@@ -89,6 +90,8 @@ def read_fields(kind: type[_Read], source: Any) -> _Read:
             continue
         if element is not None:
             values[name] = _products(element, given[wire_name])
+        elif name in _IDS:
+            values[name] = _identifier(given[wire_name])
         elif (value := _converted(given[wire_name], wanted)) is not None:
             values[name] = value
     return kind(**values)
@@ -99,8 +102,8 @@ def _fields(kind: type[Struct]) -> list[tuple[str, str, Any, type[Struct] | None
     """Name, name on the wire and type of each field; of a list of structs also theirs."""
     found = []
     for field in msgspec.structs.fields(kind):
-        inner = get_args(field.type)[0] if get_origin(field.type) is list else None
-        found.append((field.name, field.encode_name, field.type, inner))
+        lists = [one for one in (field.type, *get_args(field.type)) if get_origin(one) is list]
+        found.append((field.name, field.encode_name, field.type, get_args(lists[0])[0] if lists else None))
     return found
 
 
@@ -113,10 +116,7 @@ def _properties(source: dict[str, Any]) -> Properties:
 def _products(kind: type[_Read], source: Any) -> list[_Read]:
     if not isinstance(source, list) or len(source) > MAX_PRODUCTS:
         return []
-    products = [read_fields(kind, one) for one in source]
-    ids = [name for name in ("product_id", "sku", "item_id") if name in kind.__struct_fields__]
-    named = all(any(_identifier(getattr(product, name)) for name in ids) for product in products)
-    return products if named else []
+    return [read_fields(kind, one) for one in source]
 
 
 def _object(raw: bytes) -> dict[str, Any] | None:

@@ -5,13 +5,23 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct
 
-from schemas.aliases import BRAZE, CART_UPDATED, GA4
+from schemas.aliases import BRAZE, CART_UPDATED, GA4, SEGMENT_V1
 from schemas.events import Identifier, Number, Product, Properties
 from schemas.mending import read_fields
 
 __all__ = ["translated"]
+
+
+class _V1Product(Product, frozen=True, gc=False):
+    id: Identifier | None = None
+
+
+class _V1(Struct, frozen=True, gc=False):
+    id: Identifier | None = None
+    orderId: Identifier | None = None  # noqa: N815  Segment's name
+    products: list[_V1Product] | None = None
 
 
 class _Ga4Item(Struct, frozen=True, gc=False):
@@ -28,7 +38,7 @@ class _Ga4Item(Struct, frozen=True, gc=False):
 
 
 class _Ga4(Struct, frozen=True, gc=False):
-    items: list[_Ga4Item] = field(default_factory=list)
+    items: list[_Ga4Item] | None = None
     transaction_id: Identifier | None = None
     item_list_id: str | None = None
     search_term: str | None = None
@@ -44,9 +54,13 @@ class _BrazeProduct(Struct, frozen=True, gc=False):
 
 
 class _Braze(_BrazeProduct, frozen=True, gc=False):
-    products: list[_BrazeProduct] = field(default_factory=list)
+    products: list[_BrazeProduct] | None = None
     total_value: Number | None = None
     action: Literal["add", "remove", "replace"] | None = None
+
+
+class _V1Track(Struct, frozen=True, gc=False):
+    properties: _V1 = _V1()
 
 
 class _Ga4Track(Struct, frozen=True, gc=False):
@@ -57,6 +71,7 @@ class _BrazeTrack(Struct, frozen=True, gc=False):
     properties: _Braze = _Braze()
 
 
+_v1 = msgspec.json.Decoder(_V1Track)
 _ga4 = msgspec.json.Decoder(_Ga4Track)
 _braze = msgspec.json.Decoder(_BrazeTrack)
 
@@ -78,11 +93,26 @@ def translated(name: str, properties: Properties, source: bytes | dict[str, Any]
     msgspec.ValidationError
         A property has the wrong type.
     """
+    if name in SEGMENT_V1:
+        v1 = _v1.decode(source).properties if isinstance(source, bytes) else read_fields(_V1, source)
+        return SEGMENT_V1[name], _of_v1(properties, v1)
     if name in GA4:
         ga4 = _ga4.decode(source).properties if isinstance(source, bytes) else read_fields(_Ga4, source)
         return GA4[name], _of_ga4(name, properties, ga4)
     braze = _braze.decode(source).properties if isinstance(source, bytes) else read_fields(_Braze, source)
     return _of_braze(name, properties, braze)
+
+
+def _of_v1(properties: Properties, v1: _V1) -> Properties:
+    return msgspec.structs.replace(
+        properties,
+        product_id=properties.product_id if v1.id is None else v1.id,
+        order_id=properties.order_id if v1.orderId is None else v1.orderId,
+        products=[
+            product if product.id is None else msgspec.structs.replace(product, product_id=product.id)
+            for product in v1.products or ()
+        ],
+    )
 
 
 def _of_ga4(name: str, properties: Properties, ga4: _Ga4) -> Properties:
@@ -97,9 +127,9 @@ def _of_ga4(name: str, properties: Properties, ga4: _Ga4) -> Properties:
             quantity=item.quantity,
             position=item.index,
         )
-        for item in ga4.items
+        for item in ga4.items or ()
     ]
-    promoted = next((item for item in ga4.items if item.promotion_id is not None), None)
+    promoted = next((item for item in ga4.items or () if item.promotion_id is not None), None)
     promotion_id = properties.promotion_id
     place = ga4.creative_slot
     if promotion_id is None and promoted is not None:
@@ -134,7 +164,7 @@ def _of_braze(name: str, properties: Properties, braze: _Braze) -> tuple[str, Pr
                 price=product.price,
                 quantity=product.quantity,
             )
-            for product in braze.products
+            for product in braze.products or ()
         ],
     )
 

@@ -40,6 +40,13 @@ HOSTILE: list[tuple[str, bytes, str]] = [
     ("1e400", _line(properties='{"product_id":"p1","price":1e400}'), "out_of_range"),
     ("2^64", _line(properties='{"product_id":"p1","price":18446744073709551616}'), "out_of_range"),
     ("2^64, unread", _line(properties='{"product_id":"p1","x":18446744073709551616}'), "out_of_range"),
+    ("an id of 13 digits", _line(messageId='"h-13"', properties='{"product_id":4006381333931}'), "accepted"),
+    (
+        "milliseconds, unread",
+        _line(messageId='"h-ms"', properties='{"product_id":"p1"},"integrations":{"a":{"id":1690204727202}}'),
+        "accepted",
+    ),
+    ("13 digits of price", _line(properties='{"product_id":"p1","price":4006381333931}'), "out_of_range"),
     ("1e308, unread", _line(properties='{"product_id":"p1","x":1e308}'), "out_of_range"),
     ("400 digits, unread", _line(properties='{"product_id":"p1","x":' + "9" * 400 + "}"), "out_of_range"),
     ("no messageId", _line(messageId=""), "missing_message_id"),

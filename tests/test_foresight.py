@@ -80,6 +80,25 @@ def test_a_faulty_order_moves_no_time_and_spoils_no_jump(tmp_path: Path) -> None
     assert [("a", "2026-01-01T01:05")] == sent(tmp_path, *lines)
 
 
+def test_when_a_file_is_read_changes_nothing(tmp_path: Path) -> None:
+    """Nor for what has no time that can be read: it happened where it stands."""
+    lines = [carted("a", 0), ordered("a", 60).replace(b"2026-01-01T00:01:00.000Z", b"noon"), carted("a", 120)]
+    (tmp_path / "e.jsonl").write_bytes(b"\n".join(lines))
+    campaign = cart_campaign(consent=CampaignConsent(when_unknown="allow"))
+    outputs = []
+    for now in (NOW, NOW + 9 * DAY):
+        recording = file_recording(tmp_path / "e.jsonl", now)
+        report = replay(
+            Settings(**SMALL), recording, tmp_path / "out", Reference(campaigns={"cart": campaign})
+        )
+        assert {"bad_time": 1} == report["events"]["faulty"]
+        files = sorted((tmp_path / "out").glob("*.jsonl"))
+        outputs.append(([one.read_bytes() for one in files], report["campaigns"]["cart"]["armed"]))
+
+    assert outputs[0] == outputs[1]
+    assert 2 == outputs[0][1]
+
+
 def test_a_closed_weekend_is_believed_with_its_first_event(tmp_path: Path) -> None:
     """The first to come back is who left a cart; the others follow."""
     story = carted("u1", 0), viewed("u2", 60), ordered("u1", 3 * DAY), viewed("u2", 3 * DAY + 60)

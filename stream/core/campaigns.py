@@ -240,11 +240,11 @@ class Campaigns:
     # Ending.
 
     def _end(self, event: Event, profile: Profile, outputs: Outputs) -> None:
-        """End what the event concludes: its products, or all where it names none. Never write to a buyer.
+        """End what the event concludes: its products, or all where not each is named. Never write to a buyer.
 
         Only what was armed by then ends: who buys and comes back later is somebody who came back.
         """
-        ids = {str(item.product_id) for item in event.items}
+        ids = set() if event.unnamed else {str(item.product_id) for item in event.items}
         for ref in list(profile.timers):
             campaign_id, _, key = ref.partition(SEPARATOR)
             rule = self._rules.rules.get(campaign_id)

@@ -123,7 +123,8 @@ def _ref_of(campaign: Campaign, ref: str) -> str:
 
 def _left(cap: Cap, channel: str, meant: list[Send], sends: list[Send], now: float, today: int) -> int:
     """What a cap leaves of the messages that it means; where some of its window may be lost, nothing."""
-    if cap.channel is not None and cap.channel != channel:
+    of = None if cap.channel is None else cap.channel.casefold()
+    if of is not None and of != channel.casefold():
         return NO_LIMIT
     since = now - (cap.window_s or MAX_WINDOW_S)
 
@@ -133,5 +134,5 @@ def _left(cap: Cap, channel: str, meant: list[Send], sends: list[Send], now: flo
     if len(sends) >= MAX_SENDS and counts(sends[0]):
         return 0
     return cap.max_messages - sum(
-        counts(send) for send in meant if cap.channel is None or send.channel == channel
+        counts(send) for send in meant if of is None or send.channel.casefold() == of
     )

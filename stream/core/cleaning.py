@@ -37,14 +37,16 @@ class Cleaner:
             return fault
         return fault is None and event.fault is None
 
-    def dated(self, event: Event, ingest_time: float) -> Event:
+    def dated(self, event: Event, header: Header, ingest_time: float, reached: float | None = None) -> Event:
         """Return an event with a time it can have had: one from the future happened when the broker got it.
 
-        Kept as it says, it would count as later than all that its user does until then.
+        Kept as it says, it would count as later than all that its user does until then. Where there is no
+        broker clock (it is known what time was ``reached``) it happened at the watermark.
         """
         if event.time <= ingest_time + self._config.max_future_s:
             return event
-        return msgspec.structs.replace(event, time=ingest_time)
+        has_clock = reached is None or header.watermark == float("-inf")
+        return msgspec.structs.replace(event, time=ingest_time if has_clock else header.watermark)
 
     def remember(self, event: Event, profile: Profile) -> None:
         """Note an accepted event's id and rate."""

@@ -164,7 +164,8 @@ def _of_user(name: str) -> Read:
     stem, _, key = name.partition(".")
     match stem:
         case "revenue":
-            return lambda facts: facts.profile.revenue.get(key, 0.0)
+            currency = key.upper()
+            return lambda facts: facts.profile.revenue.get(currency, 0.0)
         case "consent":
             return lambda facts: facts.profile.answer(key)
         case _:

@@ -100,13 +100,13 @@ class Engine:
         if isinstance(event, Rejected):
             outputs.reject(record, event)
             if event.heard:
-                self._hear(self.cleaner.dated(event.heard, record.ingest_time))
+                self._hear(self._dated(event.heard, record))
             return
 
         state, user = self.state, event.user
         on_time = self.cleaner.judge(event, state.profile(user), state.header, record.ingest_time)
         if on_time is not True:
-            event = self.cleaner.dated(event, record.ingest_time)
+            event = self._dated(event, record)
         if isinstance(on_time, Rejected):
             outputs.reject(record, on_time)
             self._hear(event)
@@ -138,6 +138,9 @@ class Engine:
         self._tell(changes if on_time else (), outputs)
         self.campaigns.advance(moment, memory, self.model_version, outputs)
         self.measurer.note(outputs, event.time)
+
+    def _dated(self, event: Event, record: Record) -> Event:
+        return self.cleaner.dated(event, self.state.header, record.ingest_time, record.reached)
 
     def _hear(self, event: Event) -> None:
         """Let answers count that came with an event of which nothing else does: a no must not be lost."""

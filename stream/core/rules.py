@@ -188,13 +188,14 @@ def rule_of(campaign: Campaign) -> Rule:
         arming = _kinds(_COUNTED[campaign.counter or "n_events"])
     else:
         arming = _kinds(_ARMING.get(kind, frozenset()))
-    ending = _kinds(_ENDING.get(kind, frozenset()))
-    if campaign.cancel_on is not None:
-        ending = _named(campaign.cancel_on)
     per_variant = campaign.key == "variant"
     key: Key = "product" if campaign.key == "variant" else campaign.key or _KEYS.get(kind, "product")
-    if kind in {"event", "sequence"} and campaign.cancel_on is None and key != "user":
-        ending = _kinds(frozenset({_K.ORDER}) - arming.kinds)
+    ends = _ENDING.get(kind, frozenset())
+    if kind in {"event", "sequence"} and key != "user":
+        ends = frozenset({_K.ORDER}) - arming.kinds
+    ending = _kinds(ends)
+    if campaign.cancel_on is not None:  # as well, not in its place: nobody who bought is to be reminded
+        ending = _named([*campaign.cancel_on, *(name for name, of in EVENT_NAMES.items() if of in ends)])
     before = campaign.unless_before
     at_least = 1 if when is None else when.at_least
     if kind == "browse_abandonment":

@@ -20,14 +20,23 @@ UNAVAILABLE: Final = "unavailable"
 
 
 def begin_watch(timer: Timer, campaign: Campaign, item: Item | None) -> None:
-    """Let a timer wait for its item; the price to undercut is the catalogue's, else the event's."""
+    """Let a timer wait for its item; the price to undercut is the catalogue's, else the event's.
+
+    A price is undercut by one of the same currency only; that of an event has none.
+    """
     timer.watch = True
     timer.due, timer.first_due = timer.event_time + campaign.watch_s, 0.0
     timer.held_for = UNAVAILABLE if item is not None and not item.available else ""
     if item is not None and item.price is not None:
-        timer.context["price_before"] = item.price
+        _note_price(timer, item.price, item.currency)
     elif (price := timer.context.get("price")) is not None:
         timer.context["price_before"] = price
+
+
+def _note_price(timer: Timer, price: float, currency: str | None) -> None:
+    timer.context["price_before"] = price
+    if currency:
+        timer.context["currency_before"] = currency
 
 
 def springs(timer: Timer, rule: Rule, item: Item) -> bool:
@@ -37,7 +46,7 @@ def springs(timer: Timer, rule: Rule, item: Item) -> bool:
             timer.held_for = UNAVAILABLE
         return item.available and timer.held_for == UNAVAILABLE
     if "price_before" not in timer.context and item.price is not None:
-        timer.context["price_before"] = item.price
+        _note_price(timer, item.price, item.currency)
     return holds(timer, rule, item)
 
 
@@ -50,6 +59,8 @@ def holds(timer: Timer, rule: Rule, item: Item | None) -> bool:
     before, price = timer.context.get("price_before"), item.price
     if price is None or not isinstance(before, float | int):
         return False
+    if str(timer.context.get("currency_before", "")).upper() != (item.currency or "").upper():
+        return False  # a smaller number of another currency is no lower price
     return price < before and price <= before * (1.0 - rule.campaign.min_drop_share)
 
 

@@ -11,7 +11,6 @@ from aiokafka import TopicPartition
 
 from schemas.campaigns import Campaign
 from schemas.catalogue import Item, Offer
-from schemas.codec import UNREADABLE
 from schemas.segments import SEGMENT_KEY, Segment
 from stream.runtime.consuming import POLL_MS, read_to_end
 
@@ -92,7 +91,7 @@ class ReferenceReader:
                 continue
             try:
                 row = decoder.decode(record.value)
-            except UNREADABLE as error:
+            except Exception as error:  # noqa: BLE001  whatever a decoder raises: it would end every worker
                 self._on_bad(record.topic)
                 logger.warning(
                     "reference_record_skipped",

@@ -91,7 +91,15 @@ def test_nothing_may_be_left_of_what_is_taken_out_of_a_cart() -> None:
 @pytest.mark.parametrize(("ahead", "kept"), [(300, 300), (301, 0), (-DAY, -DAY)])
 def test_what_is_applied_from_the_future_happened_when_it_came(ahead: float, kept: float) -> None:
     """A time that cannot be is not kept: it would be later than all that follows."""
-    assert NOW + kept == Cleaner(CleaningConfig()).dated(fact(NOW + ahead), NOW).time
+    assert NOW + kept == Cleaner(CleaningConfig()).dated(fact(NOW + ahead), Header(), NOW).time
+
+
+@pytest.mark.parametrize(("watermark", "time"), [(NOW - 90 * DAY, NOW - 90 * DAY), (float("-inf"), NOW)])
+def test_of_a_file_it_happened_at_the_watermark(watermark: float, time: float) -> None:
+    """When the file is read says nothing of when its events came."""
+    header = Header(watermark=watermark)
+
+    assert time == Cleaner(CleaningConfig()).dated(fact(NOW + DAY), header, NOW, float("-inf")).time
 
 
 def test_a_duplicate_is_known_by_its_message_id() -> None:

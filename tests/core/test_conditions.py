@@ -64,6 +64,7 @@ def condition(data: Any) -> Condition:
         ({"fact": "user.age_s", "is": 600}, True),
         ({"fact": "user.order_age_s", "below": 101}, True),
         ({"fact": "user.revenue.EUR", "at_least": 50}, True),
+        ({"fact": "user.revenue.eur", "at_least": 50}, True),
         ({"fact": "user.revenue.USD", "at_least": 50}, False),
         ({"fact": "user.consent.contact", "is": True}, True),
         ({"fact": "user.consent.sms", "exists": True}, False),
@@ -150,6 +151,8 @@ def test_a_tree_is_answered_as_it_reads(tree: dict[str, Any]) -> None:
         ({"all": [{"fact": "user.known", "is": True}], "at_least": 1}, "needs a fact"),
         ({"fact": "user.orders", "at_least": 1}, "did you mean 'user.n_orders'"),
         ({"fact": "item.attributes.", "exists": True}, "not a known fact"),
+        ({"fact": ""}, "needs a bound"),
+        ({"fact": "", "is": 1}, "not a known fact"),
         ({"all": []}, "length >= 1"),
     ],
 )

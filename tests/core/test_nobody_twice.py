@@ -114,6 +114,33 @@ def test_a_campaign_about_a_product_does_not_change_with_one_about_users(*, besi
     assert ["c"] == sent(stream)
 
 
+@pytest.mark.parametrize("cancel_on", [[], ["Checkout Started"], None])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"kind": "cart_abandonment"},
+        {"kind": "event", "key": "product", "when": {"events": ["Product Added"]}},
+    ],
+)
+def test_what_cancels_besides_a_purchase_does_not_take_its_place(
+    kind: dict[str, Any], cancel_on: list[str] | None
+) -> None:
+    """Who bought is not reminded, whatever else a campaign names."""
+    stream = driver(campaign(**kind, cancel_on=cancel_on))
+    stream.pipe(added(0), bought(60, {}))
+
+    assert [] == sent(stream)
+
+
+def test_an_order_with_a_line_that_has_no_id_ends_every_reminder() -> None:
+    """It may be what is in the cart; what is named is bought."""
+    stream = driver(campaign())
+    stream.pipe(added(0), added(1, product_id="q"), bought(60, {"product_id": "x"}, {"product_id": None}))
+
+    assert [] == sent(stream)
+    assert ["x"] == [*stream.engine.state.profile("u1").bought]
+
+
 @pytest.mark.parametrize("name", ["ecommerce.cart_updated", "remove_from_cart", "Product Removed"])
 def test_a_removal_ends_a_timer_in_any_vocabulary(name: str) -> None:
     """Campaigns that name Product Removed mean what it is called elsewhere, by its action, too."""

@@ -70,6 +70,30 @@ def test_last_touch_attributes_where_no_decision_id_comes_back() -> None:
     assert (made, made) == (posterior.pulls, posterior.rewards)
 
 
+@pytest.mark.parametrize(
+    ("name", "properties", "rewards"),
+    [
+        ("Coupon Applied", {"coupon_id": "o1"}, True),
+        ("Coupon Entered", {"coupon": "o1"}, True),
+        ("Coupon Denied", {"coupon_id": "o1"}, False),
+        ("Coupon Removed", {"coupon": "o1"}, False),
+    ],
+)
+def test_a_coupon_that_counts_answers_its_offer(
+    name: str, properties: dict[str, Any], *, rewards: bool
+) -> None:
+    """One that the shop refused, or the user took back, is no success."""
+    stream = Driver(settings=Settings(**SMALL), offers=[offer("o1", value=1000.0)])
+    for n in range(20):
+        stream.pipe(cart_seen(f"u{n}", n), event(name, user=f"u{n}", at=n + 0.5, **properties))
+    made = [d.action for d in offer_decisions(stream)].count("o1")
+    stream.advance(2 * DAY)
+    [posterior] = stream.models.offers.describe()
+
+    assert made > 0
+    assert (made, made if rewards else 0) == (posterior.pulls, posterior.rewards)
+
+
 def test_an_order_answers_an_offer_by_its_coupon_alone() -> None:
     """People buy without an offer: an order is a response when it names the offer, else it is none."""
     stream = Driver(settings=Settings(**SMALL), offers=[offer("o1", value=1000.0)])

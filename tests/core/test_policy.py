@@ -66,6 +66,16 @@ def test_a_channels_cap_lets_another_channel_go() -> None:
     assert ["frequency_capped"] == reasons(stream)
 
 
+@pytest.mark.parametrize(("of_campaign", "of_cap"), [("Email", "email"), ("email", "EMAIL")])
+def test_a_channels_name_is_read_in_any_case(of_campaign: str, of_cap: str) -> None:
+    """A cap whose channel is written otherwise was no cap."""
+    stream = driver(campaign(channels=[of_campaign], caps=[Cap(max_messages=1, channel=of_cap)]))
+    stream.pipe(*(carted(n, f"p{n}") for n in range(2)))
+    stream.advance(DAY)
+
+    assert [of_campaign] == [t.channel for t in stream.take("triggers")]
+
+
 def test_a_rolling_cap_fails_safe_where_the_log_is_full() -> None:
     """More messages than are remembered within the window: nobody can say how many, so none goes."""
     cap = Cap(max_messages=64, window="rolling", window_s=30 * DAY)
@@ -299,6 +309,28 @@ def test_a_price_that_fell_while_the_worker_was_away_is_found() -> None:
 
     assert (100.0, 60.0) == (trigger.context["price_before"], trigger.context["price"])
     assert [] == stream.take("triggers")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sends"),
+    [
+        ("EUR", "EUR", True),
+        ("eur", "EUR", True),
+        (None, None, True),
+        ("USD", "GBP", False),
+        (None, "EUR", False),
+    ],
+)
+def test_a_price_drops_in_its_own_currency(before: str | None, after: str | None, *, sends: bool) -> None:
+    """95 GBP are more than 100 USD; what has no currency may be of any."""
+    items = [Item(item_id="p1", version=1, price=100.0, currency=before)]
+    stream = driver(campaign(kind="price_drop", delay_s=0.0), items=items)
+    stream.pipe(event("Product Viewed", user="u1", at=0, product_id="p1"))
+    stream.flush()
+    stream.reference.items["p1"] = Item(item_id="p1", version=2, price=95.0, currency=after)
+    stream.advance(600)
+
+    assert sends == bool(stream.take("triggers"))
 
 
 def test_funnels_add_up_with_messages_that_wait() -> None:

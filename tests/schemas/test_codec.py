@@ -12,7 +12,7 @@ from schemas.codec import EncodeError, Rejected, decode, encode, headers_of, par
 from schemas.events import EVENT_NAMES, Event
 from schemas.outputs import Cause, Decision, Recipient, Trigger, TriggerDecision
 from schemas.reasons import EventKind, RejectCode
-from tests.hostile import GOOD, HOSTILE
+from tests.hostile import GOOD, HOSTILE, _line
 
 CLEANED_LATER = {"future", "late", "outlier", "accepted", "unknown"}
 
@@ -213,3 +213,36 @@ def test_times_at_the_edge_of_the_calendar_can_be_written(text: str, name: str) 
 
     assert isinstance(event, Event)
     assert rfc3339(event.time - 400 * 86_400.0) < rfc3339(event.time + 400 * 86_400.0)
+
+
+@pytest.mark.parametrize(
+    "properties",
+    ['{"value":"high"}', '{"position":[0,10]}', '{"channel":5,"name":{}}', '{"products":"p"}', "[]"],
+)
+@pytest.mark.parametrize("name", [{"event": '"Form Submitted"'}, {"type": '"page"', "event": ""}])
+def test_of_an_unknown_event_no_property_is_wrong(name: dict[str, str], properties: str) -> None:
+    """It changes nothing, so nothing of it need be read; what it answers counts."""
+    answer = '{"consent":{"categoryPreferences":{"email":false}}}'
+    found = decode(_line(**name, properties=properties, context=answer))
+
+    assert isinstance(found, Event)
+    assert (EventKind.UNKNOWN, {"email": False}, None) == (found.kind, found.purposes, found.fault)
+
+
+@pytest.mark.parametrize(
+    ("name", "properties"),
+    [
+        ("Product Viewed", '{"product_id":"p","products":null,"purposes":null}'),
+        ("view_item", '{"product_id":"p","items":null}'),
+        ("ecommerce.product_viewed", '{"product_id":"p","products":null}'),
+        ("Viewed Product", '{"product_id":"p","products":null}'),
+        ("Order Completed", '{"products":null}'),
+    ],
+)
+def test_null_is_absent(name: str, properties: str) -> None:
+    """Many producers write what they do not have so."""
+    context = '{"timezone":null,"campaign":null,"consent":{"categoryPreferences":null}}'
+    found = decode(_line(type="null", event=f'"{name}"', properties=properties, context=context))
+
+    assert isinstance(found, Event)
+    assert (None, {}, name == "Order Completed") == (found.fault, found.purposes, not found.items)

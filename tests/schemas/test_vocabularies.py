@@ -42,6 +42,19 @@ def event(name: str, properties: dict[str, Any]) -> Event:
 
 
 SAME: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
+    (
+        "Viewed Product",
+        {"id": "p1", "name": "Bread"},
+        "Product Viewed",
+        {"product_id": "p1", "name": "Bread"},
+    ),
+    ("Added Product", PRODUCT | {"id": 7}, "Product Added", PRODUCT | {"product_id": 7}),
+    (
+        "Completed Order",
+        {"orderId": "o1", "total": 7, "products": [{"id": 7, "sku": "G-32", "price": 3.5}, PRODUCT]},
+        "Order Completed",
+        {"order_id": "o1", "total": 7, "products": [{"product_id": 7, "sku": "G-32", "price": 3.5}, PRODUCT]},
+    ),
     ("view_item", {"items": [GA4_ITEM]}, "Product Viewed", PRODUCT),
     ("add_to_cart", {"currency": "EUR", "value": 7, "items": [GA4_ITEM]}, "Product Added", PRODUCT),
     ("remove_from_cart", {"items": [GA4_ITEM]}, "Product Removed", PRODUCT),
