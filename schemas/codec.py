@@ -1,4 +1,4 @@
-"""Bytes to events, outputs to bytes. The only module that knows JSON.
+"""Bytes to events, outputs to bytes. With ``schemas.mending``, for what is faulty, all that knows JSON.
 
 :func:`decode` is total: for any bytes it returns an :class:`~schemas.events.Event` or a :class:`Rejected`,
 it never raises. msgspec decodes and validates, orjson encodes.
@@ -42,7 +42,6 @@ __all__ = [
 MAX_RECORD_BYTES = 65_536
 MAX_DEPTH = 8
 MAX_KEYS = 64
-MAX_INTEGER = 2**63 - 1
 EARLIEST, LATEST = 0.0, 32_503_680_000.0  # 1970 and 3000: nobody's events, but calendars reach beyond them
 
 _TRACK = msgspec.json.Decoder(Track)
@@ -437,7 +436,11 @@ def _unreadable(raw: bytes, message: str) -> Rejected:
 
 
 def _over_limits(raw: bytes) -> Rejected | None:
-    """Depth, key and number limits over the whole record, the parts we do not read included."""
+    """Depth, key and number limits over the whole record, the parts we do not read included.
+
+    A whole number of 64 bits may be an id or a time in milliseconds; what we read as a number has bounds, and
+    a longer one comes out of the parser as a float.
+    """
     try:
         root = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -454,9 +457,6 @@ def _over_limits(raw: bytes) -> Rejected | None:
                 )
             inner = value.values() if isinstance(value, dict) else value
             stack.extend((v, depth + 1) for v in inner)
-        elif isinstance(value, int):  # an id or a time in milliseconds; what we read as a number has bounds
-            if not -MAX_INTEGER <= value <= MAX_INTEGER:
-                return Rejected(RejectCode.OUT_OF_RANGE, "$", "whole number of more than 64 bits")
         elif isinstance(value, float) and not -MAX_NUMBER <= value <= MAX_NUMBER:
             return Rejected(RejectCode.OUT_OF_RANGE, "$", f"number beyond {MAX_NUMBER:.0e}")
     return None

@@ -230,10 +230,10 @@ class Attribution:
 
     def _responded(self, event: Event, memory: ModelMemory) -> list[Feedback]:
         """The offer that an event answers within its window: the echoed one, else the newest it names."""
-        waiting = {ref: decision for ref, decision in memory.open.items() if _waits(decision, event.time)}
-        # An order as such is no answer to an offer: people buy without one. Its coupon is.
         if event.name in {"Coupon Denied", "Coupon Removed"}:
             return []
+        waiting = {ref: decision for ref, decision in memory.open.items() if _waits(decision, event.time)}
+        # An order as such is no answer to an offer: people buy without one. Its coupon is.
         names = (event.properties.promotion_id, event.properties.coupon, event.properties.coupon_id)
         named = {str(name) for name in names if name is not None}
         touched = (decision for decision in reversed(waiting.values()) if decision.action in named)

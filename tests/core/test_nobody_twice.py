@@ -132,6 +132,17 @@ def test_what_cancels_besides_a_purchase_does_not_take_its_place(
     assert [] == sent(stream)
 
 
+def test_what_an_order_arms_the_next_one_moves() -> None:
+    """A message about a purchase is not ended by buying again, only by what it names."""
+    stream = driver(
+        campaign("event", key="product", when={"events": ["Order Completed"]}, cancel_on=["Order Refunded"])
+    )
+    stream.pipe(bought(0, {}), bought(60, {}))
+
+    assert ["c"] == sent(stream)
+    assert (1, 0) == (stream.counts["campaign", "c", "moved"], stream.counts["campaign", "c", "cancelled"])
+
+
 def test_an_order_with_a_line_that_has_no_id_ends_every_reminder() -> None:
     """It may be what is in the cart; what is named is bought."""
     stream = driver(campaign())

@@ -316,6 +316,7 @@ def test_a_price_that_fell_while_the_worker_was_away_is_found() -> None:
     [
         ("EUR", "EUR", True),
         ("eur", "EUR", True),
+        ("EUR", "eur", True),
         (None, None, True),
         ("USD", "GBP", False),
         (None, "EUR", False),

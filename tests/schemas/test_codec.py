@@ -229,6 +229,14 @@ def test_of_an_unknown_event_no_property_is_wrong(name: dict[str, str], properti
     assert (EventKind.UNKNOWN, {"email": False}, None) == (found.kind, found.purposes, found.fault)
 
 
+def test_an_unknown_event_has_a_time_all_the_same() -> None:
+    """What is wrong with its envelope is no matter of its properties."""
+    found = decode(_line(event='"Form Submitted"', timestamp='"noon"'))
+
+    assert isinstance(found, Rejected)
+    assert RejectCode.BAD_TIME == found.code
+
+
 @pytest.mark.parametrize(
     ("name", "properties"),
     [
