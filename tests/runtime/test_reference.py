@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import msgspec
 from aiokafka import ConsumerRecord
+from msgspec import Struct
 
 from online_models.changes import Changes
 from stream.assembly import build_models
@@ -65,3 +67,25 @@ def test_a_lot_is_no_longer_than_what_is_remembered_of_changes() -> None:
         changes.note(str(n))
 
     assert changes.since(0) == [str(n) for n in range(LOT_RECORDS)]
+
+
+class _Odd(Struct):
+    def __post_init__(self) -> None:
+        raise IndexError
+
+
+def test_whatever_a_decoder_raises_is_a_bad_record() -> None:
+    """A fault of our own definitions must not end every worker, at each start, for one record."""
+    names, bad, reference = TopicNames("t."), list[str](), Reference()
+    reader = ReferenceReader(
+        KafkaTransport(KafkaSettings()),
+        names,
+        dict.fromkeys(names.reference, 1),
+        reference,
+        on_bad=bad.append,
+        on_applied=lambda: None,
+    )
+    reader._targets[names.catalogue] = (reference.items, msgspec.json.Decoder(_Odd), "item_id")
+    reader.apply([ConsumerRecord(names.catalogue, 0, 0, 0, 1, b"k", b"{}", None, -1, 2, ())])
+
+    assert [names.catalogue] == bad
