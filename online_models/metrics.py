@@ -256,12 +256,13 @@ class RankingMetrics:
         self._hits_20 = 0
         self._reciprocal = 0.0
         self._gain = 0.0
-        self._coverage = Coverage()
+        self._coverage: Coverage | None = None  # until somebody says what was shown
 
     def update(self, rank: int | None, shown: Sequence[str] = ()) -> None:
         """Count one event: the target's rank (0 is best) and the items that would have been shown."""
         self.n += 1
         if shown:
+            self._coverage = self._coverage or Coverage()
             self._coverage.update(shown)
         if rank is None:
             return
@@ -285,10 +286,12 @@ class RankingMetrics:
 
     def coverage(self, n_items: int) -> float:
         """Share of the ``n_items`` known items that was shown at least once."""
-        return min(1.0, self._coverage.get() / n_items) if n_items > 0 else math.nan
+        if self._coverage is None or n_items <= 0:
+            return math.nan
+        return min(1.0, self._coverage.get() / n_items)
 
     def snapshot(self) -> dict[str, float]:
-        """Return ``n``, ``recall_at_10``, ``recall_at_20``, ``mrr``, ``ndcg_at_10``, ``items_shown``."""
+        """Return ``n``, recall at 10 and 20, ``mrr``, ``ndcg_at_10``; ``items_shown`` if told."""
         if not self.n:
             return {"n": 0}
         return {
@@ -297,7 +300,7 @@ class RankingMetrics:
             "recall_at_20": self._hits_20 / self.n,
             "mrr": self._reciprocal / self.n,
             "ndcg_at_10": self._gain / self.n,
-            **self._coverage.snapshot(),
+            **(self._coverage.snapshot() if self._coverage is not None else {}),
         }
 
 

@@ -108,10 +108,12 @@ class Messenger:
         return Verdict(reason, verdict.channel)
 
     def give_up(self, message: DueMessage, outputs: Outputs) -> None:
-        """Log that a message is not sent because the engine fails on it; nothing is looked at or counted."""
+        """Log that a message is not sent because the engine fails on it; nothing of its user is looked at."""
         decision_id = id_of("decision", message.id)
         decision = _decision_of(message, decision_id, POLICY, None, None)
-        outputs.counts["campaign", message.campaign.campaign_id, "suppressed", _R.FAILED.value] += 1
+        count_of = ("campaign", message.campaign.campaign_id)
+        outputs.counts[*count_of, "eligible"] += 1
+        outputs.counts[*count_of, "suppressed", _R.FAILED.value] += 1
         outputs.decisions.append(_logged(message, decision, decision_id, _R.FAILED, None, None))
 
     def _drawn(

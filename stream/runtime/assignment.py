@@ -23,6 +23,7 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 
+from stream.runtime.ends import InputEnds
 from stream.runtime.errors import (
     BrokerUnreachableError,
     EngineFailedError,
@@ -74,6 +75,8 @@ class Assignment:
         Partitions on their way to be open.
     heard : bool
         Whether the group has told us anything yet.
+    ends : InputEnds
+        Where the partitions end, and since when nobody has said.
     """
 
     def __init__(
@@ -90,7 +93,9 @@ class Assignment:
         self._offsets = OffsetCommits(consumer)
         self._spawn = spawn
         self._clock = asyncio.get_running_loop().time
+        self._opened_at: dict[int, float] = {}  # since when partitions have been on their way to be open
         self._epoch = 0
+        self.ends = InputEnds(consumer, self._sources)
         self._wanted = asyncio.Event()  # there is an inbox with room, perhaps
         self._pumps: dict[int, asyncio.Task[None]] = {}
         self._suspects = Suspects()
@@ -118,6 +123,7 @@ class Assignment:
                 "moves both to topics under a new prefix"
             )
         self._consumer.pause(*mine)
+        self._opened_at.clear()
         for tp in mine:
             self._open(tp.partition, self._epoch)
 
@@ -156,17 +162,29 @@ class Assignment:
 
     def lag(self, task: PartitionTask) -> int:
         """Records between a partition's position and its end."""
-        known = task.source in self._consumer.assignment()
-        end = self._consumer.last_stable_offset(task.source) if known else None
+        end = self.ends.of(task.source)
         return 1 if end is None else max(end - task.reached, 0)  # not fetched yet: assume there is something
 
     def stalled(self, limit_s: float) -> list[int]:
         """Partitions that have had lag and no commit for so long."""
-        oldest = self._clock() - limit_s
-        return [p for p, task in self.tasks.items() if task.advanced_at < oldest and self.lag(task)]
+        return [p for p, task in self.tasks.items() if self._stalled_s(task) > limit_s]
+
+    def standstill(self) -> dict[int, float]:
+        """How long each partition has had lag and no commit, or has been on its way to be open, seconds."""
+        now = self._clock()
+        opening = {partition: now - self._opened_at[partition] for partition in self.opening}
+        return opening | {partition: self._stalled_s(task) for partition, task in self.tasks.items()}
+
+    def _stalled_s(self, task: PartitionTask) -> float:
+        return max(self._clock() - task.advanced_at, 0.0) if self.lag(task) else 0.0
+
+    def _sources(self) -> list[TopicPartition]:
+        """The partitions that are open, or one that is there in any case."""
+        return [task.source for task in self.tasks.values()] or [TopicPartition(self._shared.names.events, 0)]
 
     def excuse(self, late_s: float) -> None:
         """Leave time in which the whole process stood still out of what partitions took without a commit."""
+        self.ends.excuse(late_s)
         for task in self.tasks.values():
             task.advanced_at += late_s
 
@@ -335,6 +353,7 @@ class Assignment:
         self._open(partition, epoch, pause)
 
     def _open(self, partition: int, epoch: int, pause_s: float = 0.0) -> None:
+        _ = self._opened_at.setdefault(partition, self._clock())
         self.opening[partition] = self._spawn(self._open_task(partition, epoch, pause_s), f"open {partition}")
 
     async def _open_task(self, partition: int, epoch: int, pause_s: float) -> None:
@@ -365,6 +384,7 @@ class Assignment:
             await task.close()
             return
         del self.opening[partition]
+        del self._opened_at[partition]
         self.tasks[partition] = task
         if given_up := self._suspects.given_up(partition):
             logger.error("timers_given_up", partition=partition, kinds=[due.kind for due in given_up])

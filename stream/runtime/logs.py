@@ -4,12 +4,43 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 
 __all__ = ["configure_logs", "get_logger"]
+
+REPEAT_S: Final = 10.0
+MAX_KINDS: Final = 256  # of lines, by logger, level and template
+
+
+class _Repeats(logging.Filter):
+    """Let one line of a kind through in ten seconds, with how many there were since the last.
+
+    Of libraries alone: a client whose broker is away writes a hundred lines a second.
+    """
+
+    def __init__(self, libraries: tuple[str, ...]) -> None:
+        super().__init__()
+        self._libraries = libraries
+        self._kinds: dict[tuple[str, int, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is to be written."""
+        if not record.name.startswith(self._libraries):
+            return True
+        kind = record.name, record.levelno, str(record.msg)
+        shown_at, n_hidden = self._kinds.get(kind, (-REPEAT_S, 0))
+        if 0.0 <= record.created - shown_at < REPEAT_S:
+            self._kinds[kind] = shown_at, n_hidden + 1
+            return False
+        if len(self._kinds) >= MAX_KINDS:
+            self._kinds.clear()
+        self._kinds[kind] = record.created, 0
+        if n_hidden:
+            record.msg = f"{record.msg} (and {n_hidden} more like it)"
+        return True
 
 
 def get_logger(name: str) -> Any:
@@ -48,6 +79,7 @@ def configure_logs(form: Literal["json", "console"] | None = None, level: str = 
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_Repeats(("aiokafka",)))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -1,7 +1,7 @@
 """All metrics in one table, and how counts of the engine become them; ``docs/metrics.md`` lists the same.
 
-Labels come from closed sets. Campaigns and offers are data, so of each the first fifty ids get a label of
-their own and the rest share ``other``.
+Labels come from closed sets. Campaigns, offers, segments and currencies are data, so of each the first fifty
+get a label of their own and the rest share ``other``, except for money, which would be added there.
 """
 
 from __future__ import annotations
@@ -74,6 +74,15 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
         "From the broker's append time of an event to the commit of its effects.",
     ),
     MetricSpec("consumer_lag_records", "gauge", "Records between the position and the end.", ("partition",)),
+    MetricSpec(
+        "partition_stalled_seconds",
+        "gauge",
+        "How long a partition has had records to read and no commit, or has been on its way to be open.",
+        ("partition",),
+    ),
+    MetricSpec(
+        "broker_silent_seconds", "gauge", "How long not all brokers of the input have answered when asked."
+    ),
     MetricSpec("recommendations", "counter", "Recommendations by what became of them.", ("outcome",)),
     MetricSpec(
         "triggers", "counter", "Campaign messages by what became of them.", ("campaign", "outcome", "reason")
@@ -104,7 +113,12 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
         ("campaign",),
     ),
     MetricSpec("offer_selections", "counter", "Offers chosen by the bandit.", ("offer",)),
-    MetricSpec("commands", "counter", "Operators' commands that were obeyed or rejected.", ("kind",)),
+    MetricSpec(
+        "commands",
+        "counter",
+        "Operators' commands that were obeyed or rejected, once for each partition.",
+        ("kind",),
+    ),
     MetricSpec("switches_stopped", "gauge", "What operators have stopped, switches.", ("partition",)),
     MetricSpec("segment_changes", "counter", "Users who entered or left a segment.", ("segment", "outcome")),
     MetricSpec("transactions", "counter", "Batches by how their transaction ended.", ("outcome",)),
@@ -205,6 +219,7 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
     MetricSpec(
         "reference_records_skipped", "counter", "Reference records that could not be read.", ("topic",)
     ),
+    MetricSpec("start_time_seconds", "gauge", "When the worker started, seconds since the epoch."),
     MetricSpec("build_info", "gauge", "Always 1; labelled with the version.", ("version",)),
 )
 
@@ -281,6 +296,7 @@ class Metrics:
         self._metrics: dict[str, Any] = {spec.name: _make(spec, self.registry) for spec in METRICS}
         self._campaigns, self._offers, self._currencies, self._segments = _Ids(), _Ids(), _Ids(), _Ids()
         self["build_info"].labels(version).set(1)
+        self["start_time_seconds"].set_to_current_time()
         for name, values in BORN_AT_ZERO.items():
             for value in values:
                 self[name].labels(value)
@@ -319,10 +335,10 @@ class Metrics:
                     raise ValueError(f"the engine counts {key}, which no metric shows; add it to METRICS")
 
     def count_revenue(self, revenue: Mapping[tuple[str, str], float]) -> None:
-        """Add the revenue of a committed batch."""
-        for (campaign, currency), amount in revenue.items():
-            labels = self._campaigns.label(campaign), self._currencies.label(currency)
-            self["campaign_revenue"].labels(*labels).inc(amount)
+        """Add the revenue of a committed batch; that in currencies without a label would be no sum."""
+        for (campaign, name), amount in revenue.items():
+            if (currency := self._currencies.label(name)) != OTHER:
+                self["campaign_revenue"].labels(self._campaigns.label(campaign), currency).inc(amount)
 
     def show_lift(self, found: Mapping[str, Mapping[str, Any]]) -> None:
         """Show the report of :func:`stream.report.lift`, of campaigns that have a label of their own."""

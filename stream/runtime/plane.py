@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DataPlane"]
 
-STALLED_S: Final = 30.0  # lag without a commit: not ready
+STALLED_S: Final = 30.0  # lag without a commit, or no answer from a broker: not ready
 DEAD_S: Final = 120.0  # the same: give up, and let the supervisor start afresh
 WATCH_S: Final = 0.25
 STOP_S: Final = 3.0
@@ -108,17 +108,22 @@ class DataPlane(mode.Service):
             return "no partitions assigned yet"
         if self._assignment.opening:
             return f"restoring partitions {sorted(self._assignment.opening)}"
+        if self._assignment.ends.silent_s() > STALLED_S:
+            return f"no answer from the brokers of the input for {STALLED_S:.0f} s"
         stalled = self._assignment.stalled(STALLED_S)
         return f"partitions {stalled} have lag and no commit for {STALLED_S:.0f} s" if stalled else None
 
     def refresh_gauges(self) -> None:
         """Bring lag, users, lift and model measures up to date."""
         metrics = self._metrics
-        for gauge in ("consumer_lag_records", "state_users", "switches_stopped"):
+        for gauge in ("consumer_lag_records", "partition_stalled_seconds", "state_users", "switches_stopped"):
             metrics[gauge].clear()
         metrics["loop_tasks"].set(len(asyncio.all_tasks()))
         if self._assignment is None or self._shared is None:
             return
+        metrics["broker_silent_seconds"].set(self._assignment.ends.silent_s())
+        for partition, seconds in self._assignment.standstill().items():
+            metrics["partition_stalled_seconds"].labels(str(partition)).set(seconds)
         for partition, task in self._assignment.tasks.items():
             metrics["consumer_lag_records"].labels(str(partition)).set(self._assignment.lag(task))
             metrics["state_users"].labels(str(partition)).set(task.n_users)
@@ -153,6 +158,7 @@ class DataPlane(mode.Service):
         try:
             consumer.subscribe([shared.names.events], listener=Listener(assignment, self.fail))
             _ = self.spawn(assignment.fetch(), "fetch")
+            _ = self.spawn(assignment.ends.follow(), "ends")
             await self._watch(assignment)
             await assignment.finish(STOP_S / 2)
         finally:
@@ -175,6 +181,10 @@ class DataPlane(mode.Service):
                     lag.observe(late)
                     assignment.excuse(late)
                 assignment.check_group()
+                if assignment.ends.silent_s() > DEAD_S:
+                    raise BrokerUnreachableError(
+                        f"no answer from the brokers of the input for {DEAD_S:.0f} s"
+                    )
                 if dead := assignment.stalled(DEAD_S):
                     raise WorkerError(
                         f"partitions {dead} have lag and no commit for {DEAD_S:.0f} s; a new process may help"

@@ -351,12 +351,13 @@ async def _wait_until_visible(admin: AIOKafkaAdminClient, names: set[str]) -> No
 
 async def _config_of(admin: AIOKafkaAdminClient, name: str) -> dict[str, str]:
     responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
-    return {
-        entry[0]: entry[1]
-        for response in responses
-        for resource in response.resources  # type: ignore[attr-defined]  # set by the schema
-        for entry in resource[4]
-    }
+    found: dict[str, str] = {}
+    for response in responses:
+        for code, message, _, _, entries in response.resources:  # type: ignore[attr-defined]  # set by the schema
+            if code:
+                raise for_code(code)(f"the settings of {name} cannot be read: {message}")
+            found.update((entry[0], entry[1]) for entry in entries)
+    return found
 
 
 def _equal(actual: str | None, wanted: str) -> bool:

@@ -294,6 +294,20 @@ def test_who_waits_for_an_item_is_to_blame_only_while_looked_at() -> None:
     assert ["u1"] == [trigger.recipient.user_id for trigger in stream.take("triggers")]
 
 
+def test_a_message_that_is_given_up_is_eligible() -> None:
+    """What was due and was not sent is suppressed, so eligible is what was sent and what was suppressed."""
+    stream = driver(campaign())
+    stream.pipe(carted(0))
+    stream.flush()
+    state = stream.engine.state
+    state.given_up = frozenset(due for due in state._due if due.kind == "campaign")
+    stream.advance(DAY)
+
+    of_campaign = {key[2:]: n for key, n in stream.counts.items() if key[:2] == ("campaign", "c")}
+    assert {("armed",): 1, ("eligible",): 1, ("suppressed", "failed"): 1} == of_campaign
+    assert ["failed"] == reasons(stream)
+
+
 def test_a_price_that_fell_while_the_worker_was_away_is_found() -> None:
     """What is compared is the item as it is with what the timer noted, so no version has to be seen."""
     items = [Item(item_id="p1", version=1, price=100.0)]

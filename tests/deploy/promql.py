@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-FUNCTIONS = {"absent", "histogram_quantile", "increase", "rate", "scalar", "vector"}
+FUNCTIONS = {
+    *("absent", "changes", "histogram_quantile", "increase", "max_over_time", "rate", "scalar", "vector"),
+}
 AGGREGATIONS = {"avg", "count", "max", "min", "sum"}
 OPERATORS = {"and", "bool", "offset", "or", "unless"}
 GROUPINGS = {"by", "ignoring", "on", "without"}

@@ -97,7 +97,7 @@ def test_prometheus_scrapes_the_job_that_the_alerts_ask_for() -> None:
     }
     assert ["alerts.yml"] == config["rule_files"]
     assert asked <= set(jobs)
-    assert [f"127.0.0.1:{Settings.model_fields['metrics_port'].default}"] == jobs["nudge"]
+    assert [f"worker:{Settings.model_fields['metrics_port'].default}"] == jobs["nudge"]
 
 
 @needs_promtool

@@ -110,6 +110,16 @@ def test_panels_do_not_overlap() -> None:
     assert len(DASHBOARD["panels"]) == len({panel["id"] for panel in DASHBOARD["panels"]})
 
 
+def test_a_difference_may_be_negative() -> None:
+    """A panel of what may lie below 0 does not end there: a campaign that does harm is seen."""
+    signed = re.compile(r"nudge_lift_conversion_rate|nudge_challenger_(log_wealth|gain)|\} - | - sum")
+    panels = [p for p in PANELS if any(signed.search(target["expr"]) for target in p["targets"])]
+    assert {"Lift, with bounds that always hold", "Conversion rate, treated minus held out"} <= {
+        panel["title"] for panel in panels
+    }
+    assert [] == [panel["title"] for panel in panels if "min" in panel["fieldConfig"]["defaults"]]
+
+
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
 def test_promtool_reads_every_expression(tmp_path: Path) -> None:
     """Wrapped into recording rules, all expressions are valid PromQL."""

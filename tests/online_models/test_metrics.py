@@ -135,6 +135,16 @@ def test_coverage_share() -> None:
     assert math.isnan(ranking.coverage(0))
 
 
+def test_coverage_is_told_by_who_tells_what_was_shown() -> None:
+    """Without lists there is no count of items shown, not a count of 0."""
+    ranking = RankingMetrics()
+    ranking.update(3)
+    assert "items_shown" not in ranking.snapshot()
+    assert math.isnan(ranking.coverage(10))
+    ranking.update(3, ["a"])
+    assert 1.0 == pytest.approx(ranking.snapshot()["items_shown"], rel=1e-3)
+
+
 @pytest.mark.parametrize("metric", [LogLoss(), CalibrationBins(), ClickMetrics(), RankingMetrics()])
 def test_before_any_event(metric: LogLoss | CalibrationBins | ClickMetrics | RankingMetrics) -> None:
     """Undefined numbers are NaN from ``get`` and absent from the snapshot, which is JSON."""

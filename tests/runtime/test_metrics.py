@@ -89,6 +89,18 @@ def test_lift_and_revenue_are_shown() -> None:
     assert 2.5 == samples["nudge_campaign_revenue_total", (("campaign", "cart"), ("currency", "EUR"))]
 
 
+def test_money_of_different_currencies_is_never_added() -> None:
+    """Of more currencies than get a label the rest is left out."""
+    metrics = Metrics("0")
+    for n in range(50):
+        metrics.count_revenue({("cart", f"X{n:02}"): 1.0})
+    metrics.count_revenue({("cart", "EUR"): 100.0, ("cart", "X07"): 2.0, ("cart", "JPY"): 15_000.0})
+    found = {
+        dict(key)["currency"]: n for (name, key), n in _samples(metrics).items() if "revenue_total" in name
+    }
+    assert {f"X{n:02}": 3.0 if n == 7 else 1.0 for n in range(50)} == found
+
+
 def test_quality_is_absent_until_there_is_some() -> None:
     """After a start no gauge shows a 0 that nobody measured; a measured 0 is shown."""
     metrics = Metrics("0")
