@@ -176,6 +176,8 @@ In the latter its `id` and `time` count where the envelope has none.
 Names of GA4 (`purchase`) and of Braze (`ecommerce.order_placed`) mean the same as Segment's,
 and so do their properties (`items[].item_id`, `transaction_id`, `variant_id`, `total_value` and others).
 Braze's `cart_updated` counts as added to the cart, with `action: remove` as removed from it.
+Without an action, or with `replace`, its products are the whole cart:
+reminders of others end, and an empty list ends all.
 
 ## Names and what they do
 

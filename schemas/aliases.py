@@ -52,7 +52,8 @@ BRAZE: Final[dict[str, str]] = {
     "ecommerce.order_refunded": "Order Refunded",
 }
 ALIASES: Final[dict[str, str]] = SEGMENT_V1 | GA4 | BRAZE
-# A cart that was updated counts as added to; one whose ``action`` is to remove, as removed from.
+# A cart that was updated counts as added to; an empty one, or one whose ``action`` is to remove, as removed
+# from.
 CART_UPDATED: Final = "ecommerce.cart_updated"
 ALSO: Final = frozenset({(CART_UPDATED, "Product Removed")})  # what an event may mean besides its alias
 TRANSLATED: Final = frozenset(SEGMENT_V1 | GA4 | BRAZE)  # names whose properties are called otherwise, too

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -80,6 +81,12 @@ _NEEDED: dict[str, tuple[str, ...]] = {
     "score_threshold": ("min_score",),
 }
 _SLOW = ("win_back", "replenishment")
+# What kinds are about that leave it to the campaign, and are not about a product where it does not say.
+_ABOUT: dict[str, tuple[str, ...]] = {
+    "checkout_abandonment": ("cart",),
+    "event": ("user",),
+    "sequence": ("user",),
+}
 # Keys of kinds that are about one thing only; the others may have any.
 _KEYS: dict[str, tuple[str, ...]] = {
     "price_drop": ("product",),
@@ -202,7 +209,7 @@ class Campaign(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         """Refuse what a kind has no use for, lacks, or cannot mean. Messages begin with the field's name."""
         check_hours(self.quiet_hours or "none")
-        if fault := self._fault():
+        if fault := self._fault() or self._never():
             raise ValueError(fault)
 
     def _fault(self) -> str | None:  # noqa: C901, PLR0911  one guard per rule
@@ -232,6 +239,25 @@ class Campaign(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if self.cancel_on is not None:
             _check_events("cancel_on", self.cancel_on)
         return None
+
+    def _never(self) -> str | None:
+        """What no user and no moment could fulfil."""
+        if (fact := self._fact_of_no_item()) is not None:
+            return (
+                f"audience: {fact!r} is not known of a message that is not about one product; use when.where"
+            )
+        if self.starts_at is not None and self.ends_at is not None and self.ends_at <= self.starts_at:
+            return "ends_at: is not after starts_at"
+        if not all(math.isfinite(one) and one > 0 for one in self.thresholds):
+            return "thresholds: are numbers above 0"
+        return None
+
+    def _fact_of_no_item(self) -> str | None:
+        """A fact of the item in an audience that is asked about no product."""
+        about = self.key or _KEYS.get(self.kind, _ABOUT.get(self.kind, ("product",)))[0]
+        if self.audience is None or about not in {"cart", "user"}:
+            return None
+        return min((fact for fact in self.audience.facts() if fact.startswith("item.")), default=None)
 
 
 _DEFAULTS = {

@@ -7,11 +7,12 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, field
 
-from schemas.events import Number
+from schemas.events import MAX_NUMBER, Number
 
 __all__ = ["Id", "Item", "Offer"]
 
 Id = Annotated[str, Meta(min_length=1, max_length=128)]
+Amount = Annotated[float, Meta(ge=0, le=MAX_NUMBER)]
 
 NOTHING = "nothing"  # the arm beside all offers
 
@@ -37,7 +38,16 @@ class Item(Struct, frozen=True, kw_only=True, gc=False):
         return not self.hidden and (self.stock is None or self.stock > 0)
 
 
-class Offer(Struct, frozen=True, kw_only=True, gc=False):
+class Eligibility(
+    Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True, omit_defaults=True
+):
+    """Who may get an offer, by the orders that the user has made; both bounds count."""
+
+    min_orders: Annotated[float, Meta(ge=0)] | None = None
+    max_orders: Annotated[float, Meta(ge=0)] | None = None
+
+
+class Offer(Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """What a bandit chooses: an incentive with a cost and a value, both in ``currency`` per response.
 
     What is known of a category's offers is where a new offer of it begins.
@@ -45,12 +55,12 @@ class Offer(Struct, frozen=True, kw_only=True, gc=False):
 
     offer_id: Id
     version: str | int
-    cost: Number
-    value: Number
-    currency: str
+    cost: Amount
+    value: Amount
+    currency: Annotated[str, Meta(pattern="^[A-Za-z]{3}$")]
     category: Annotated[str, Meta(max_length=256)] | None = None
-    budget: Number | None = None
-    eligibility: dict[str, str | float | bool] = field(default_factory=dict)
+    budget: Amount | None = None
+    eligibility: Eligibility = Eligibility()
     active_from: datetime | None = None
     active_to: datetime | None = None
 
@@ -59,7 +69,6 @@ class Offer(Struct, frozen=True, kw_only=True, gc=False):
         if self.offer_id == NOTHING:
             message = f"offer_id: {NOTHING!r} is what is chosen where no offer is made; it always is a choice"
             raise ValueError(message)
-        for name in ("min_orders", "max_orders"):
-            if type(self.eligibility.get(name, 0)) not in {int, float}:
-                message = f"eligibility: {name} is a number of orders, not {self.eligibility[name]!r}"
-                raise ValueError(message)
+        if self.active_from is not None and self.active_to is not None and self.active_to <= self.active_from:
+            message = "active_to: is not after active_from"
+            raise ValueError(message)

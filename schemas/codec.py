@@ -158,15 +158,16 @@ def _event(  # noqa: C901, PLR0911, PLR0912  one guard clause per reject code
 
     kind = EVENT_NAMES.get(name, EventKind.UNKNOWN)
     properties = track.properties or _NO_PROPERTIES
+    is_cart = False
     if name in TRANSLATED:
         try:
-            meant, properties = translated(name, properties, raw if given is None else given)
+            meant, properties, is_cart = translated(name, properties, raw if given is None else given)
         except msgspec.ValidationError as error:
             return _invalid(raw, str(error))
         kind = EVENT_NAMES[meant]
     items: tuple[Product, ...] = ()
     unnamed = False
-    if kind in _PRODUCT_KINDS and not (name in TRANSLATED and properties.products):
+    if kind in _PRODUCT_KINDS and not (name in TRANSLATED and properties.products) and not is_cart:
         product = _product(properties)
         if product is None:
             return Rejected(
@@ -199,6 +200,7 @@ def _event(  # noqa: C901, PLR0911, PLR0912  one guard clause per reject code
         properties=properties,
         items=items,
         unnamed=unnamed,
+        is_cart=is_cart,
         decision_id=decision_id if decision_id and is_good_id(decision_id) else None,
         time_zone=time_zone if time_zone and len(time_zone) <= MAX_ID_LENGTH else None,
         purposes=purposes,

@@ -8,6 +8,7 @@ What may be named stands in :data:`FACTS`; ``item.attributes.NAME``, ``user.reve
 from __future__ import annotations
 
 import difflib
+import math
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -73,6 +74,13 @@ class Condition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, r
             raise ValueError(message)
         if self.fact is not None:
             _check_fact(self.fact)
+        if self.in_ == []:
+            message = "in: of no values none is meant"
+            raise ValueError(message)
+        for name in ("at_least", "at_most", "above", "below"):
+            if not math.isfinite(getattr(self, name) or 0.0):
+                message = f"{name}: needs a number that is finite"
+                raise ValueError(message)
         if _depth(self) > MAX_DEPTH:
             message = f"a condition is nested deeper than {MAX_DEPTH}"
             raise ValueError(message)

@@ -128,6 +128,8 @@ class Event(Struct, frozen=True, gc=False):
         The products concerned, with text ids: one for product events, many for lists and orders.
     unnamed : bool
         It lists products that have no id, so they may be any.
+    is_cart : bool
+        The products are all that is in the user's cart now.
     fault : Rejected or None
         What is wrong with its record; then it holds what could be read, and neither teaches nor arms.
     """
@@ -141,6 +143,7 @@ class Event(Struct, frozen=True, gc=False):
     properties: Properties
     items: tuple[Product, ...] = ()
     unnamed: bool = False
+    is_cart: bool = False
     decision_id: str | None = None
     time_zone: str | None = None
     purposes: dict[str, bool] = field(default_factory=dict)

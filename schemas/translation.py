@@ -76,8 +76,12 @@ _ga4 = msgspec.json.Decoder(_Ga4Track)
 _braze = msgspec.json.Decoder(_BrazeTrack)
 
 
-def translated(name: str, properties: Properties, source: bytes | dict[str, Any]) -> tuple[str, Properties]:
-    """Return what an event of another vocabulary is called in Segment's, and its properties.
+def translated(
+    name: str, properties: Properties, source: bytes | dict[str, Any]
+) -> tuple[str, Properties, bool]:
+    """Return what an event of another vocabulary is called in Segment's, its properties, and if it is a cart.
+
+    A cart is all that is in it: what it does not hold is not in it any more.
 
     Parameters
     ----------
@@ -95,10 +99,10 @@ def translated(name: str, properties: Properties, source: bytes | dict[str, Any]
     """
     if name in SEGMENT_V1:
         v1 = _v1.decode(source).properties if isinstance(source, bytes) else read_fields(_V1, source)
-        return SEGMENT_V1[name], _of_v1(properties, v1)
+        return SEGMENT_V1[name], _of_v1(properties, v1), False
     if name in GA4:
         ga4 = _ga4.decode(source).properties if isinstance(source, bytes) else read_fields(_Ga4, source)
-        return GA4[name], _of_ga4(name, properties, ga4)
+        return GA4[name], _of_ga4(name, properties, ga4), False
     braze = _braze.decode(source).properties if isinstance(source, bytes) else read_fields(_Braze, source)
     return _of_braze(name, properties, braze)
 
@@ -147,11 +151,12 @@ def _of_ga4(name: str, properties: Properties, ga4: _Ga4) -> Properties:
     )
 
 
-def _of_braze(name: str, properties: Properties, braze: _Braze) -> tuple[str, Properties]:
+def _of_braze(name: str, properties: Properties, braze: _Braze) -> tuple[str, Properties, bool]:
     segments_name = BRAZE[name]
-    if name == CART_UPDATED and braze.action == "remove":
+    is_cart = name == CART_UPDATED and braze.action in {None, "replace"} and braze.products is not None
+    if name == CART_UPDATED and (braze.action == "remove" or (is_cart and not braze.products)):
         segments_name = "Product Removed"
-    return segments_name, msgspec.structs.replace(
+    read = msgspec.structs.replace(
         properties,
         name=properties.name or braze.product_name,
         variant=_text(braze.variant_id),
@@ -167,6 +172,7 @@ def _of_braze(name: str, properties: Properties, braze: _Braze) -> tuple[str, Pr
             for product in braze.products or ()
         ],
     )
+    return segments_name, read, is_cart
 
 
 def _text(value: Identifier | None) -> str | None:

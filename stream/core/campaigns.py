@@ -19,7 +19,7 @@ from schemas.codec import rfc3339
 from schemas.commands import Switch
 from schemas.ids import id_of
 from schemas.outputs import Cause
-from schemas.reasons import SuppressionReason
+from schemas.reasons import EventKind, SuppressionReason
 from stream.core.causes import Occasion
 from stream.core.checks import DueMessage
 from stream.core.commands import is_stopped
@@ -117,6 +117,8 @@ class Campaigns:
             note(facts, event, profile, book)
         if profile.timers and kind in book.ending:
             self._end(event, profile, outputs)
+        if profile.timers and event.is_cart:
+            self._end_left_out(event, profile, outputs)
         if not arming:
             return
         now = max(event.time, self._state.header.watermark)
@@ -259,6 +261,27 @@ class Campaigns:
             else:
                 meant = rule.key != "product" or not ids or is_named(event, rule, key, timer)
                 ends = timer.event_time <= event.time and meant
+            if ends:
+                self._drop(event.user, profile, ref)
+                outputs.counts["campaign", campaign_id, "cancelled"] += 1
+
+    def _end_left_out(self, event: Event, profile: Profile, outputs: Outputs) -> None:
+        """End reminders of what is not in a cart any more that is told as a whole."""
+        ids = {str(item.product_id) for item in event.items}
+        for ref in list(profile.timers):
+            campaign_id, _, _ = ref.partition(SEPARATOR)
+            rule = self._rules.rules.get(campaign_id)
+            if rule is None or EventKind.CART_REMOVE not in rule.ending.kinds:
+                continue
+            timer = profile.timers[ref]
+            if rule.key == "cart" and timer.products:
+                for item_id in timer.products.keys() - ids:
+                    if timer.products[item_id] <= event.time:
+                        del timer.products[item_id]
+                ends = not timer.products
+            else:
+                left_out = rule.key == "product" and str(timer.context.get("product_id", "")) not in ids
+                ends = left_out and timer.event_time <= event.time
             if ends:
                 self._drop(event.user, profile, ref)
                 outputs.counts["campaign", campaign_id, "cancelled"] += 1

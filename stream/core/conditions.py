@@ -10,6 +10,7 @@ import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from schemas.aliases import ALIASES
 from stream.core import lifecycle
 
 if TYPE_CHECKING:
@@ -125,9 +126,13 @@ def _known(read: Read, bound: Callable[[Any], bool]) -> Test:
 def _bounds(condition: Condition) -> list[Callable[[Any], bool]]:
     """Return a test of a known value for each bound that is not one of numbers."""
     found: list[Callable[[Any], bool]] = []
-    if (is_ := condition.is_) is not None:
+    is_, in_ = condition.is_, condition.in_
+    if condition.fact == "event.name":  # a name and what it is called elsewhere mean the same
+        is_ = None if is_ is None else ALIASES.get(str(is_), is_)
+        in_ = None if in_ is None else [ALIASES.get(str(one), one) for one in in_]
+    if is_ is not None:
         found.append(lambda value: _same(value, is_))
-    if (in_ := condition.in_) is not None:
+    if in_ is not None:
         found.append(lambda value: any(_same(value, one) for one in in_))
     if (contains := condition.contains) is not None:
         found.append(lambda value: not isinstance(value, bool | int | float) and contains in value)
@@ -149,7 +154,7 @@ def reader(fact: str) -> Read:
     if source == "product":
         return lambda facts: None if facts.product is None else getattr(facts.product, name)
     if name == "name":
-        return lambda facts: None if facts.event is None else facts.event.name
+        return lambda facts: None if facts.event is None else ALIASES.get(facts.event.name, facts.event.name)
     return lambda facts: None if facts.event is None else getattr(facts.event.properties, name)
 
 

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["day_of", "is_zone", "next_active_hour", "quiet_until", "zone_of"]
+__all__ = ["day_of", "is_zone", "known_zone", "next_active_hour", "quiet_until", "zone_of"]
 
 HOUR_S = 3600.0
 MIN_ACTIVITY = 8  # events before a user's own hours say anything
@@ -24,6 +24,11 @@ def zone_of(name: str | None, fallback: str) -> tzinfo:
 def is_zone(name: str) -> bool:
     """Whether there is a zone of that name."""
     return _zone(name) is not None
+
+
+def known_zone(name: str | None, fallback: str) -> str:
+    """Name of the zone that :func:`zone_of` takes."""
+    return next((known for known in (name or "", fallback) if is_zone(known)), "UTC")
 
 
 @lru_cache(maxsize=1024)
@@ -42,8 +47,8 @@ def day_of(now: float, zone: tzinfo) -> int:
 def quiet_until(hours: str, now: float, zone: tzinfo) -> float | None:
     """When the quiet hours end in which ``now`` lies; ``None`` outside of them.
 
-    An end that the clock skips in spring is the moment it skips to; of one that comes twice in autumn the
-    first that is still ahead counts.
+    An end that the clock skips in spring is later by what it skips (02:30 is 03:30, as in RFC 5545); of one
+    that comes twice in autumn the first that is still ahead counts.
 
     >>> quiet_until("21:00-08:00", 22 * 3600.0, UTC) == 32 * 3600.0
     True
@@ -54,7 +59,7 @@ def quiet_until(hours: str, now: float, zone: tzinfo) -> float | None:
         return None
     start, end = _minutes(hours)
     local = datetime.fromtimestamp(now, zone)
-    minute = local.hour * 60 + local.minute
+    minute = _minute_of(local)
     if not _inside(start, end, minute):
         return None
     day = local.replace(hour=end // 60, minute=end % 60, second=0, microsecond=0)
@@ -62,9 +67,13 @@ def quiet_until(hours: str, now: float, zone: tzinfo) -> float | None:
         day += timedelta(days=1)
     for at in sorted(day.replace(fold=fold).timestamp() for fold in (0, 1)):
         there = datetime.fromtimestamp(at, zone)
-        if at > now and not _inside(start, end, there.hour * 60 + there.minute):
+        if at > now and not _inside(start, end, _minute_of(there)):
             return at
     return now + HOUR_S
+
+
+def _minute_of(local: datetime) -> int:
+    return local.hour * 60 + local.minute
 
 
 def _inside(start: int, end: int, minute: int) -> bool:

@@ -19,6 +19,7 @@ from stream.core import arbitration
 from stream.core.budgets import Budgets
 from stream.core.caps import Caps
 from stream.core.checks import Checks, DueMessage, Verdict
+from stream.core.localtime import known_zone
 
 if TYPE_CHECKING:
     from online_models.bandits import Choice
@@ -147,7 +148,7 @@ class Messenger:
             context=context,
             send_at=rfc3339(occasion.now),
             expires_at=rfc3339(message.expires_at),
-            time_zone=profile.time_zone or self._policy.default_time_zone,
+            time_zone=known_zone(profile.time_zone, self._policy.default_time_zone),
             decision=decision,
             cause=occasion.cause,
             dry_run=campaign.dry_run,

@@ -153,8 +153,8 @@ class OfferDesk:
 
     def _eligible(self, offer: Offer, profile: Profile) -> bool:
         """Eligibility is an input of the choice: a filter afterwards would make the propensity wrong."""
-        rules = offer.eligibility
-        if not float(rules.get("min_orders", 0)) <= profile.n_orders <= float(rules.get("max_orders", 1e9)):
+        least, most = offer.eligibility.min_orders, offer.eligibility.max_orders
+        if profile.n_orders < (least or 0) or (most is not None and profile.n_orders > most):
             return False
         return self._budgets.affords(offer)
 

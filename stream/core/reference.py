@@ -98,4 +98,4 @@ class Reference:
             if (offer.active_from is None or epoch_seconds(offer.active_from) <= now)
             and (offer.active_to is None or now < epoch_seconds(offer.active_to))
         ]
-        return [offer for offer in offers if offer.currency == offers[0].currency]
+        return [offer for offer in offers if offer.currency.upper() == offers[0].currency.upper()]

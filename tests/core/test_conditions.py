@@ -76,6 +76,18 @@ def test_comparisons(said: dict[str, Any], answer: bool) -> None:
     assert answer is compiled(condition(said))(FACTS)
 
 
+@pytest.mark.parametrize("bound", [{"is": "Order Completed"}, {"in": ["purchase"]}, {"is": "order_placed"}])
+def test_an_event_has_its_name_in_any_vocabulary(bound: dict[str, Any]) -> None:
+    """A condition that names an event means what it is called elsewhere, too; others it does not."""
+    holds = compiled(condition({"fact": "event.name"} | bound))
+    named = {
+        name: holds(Facts(Profile(), 0.0, msgspec.structs.replace(EVENT, name=name)))
+        for name in ("purchase", "Order Completed", "ecommerce.order_placed", "Completed Order", "refund")
+    }
+    meant = bound != {"is": "order_placed"}
+    assert dict.fromkeys(named, meant) | {"refund": False} == named
+
+
 def test_without_event_or_item_nothing_is_known() -> None:
     """When a message is due its event is gone, and an item may be unknown."""
     facts = Facts(Profile(), 0.0)
@@ -154,6 +166,9 @@ def test_a_tree_is_answered_as_it_reads(tree: dict[str, Any]) -> None:
         ({"fact": ""}, "needs a bound"),
         ({"fact": "", "is": 1}, "not a known fact"),
         ({"all": []}, "length >= 1"),
+        ({"fact": "user.stage", "in": []}, "of no values"),
+        ({"fact": "user.n_orders", "above": float("inf")}, "above: needs a number that is finite"),
+        ({"fact": "user.n_orders", "at_least": float("nan")}, "at_least: needs a number that is finite"),
     ],
 )
 def test_what_has_no_one_meaning_is_refused(said: dict[str, Any], fault: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.core.localtime import day_of, next_active_hour, quiet_until, zone_of
+from stream.core.localtime import day_of, known_zone, next_active_hour, quiet_until, zone_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
 ZONES = ("Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "UTC")
@@ -40,6 +40,22 @@ def at(text: str) -> float:
 def test_quiet_hours_in_berlin(hours: str, now: str, until: str | None) -> None:
     """One hour ahead of UTC in winter, two in summer."""
     assert quiet_until(hours, at(now), BERLIN) == (None if until is None else at(until))
+
+
+@pytest.mark.parametrize(
+    ("zone", "hours", "now", "until"),
+    [
+        ("Europe/Berlin", "21:00-02:30", "2026-03-29T00:30", "2026-03-29T01:30"),
+        ("Europe/Berlin", "21:00-03:00", "2026-03-29T00:30", "2026-03-29T01:00"),
+        ("America/Sao_Paulo", "22:00-00:30", "2018-11-04T02:00", "2018-11-04T03:30"),
+        ("Australia/Lord_Howe", "22:00-02:15", "2026-10-03T14:00", "2026-10-03T15:45"),
+    ],
+)
+def test_an_end_that_the_clock_skips_is_later_by_what_it_skips(
+    zone: str, hours: str, now: str, until: str
+) -> None:
+    """Times in UTC; the clock of Lord Howe skips half an hour."""
+    assert at(until) == quiet_until(hours, at(now), ZoneInfo(zone))
 
 
 @given(
@@ -79,3 +95,19 @@ def test_the_most_active_hour_is_the_next_one() -> None:
     assert at("2026-01-02T19:00") == next_active_hour(counts, at("2026-01-01T20:20"))
     assert next_active_hour(counts, at("2026-01-01T19:20")) is None
     assert next_active_hour([0] * 24, at("2026-01-01T19:20")) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "fallback", "taken"),
+    [
+        ("Asia/Kolkata", "Europe/Berlin", "Asia/Kolkata"),
+        ("Mars/Olympus", "Europe/Berlin", "Europe/Berlin"),
+        ("+05:30", "Europe/Berlin", "Europe/Berlin"),
+        (None, "Europe/Berlin", "Europe/Berlin"),
+        ("Mars/Olympus", "no such", "UTC"),
+    ],
+)
+def test_the_zone_that_is_told_is_the_one_that_is_taken(name: str | None, fallback: str, taken: str) -> None:
+    """Whoever reads it can load it."""
+    assert taken == known_zone(name, fallback)
+    assert ZoneInfo(taken) == zone_of(name, fallback) or zone_of(name, fallback) is UTC

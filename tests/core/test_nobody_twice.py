@@ -176,6 +176,52 @@ def test_a_cart_that_was_updated_is_no_removal_unless_it_says_so() -> None:
     assert ["c"] == sent(stream)
 
 
+def cart(at: float, *product_ids: str | None, **fields: Any) -> bytes:
+    """Braze tells what is in the cart."""
+    products = [{"product_id": product_id} for product_id in product_ids]
+    return event("ecommerce.cart_updated", user="u1", at=at, cart_id="c", products=products, **fields)
+
+
+@pytest.mark.parametrize("fields", [{}, {"action": "replace"}])
+@pytest.mark.parametrize("key", ["product", "variant", "cart"])
+def test_a_cart_that_is_told_as_a_whole_ends_what_it_does_not_hold(key: str, fields: dict[str, Any]) -> None:
+    """Both, then one alone, then nothing: each reminder ends when its product is no more in the cart."""
+    lives = {
+        "both": [cart(0, "p", "q", **fields)],
+        "one": [cart(0, "p", "q", **fields), cart(60, "q", **fields)],
+        "none": [cart(0, "p", "q", **fields), cart(60, "q", **fields), cart(120, **fields)],
+        "an add": [cart(0, "p", "q", **fields), cart(60, "r", action="add")],
+    }
+    found = {}
+    for name, events in lives.items():
+        stream = driver(campaign(key=key))
+        stream.pipe(*events)
+        stream.advance(DAY)
+        context = [trigger.context for trigger in stream.take("triggers")]
+        found[name] = {p for c in context for p in c.get("product_ids", [c.get("product_id")])}
+
+    assert {"p", "q"} == found["both"]
+    assert {"q"} == found["one"]
+    assert set() == found["none"]
+    assert {"p", "q", "r"} == found["an add"]
+
+
+def test_a_cart_with_a_line_that_has_no_name_ends_the_others() -> None:
+    """The line may be any product, and doubt speaks against writing; who is named stays."""
+    stream = driver(campaign())
+    stream.pipe(cart(0, "p", "q"), cart(60, "q", None))
+
+    assert ["c"] == sent(stream)
+
+
+def test_a_whole_cart_ends_no_rule_that_a_removal_does_not_end() -> None:
+    """A price is waited for after the product has left the cart."""
+    stream = driver(campaign("event", key="product", when={"events": ["Product Added"]}))
+    stream.pipe(cart(0, "p"), cart(60))
+
+    assert ["c"] == sent(stream)
+
+
 @pytest.mark.parametrize("late", [False, True])
 def test_what_ends_a_cart_of_unknown_products_may_come_first(*, late: bool) -> None:
     """A checkout without products, and a coupon that ends it, in either order of arrival."""

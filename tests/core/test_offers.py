@@ -190,7 +190,7 @@ def test_eligibility_and_dates_and_currency_are_inputs_of_the_choice() -> None:
         offer("b-buyers-only", eligibility={"min_orders": 1}),
         offer("c-over", active_to="2025-01-01T00:00:00Z"),
         offer("d-dollars", currency="USD"),
-        offer("e-all"),
+        offer("e-all", currency="eur"),
     ]
     stream = Driver(settings=Settings(**SMALL), offers=offers_from(offers))
     stream.pipe(event("Order Completed", user="buyer", at=0, products=[]))
@@ -400,9 +400,18 @@ def test_an_offer_says_what_was_known_of_it() -> None:
     ("fields", "fault"),
     [
         ({"offer_id": NOTHING}, "offer_id: 'nothing' is what is chosen"),
-        ({"eligibility": {"min_orders": "two"}}, "min_orders is a number of orders, not 'two'"),
+        ({"eligibility": {"min_orders": "two"}}, r"got `str` - at `\$.eligibility.min_orders`"),
+        ({"eligibility": {"min_order": 3}}, "unknown field `min_order`"),
+        ({"bugdet": 3}, "unknown field `bugdet`"),
+        ({"cost": -5}, r">= 0.0 - at `\$.cost`"),
+        ({"budget": -5}, r">= 0.0 - at `\$.budget`"),
+        ({"currency": ""}, r"at `\$.currency`"),
+        (
+            {"active_from": "2026-02-01T00:00:00Z", "active_to": "2026-01-01T00:00:00Z"},
+            "active_to: is not after active_from",
+        ),
         ({"category": "x" * 257}, r"length <= 256 - at `\$.category`"),
-        ({"eligibility": {"max_orders": True}}, "max_orders is a number of orders, not True"),
+        ({"eligibility": {"max_orders": True}}, r"got `bool` - at `\$.eligibility.max_orders`"),
     ],
 )
 def test_an_offer_that_no_choice_can_be_made_with_is_refused(fields: dict[str, Any], fault: str) -> None:

@@ -123,6 +123,25 @@ def test_other_words_say_the_same(
     ]
 
 
+@pytest.mark.parametrize(
+    ("fields", "kind", "is_cart"),
+    [
+        ({}, EventKind.CART_ADD, True),
+        ({"action": "replace"}, EventKind.CART_ADD, True),
+        ({"action": "add"}, EventKind.CART_ADD, False),
+        ({"action": "remove"}, EventKind.CART_REMOVE, False),
+        ({"products": []}, EventKind.CART_REMOVE, True),
+        ({"action": "replace", "products": []}, EventKind.CART_REMOVE, True),
+    ],
+)
+def test_brazes_cart_is_a_whole_unless_it_says_what_was_done(
+    fields: dict[str, Any], kind: EventKind, *, is_cart: bool
+) -> None:
+    """An empty one was emptied."""
+    told = event("ecommerce.cart_updated", {"cart_id": "k", "products": [BRAZE_PRODUCT]} | fields)
+    assert (kind, is_cart) == (told.kind, told.is_cart)
+
+
 def test_every_alias_is_of_a_known_kind() -> None:
     """And a campaign that names an event means what it is called elsewhere, too."""
     fields = {"campaign_id": "c", "version": 1, "kind": "event", "message_class": "marketing"}
