@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from schemas.codec import MAX_DEPTH, MAX_ID_LENGTH, MAX_KEYS, MAX_RECORD_BYTES
@@ -250,7 +251,14 @@ def _type(annotation: Any) -> str:
         return f"JSON object of {_type(arguments[1])}"
     if origin is tuple:
         return "pair of texts" if arguments[-1] is not ... else f"JSON list, each a {_type(arguments[0])}"
-    names = {bool: "true or false", int: "integer", float: "number", str: "text", Path: "path"}
+    names = {
+        bool: "true or false",
+        int: "integer",
+        float: "number",
+        str: "text",
+        Path: "path",
+        SecretStr: "text",
+    }
     return names.get(annotation, "JSON")
 
 

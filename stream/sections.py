@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from schemas.campaigns import Cap, check_hours
 from schemas.codec import parse_time
@@ -300,6 +301,22 @@ class KafkaSettings(_Section):
     """Where the topics are and how they are read and written."""
 
     bootstrap: str = Field("127.0.0.1:9092", description="host:port, comma separated.")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How brokers are spoken to; PLAINTEXT neither encrypts nor says who we are."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="How a name is proved, with SASL."
+    )
+    sasl_username: str | None = Field(None, description="Name to the brokers, with SASL.")
+    sasl_password: SecretStr | None = Field(None, description="Its password; never shown.")
+    ssl_cafile: Path | None = Field(
+        None, description="Certificates (PEM) that sign the brokers'; unset: those of the system."
+    )
+    ssl_certfile: Path | None = Field(
+        None, description="Our own certificate (PEM), where brokers ask for one."
+    )
+    ssl_keyfile: Path | None = Field(None, description="Its private key (PEM).")
+    ssl_key_password: SecretStr | None = Field(None, description="Password of that key; never shown.")
     group: str = Field("nudge", description="Consumer group, and prefix of the transactional ids.")
     instance_id: str | None = Field(
         None,
@@ -333,6 +350,20 @@ class KafkaSettings(_Section):
     transaction_timeout_ms: int = Field(
         15_000, ge=1000, description="An open transaction is aborted after this."
     )
+
+    @model_validator(mode="after")
+    def _is_known_by_name(self) -> Self:
+        """Refuse half of what a client needs to say who it is, and what would be sent in clear unawares."""
+        if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
+            raise ValueError(f"{self.security_protocol} needs sasl_username and sasl_password")
+        if not self.security_protocol.startswith("SASL") and (self.sasl_username or self.sasl_password):
+            raise ValueError(f"sasl_username and sasl_password go with SASL, not {self.security_protocol}")
+        files = self.ssl_cafile or self.ssl_certfile or self.ssl_keyfile
+        if files and not self.security_protocol.endswith("SSL"):
+            raise ValueError(f"certificates go with SSL or SASL_SSL, not {self.security_protocol}")
+        if self.ssl_keyfile and not self.ssl_certfile:
+            raise ValueError("ssl_keyfile needs ssl_certfile")
+        return self
 
     @field_validator("bootstrap")
     @classmethod

@@ -226,9 +226,7 @@ def _from_topic(settings: Settings, topic: str, begin: str | None, end: str | No
         offsets = parse_offsets(text)
         return time_of(text, option) if offsets is None else offsets
 
-    return topic_recording(
-        settings.kafka.bootstrap, topic, begin=bound(begin, "--from"), end=bound(end, "--to")
-    )
+    return topic_recording(settings.kafka, topic, begin=bound(begin, "--from"), end=bound(end, "--to"))
 
 
 def _decisions_on_topic(settings: Settings, user: str) -> list[Any]:
@@ -236,5 +234,5 @@ def _decisions_on_topic(settings: Settings, user: str) -> list[Any]:
     from stream.runtime.consuming import read_topic
 
     topic = f"{settings.kafka.topic_prefix}decisions.v1"
-    records = asyncio.run(read_topic(settings.kafka.bootstrap, topic, key=user.encode()))
+    records = asyncio.run(read_topic(settings.kafka, topic, key=user.encode()))
     return [decision_of(r.value or b"", f"{topic} {r.partition}:{r.offset}") for r in records]

@@ -81,7 +81,7 @@ def produce(
     with progress_bar(f"producing to {name}") as progress:
         report = asyncio.run(
             send(
-                settings.kafka.bootstrap,
+                settings.kafka,
                 name,
                 lines,
                 key=KEY_OF_TOPIC[topic],

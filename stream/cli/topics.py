@@ -77,7 +77,7 @@ def _topics(bootstrap: str | None, *, make: bool, as_json: bool) -> None:
     settings = settings_of(bootstrap=bootstrap)
 
     async def run() -> list[topics.Change]:
-        async with topics.open_admin(settings.kafka.bootstrap) as admin:
+        async with topics.open_admin(settings.kafka) as admin:
             return await (topics.apply if make else topics.plan)(admin, settings.kafka)
 
     changes = asyncio.run(run())

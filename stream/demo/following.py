@@ -81,7 +81,7 @@ class Follower:
     def __init__(
         self, settings: Settings, view: FeedView, ledger: OfferLedger, react: Callable[[dict[str, Any]], None]
     ) -> None:
-        self._bootstrap = settings.kafka.bootstrap
+        self._kafka = settings.kafka
         self._names = TopicNames(settings.kafka.topic_prefix)
         self._view = view
         self._ledger = ledger
@@ -95,7 +95,7 @@ class Follower:
         """Follow until cancelled."""
         names = self._names
         outputs = [names.recommendations, names.triggers, names.decisions, names.dead_letters]
-        async with open_reader(self._bootstrap, []) as consumer:
+        async with open_reader(self._kafka, []) as consumer:
             consumer.subscribe([names.events, *outputs, names.model_deltas])
             self._consumer = consumer
             while True:

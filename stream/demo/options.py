@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from stream.settings import Settings
 
@@ -21,6 +22,13 @@ SHOP_S = 5 * 3600.0
 # unanswered, and a bandit that is told of successes alone learns nothing.
 DECISION_WINDOW_S = 900.0
 CLICK_WINDOW_S = 300.0
+CLEAR: Final[dict[str, str | None]] = {
+    "security_protocol": "PLAINTEXT",
+    **dict.fromkeys(("sasl_username", "sasl_password"), None),
+    **dict.fromkeys(("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_key_password"), None),
+}
+_OF_CLEAR: Final = {f"NUDGE_KAFKA__{name.upper()}" for name in CLEAR}
+_SECRETS: Final = {"NUDGE_KAFKA__SASL_PASSWORD", "NUDGE_KAFKA__SSL_KEY_PASSWORD"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +75,25 @@ def settings_of(options: DemoOptions, bootstrap: str, metrics_port: int) -> Sett
     Each demo has topics and a group of its own, so that it meets nobody's on a given Kafka.
     """
     name = f"nudge-demo-{secrets.token_hex(4)}"
+    own = {} if options.bootstrap else CLEAR  # a broker of the demo's own asks nobody who they are
     return Settings(
         seed=options.seed,
         metrics_port=metrics_port,
         attribution={"decision_window_s": DECISION_WINDOW_S, "click_window_s": CLICK_WINDOW_S},
-        kafka={"bootstrap": bootstrap, "group": name, "topic_prefix": f"{name}."},
+        kafka={"bootstrap": bootstrap, "group": name, "topic_prefix": f"{name}."} | own,
     )
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    """Write settings as environment variables: a process that reads them has the same settings.
+    """Write the environment of a process that has these settings: ours, and each setting as a variable.
 
     >>> environment_of(Settings(seed=7))["NUDGE_SEED"]
     '7'
     """
-    return {f"NUDGE_{name.upper()}": value for name, value in _flat(settings.model_dump(mode="json"))}
+    shown = {f"NUDGE_{name.upper()}": value for name, value in _flat(settings.model_dump(mode="json"))}
+    clear = settings.kafka.security_protocol == "PLAINTEXT"
+    ours = {name: value for name, value in os.environ.items() if not (clear and name in _OF_CLEAR)}
+    return ours | {name: value for name, value in shown.items() if name not in _SECRETS}
 
 
 def _flat(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -174,7 +174,7 @@ class _Demo:
 
         while self._feed.done < 1.0 and in_time():
             lines = self._feed.chapter(lambda: self._waiting() < MAX_LAG_S * rate and in_time())
-            await produce(self._settings.kafka.bootstrap, self._names.events, lines, rate=rate)
+            await produce(self._settings.kafka, self._names.events, lines, rate=rate)
             await self._until(self._caught_up, DRAIN_S, "the worker fell behind and did not catch up")
 
     async def _caught_up(self) -> bool:
@@ -228,20 +228,20 @@ class _Demo:
     async def _topics(self) -> AsyncIterator[None]:
         """Create the demo's topics; on somebody's Kafka, delete these again."""
         kafka = self._settings.kafka
-        async with open_admin(kafka.bootstrap) as admin:
+        async with open_admin(kafka) as admin:
             made = [change.topic for change in await apply(admin, kafka) if change.action == "create"]
         try:
             yield
         finally:
             if self._options.bootstrap and not self._options.keep:
-                async with open_admin(kafka.bootstrap) as admin:
+                async with open_admin(kafka) as admin:
                     await admin.delete_topics(made)
 
     async def _write_reference(self) -> None:
-        bootstrap, names = self._settings.kafka.bootstrap, self._names
-        await produce(bootstrap, names.catalogue, self._items(), key="item_id")
-        await produce(bootstrap, names.offers, self._offers(), key="offer_id")
-        await produce(bootstrap, names.campaigns, self._campaigns, key="campaign_id")
+        kafka, names = self._settings.kafka, self._names
+        await produce(kafka, names.catalogue, self._items(), key="item_id")
+        await produce(kafka, names.offers, self._offers(), key="offer_id")
+        await produce(kafka, names.campaigns, self._campaigns, key="campaign_id")
 
     def _items(self) -> Iterable[bytes]:
         if self._options.catalogue is not None:

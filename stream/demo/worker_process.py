@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import sys
 from pathlib import Path
@@ -53,7 +52,7 @@ class WorkerProcess:
             self._process = await asyncio.create_subprocess_exec(
                 *COMMAND,
                 # Its temporary files go the way of its log.
-                env=os.environ | environment_of(self._settings) | {"TMPDIR": str(self._log.parent)},
+                env=environment_of(self._settings) | {"TMPDIR": str(self._log.parent)},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -8,6 +8,7 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from stream.runtime.connecting import connection
 from stream.runtime.errors import BrokerUnreachableError, TopicMismatchError
 from stream.runtime.topics import TopicNames, open_admin, partition_counts
 
@@ -33,13 +34,11 @@ async def send_command(kafka: KafkaSettings, command: Command) -> int:
     value = msgspec.json.encode(command)
     key = (command.user_id or command.stops).encode()
     try:
-        async with open_admin(kafka.bootstrap) as admin:
+        async with open_admin(kafka) as admin:
             n_partitions = (await partition_counts(admin)).get(topic, 0)
         if not n_partitions:
             raise TopicMismatchError(f"topic {topic} does not exist; run `nudge topics apply`")
-        async with AIOKafkaProducer(
-            bootstrap_servers=kafka.bootstrap, acks="all", enable_idempotence=True
-        ) as producer:
+        async with AIOKafkaProducer(**connection(kafka), acks="all", enable_idempotence=True) as producer:
             for partition in range(n_partitions):
                 await producer.send_and_wait(topic, value, key=key, partition=partition)
     except (KafkaError, OSError) as error:

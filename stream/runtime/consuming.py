@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from stream.runtime import leniency
+from stream.runtime.connecting import address_of, connection
 from stream.runtime.errors import BrokerUnreachableError, TopicMismatchError
 from stream.runtime.topics import open_admin, partition_counts
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from stream.runtime.transport import LogRecord, Reader
+    from stream.sections import KafkaSettings
 
 __all__ = ["open_reader", "read_to_end", "read_topic", "scan_topic"]
 
@@ -29,11 +31,15 @@ leniency.install()
 
 @asynccontextmanager
 async def open_reader(
-    bootstrap: str, partitions: Sequence[TopicPartition], *, read_committed: bool = True, **options: Any
+    cluster: KafkaSettings | str,
+    partitions: Sequence[TopicPartition],
+    *,
+    read_committed: bool = True,
+    **options: Any,
 ) -> AsyncIterator[AIOKafkaConsumer]:
     """Open a consumer without a group at the beginning of the partitions."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
+        **connection(cluster),
         group_id=None,
         enable_auto_commit=False,
         # From a position that we gave it, a reader must not jump over what was trimmed.
@@ -50,7 +56,9 @@ async def open_reader(
             await consumer.seek_to_beginning(*partitions)
         yield consumer
     except OSError as error:
-        raise BrokerUnreachableError(f"no Kafka at {bootstrap} (NUDGE_KAFKA__BOOTSTRAP): {error}") from error
+        raise BrokerUnreachableError(
+            f"no Kafka at {address_of(cluster)} (NUDGE_KAFKA__BOOTSTRAP): {error}"
+        ) from error
     finally:
         await consumer.stop()
 
@@ -81,7 +89,7 @@ async def read_to_end(consumer: Reader) -> AsyncIterator[list[LogRecord]]:
 
 
 async def scan_topic(
-    bootstrap: str, topic: str, *, read_committed: bool = True, partition: int | None = None
+    cluster: KafkaSettings | str, topic: str, *, read_committed: bool = True, partition: int | None = None
 ) -> AsyncIterator[list[LogRecord]]:
     """Yield the records that a topic, or one partition of it, holds now: chunks, each of one partition.
 
@@ -93,21 +101,23 @@ async def scan_topic(
         Nobody answers, or there is no such topic.
     """
     try:
-        async with open_admin(bootstrap) as admin:
+        async with open_admin(cluster) as admin:
             counts = await partition_counts(admin)
         if topic not in counts:
             raise TopicMismatchError(f"topic {topic} does not exist; run `nudge topics apply`")
         numbers = range(counts[topic]) if partition is None else [partition]
         partitions = [TopicPartition(topic, number) for number in numbers]
-        async with open_reader(bootstrap, partitions, read_committed=read_committed) as consumer:
+        async with open_reader(cluster, partitions, read_committed=read_committed) as consumer:
             async for chunk in read_to_end(consumer):
                 yield chunk
     except KafkaError as error:
-        raise BrokerUnreachableError(f"topic {topic} at {bootstrap} could not be read: {error}") from error
+        raise BrokerUnreachableError(
+            f"topic {topic} at {address_of(cluster)} could not be read: {error}"
+        ) from error
 
 
 async def read_topic(
-    bootstrap: str,
+    cluster: KafkaSettings | str,
     topic: str,
     *,
     read_committed: bool = True,
@@ -118,6 +128,6 @@ async def read_topic(
 
     With ``key`` only the records under that key; the others are read and let go.
     """
-    chunks = scan_topic(bootstrap, topic, read_committed=read_committed, partition=partition)
+    chunks = scan_topic(cluster, topic, read_committed=read_committed, partition=partition)
     found = [record async for chunk in chunks for record in chunk if key is None or record.key == key]
     return sorted(found, key=lambda record: (record.partition, record.offset))

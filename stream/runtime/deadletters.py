@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from stream.runtime.connecting import connection
 from stream.runtime.consuming import open_reader, read_to_end, scan_topic
 from stream.runtime.errors import BrokerUnreachableError, TopicMismatchError
 from stream.runtime.kafka import MAX_RECORD_BYTES
@@ -60,7 +61,7 @@ async def scan_dead_letters(kafka: KafkaSettings) -> AsyncIterator[list[DeadReco
     BrokerUnreachableError, TopicMismatchError
         Nobody answers, or there is no such topic.
     """
-    async for chunk in scan_topic(kafka.bootstrap, TopicNames(kafka.topic_prefix).dead_letters):
+    async for chunk in scan_topic(kafka, TopicNames(kafka.topic_prefix).dead_letters):
         yield [_dead_record(record) for record in chunk]
 
 
@@ -75,13 +76,13 @@ async def dead_letter_at(kafka: KafkaSettings, partition: int, offset: int) -> D
     topic = TopicNames(kafka.topic_prefix).dead_letters
     tp = TopicPartition(topic, partition)
     try:
-        async with open_admin(kafka.bootstrap) as admin:
+        async with open_admin(kafka) as admin:
             count = (await partition_counts(admin)).get(topic)
         if count is None:
             raise TopicMismatchError(f"topic {topic} does not exist; run `nudge topics apply`")
         if not 0 <= partition < count:
             return None
-        async with open_reader(kafka.bootstrap, [tp]) as reader:
+        async with open_reader(kafka, [tp]) as reader:
             if offset < (await reader.beginning_offsets([tp]))[tp]:
                 return None
             reader.seek(tp, offset)
@@ -131,7 +132,7 @@ async def replay_dead_letters(
     """
     names, sent = TopicNames(kafka.topic_prefix), 0
     producer = AIOKafkaProducer(
-        bootstrap_servers=kafka.bootstrap,
+        **connection(kafka),
         acks="all",
         enable_idempotence=True,
         max_request_size=MAX_RECORD_BYTES,

@@ -54,7 +54,7 @@ async def diagnose(settings: Settings) -> AsyncIterator[Finding]:
         yield finding
     kafka = settings.kafka
     try:
-        async with topics.open_admin(kafka.bootstrap) as admin:
+        async with topics.open_admin(kafka) as admin:
             yield Finding("ok", "broker", f"{kafka.bootstrap} answers")
             changes = await topics.plan(admin, kafka)
     except WorkerError as error:
@@ -131,10 +131,10 @@ async def _reading(kafka: KafkaSettings, topic: str, names: topics.TopicNames) -
 
 async def _held(kafka: KafkaSettings, topic: str) -> int:
     """How many records a topic holds at most, marks of transactions counted; 0 if none can be read."""
-    async with topics.open_admin(kafka.bootstrap) as admin:
+    async with topics.open_admin(kafka) as admin:
         count = (await topics.partition_counts(admin))[topic]
     partitions = [TopicPartition(topic, number) for number in range(count)]
-    async with open_reader(kafka.bootstrap, partitions) as reader:
+    async with open_reader(kafka, partitions) as reader:
         first: dict[TopicPartition, int] = await reader.beginning_offsets(partitions)
         last: dict[TopicPartition, int] = await reader.end_offsets(partitions)
         async for _ in read_to_end(reader):
@@ -145,7 +145,7 @@ async def _held(kafka: KafkaSettings, topic: str) -> int:
 async def _reference(kafka: KafkaSettings, topic: str, names: topics.TopicNames) -> Finding:
     """Whether all records of a reference topic are what they should be."""
     kinds: dict[str, Any] = {names.catalogue: Item, names.offers: Offer, names.campaigns: Campaign}
-    newest = {record.key: record for record in await read_topic(kafka.bootstrap, topic)}
+    newest = {record.key: record for record in await read_topic(kafka, topic)}
     faults = []
     for key, record in newest.items():
         kind = Segment if (key or b"").startswith(SEGMENT_KEY.encode()) else kinds[topic]

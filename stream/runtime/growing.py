@@ -91,7 +91,7 @@ async def grow(
     """
     new = old.model_copy(update={"topic_prefix": prefix, "partitions": partitions})
     names, targets, transport = TopicNames(old.topic_prefix), TopicNames(prefix), KafkaTransport(old)
-    async with open_admin(old.bootstrap) as admin:
+    async with open_admin(old) as admin:
         counts = await require_partitions(admin, old)
         await _require_no_members(admin, old.group)
         changelogs = [TopicPartition(names.user_state, p) for p in range(counts[names.events])]
@@ -124,7 +124,7 @@ async def grow(
     try:
         copied = 0
         for source, target in zip(names.reference, targets.reference, strict=True):
-            copied += await _copy(producer, old.bootstrap, source, target)
+            copied += await _copy(producer, old, source, target)
         outboxes = [Outbox(producer, p) for p in range(partitions)]
         place = PARTITIONERS[partitioner]
         users = await _move_users(outboxes, targets.user_state, states, place, progress)
@@ -175,8 +175,8 @@ async def _move_users(
     return len(rows)
 
 
-async def _copy(producer: Producer, bootstrap: str, source: str, target: str) -> int:
-    outbox, records = Outbox(producer, 0), await read_topic(bootstrap, source)
+async def _copy(producer: Producer, cluster: KafkaSettings, source: str, target: str) -> int:
+    outbox, records = Outbox(producer, 0), await read_topic(cluster, source)
     for record in records:
         outbox.add(target, record.key, record.value, list(record.headers))
     _ = await outbox.send()

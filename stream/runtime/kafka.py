@@ -10,6 +10,7 @@ from aiokafka.admin import RecordsToDelete
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import TopicAuthorizationFailedError
 
+from stream.runtime.connecting import connection
 from stream.runtime.consuming import open_reader
 from stream.runtime.topics import open_admin, plan, require_partitions
 
@@ -56,7 +57,7 @@ class KafkaTransport:
 
     async def partition_counts(self) -> dict[str, int]:
         """Check the topics; settings of theirs that differ are logged and left to the operator."""
-        async with open_admin(self._kafka.bootstrap) as admin:
+        async with open_admin(self._kafka) as admin:
             counts = await require_partitions(admin, self._kafka)
             try:
                 changes = await plan(admin, self._kafka)
@@ -70,7 +71,7 @@ class KafkaTransport:
 
     async def cluster_id(self) -> str:
         """Ask the cluster."""
-        async with open_admin(self._kafka.bootstrap) as admin:
+        async with open_admin(self._kafka) as admin:
             return str((await admin.describe_cluster()).get("cluster_id"))
 
     def producer(self, client_id: str, transactional_id: str | None = None) -> Producer:
@@ -80,7 +81,7 @@ class KafkaTransport:
             options["transactional_id"] = transactional_id
             options["transaction_timeout_ms"] = self._kafka.transaction_timeout_ms
         return AIOKafkaProducer(
-            bootstrap_servers=self._kafka.bootstrap,
+            **connection(self._kafka),
             client_id=client_id,
             acks="all",
             enable_idempotence=True,
@@ -93,13 +94,13 @@ class KafkaTransport:
 
     def reader(self, partitions: Sequence[TopicPartition]) -> AbstractAsyncContextManager[Reader]:
         """A reader without a group."""
-        return open_reader(self._kafka.bootstrap, partitions, request_timeout_ms=ANSWER_MS)
+        return open_reader(self._kafka, partitions, request_timeout_ms=ANSWER_MS)
 
     def group_consumer(self) -> GroupConsumer:
         """A member of the group; static where it has an instance id."""
         kafka = self._kafka
         return _Member(  # type: ignore[no-untyped-call]  # aiokafka's
-            bootstrap_servers=kafka.bootstrap,
+            **connection(kafka),
             group_id=kafka.group,
             group_instance_id=kafka.instance_id,
             enable_auto_commit=False,
@@ -119,7 +120,7 @@ class KafkaTransport:
 
     async def delete_before(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Delete by the admin's DeleteRecords (KIP-107)."""
-        async with open_admin(self._kafka.bootstrap) as admin:
+        async with open_admin(self._kafka) as admin:
             await admin.delete_records(
                 {partition: RecordsToDelete(before_offset=offset) for partition, offset in offsets.items()}
             )

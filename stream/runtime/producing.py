@@ -6,14 +6,18 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import orjson
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from schemas.segments import SEGMENT_KEY
+from stream.runtime.connecting import address_of, connection
 from stream.runtime.errors import BrokerUnreachableError
+
+if TYPE_CHECKING:
+    from stream.sections import KafkaSettings
 
 __all__ = ["KEY_OF_TOPIC", "MAX_NAMED", "ProduceReport", "key_of", "produce"]
 
@@ -74,7 +78,7 @@ def key_of(line: bytes, field: KeyField = "user") -> bytes | None:
 
 
 async def produce(
-    bootstrap: str,
+    cluster: KafkaSettings | str,
     topic: str,
     lines: Iterable[bytes],
     *,
@@ -94,7 +98,7 @@ async def produce(
         Nobody answers, or the broker refuses a record.
     """
     producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap,
+        **connection(cluster),
         acks="all",
         enable_idempotence=True,
         compression_type="snappy",
@@ -126,7 +130,9 @@ async def produce(
                 progress(sent)
         await asyncio.gather(*waiting)
     except (KafkaError, OSError) as error:
-        raise BrokerUnreachableError(f"record {sent} to {topic} at {bootstrap}: {error!r}") from error
+        raise BrokerUnreachableError(
+            f"record {sent} to {topic} at {address_of(cluster)}: {error!r}"
+        ) from error
     finally:
         await producer.stop()
     if progress is not None:

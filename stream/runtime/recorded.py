@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 
 from schemas.codec import rfc3339
 from stream.recording import Recording
+from stream.runtime.connecting import address_of
 from stream.runtime.consuming import POLL_MS, STALL_S, open_reader
 from stream.runtime.errors import BrokerUnreachableError, EmptyRangeError, OffsetGapError, TopicMismatchError
 from stream.runtime.records import as_record
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from stream.core.records import Record
     from stream.runtime.transport import LogRecord, Reader
+    from stream.sections import KafkaSettings
 
 __all__ = ["Bound", "parse_offsets", "topic_recording"]
 
@@ -54,7 +56,7 @@ def parse_offsets(text: str) -> dict[int, int] | None:
 
 
 def topic_recording(
-    bootstrap: str, topic: str, *, begin: Bound | None = None, end: Bound | None = None
+    cluster: KafkaSettings | str, topic: str, *, begin: Bound | None = None, end: Bound | None = None
 ) -> Recording:
     """Return what a topic holds from ``begin`` to before ``end``, both fixed now.
 
@@ -69,12 +71,12 @@ def topic_recording(
     EmptyRangeError
         The range ends before it begins, or begins behind the log.
     """
-    ranges = asyncio.run(_ranges(bootstrap, topic, begin, end))
+    ranges = asyncio.run(_ranges(cluster, topic, begin, end))
 
     def records() -> Iterator[tuple[int, Record]]:
         # The engine is no coroutine: the loop runs while the next records are waited for, and only then.
         with asyncio.Runner() as runner:
-            chunks = _merged(bootstrap, topic, ranges)
+            chunks = _merged(cluster, topic, ranges)
 
             async def following() -> list[LogRecord] | None:
                 return await anext(chunks, None)
@@ -88,7 +90,7 @@ def topic_recording(
                         yield record.partition, as_record(record)
             except KafkaError as error:
                 raise BrokerUnreachableError(
-                    f"topic {topic} at {bootstrap} could not be read: {error}"
+                    f"topic {topic} at {address_of(cluster)} could not be read: {error}"
                 ) from error
             finally:
                 runner.run(close())
@@ -97,14 +99,14 @@ def topic_recording(
 
 
 async def _ranges(
-    bootstrap: str, topic: str, begin: Bound | None, end: Bound | None
+    cluster: KafkaSettings | str, topic: str, begin: Bound | None, end: Bound | None
 ) -> dict[int, tuple[int, int]]:
     if isinstance(begin, float) and isinstance(end, float) and begin > end:
         raise EmptyRangeError(
             f"{topic}: a range from {rfc3339(begin)} to {rfc3339(end)} ends before it begins"
         )
     try:
-        async with open_admin(bootstrap) as admin:
+        async with open_admin(cluster) as admin:
             counts = await partition_counts(admin)
         if topic not in counts:
             raise TopicMismatchError(f"topic {topic} does not exist; run `nudge topics apply`")
@@ -114,13 +116,14 @@ async def _ranges(
                 raise TopicMismatchError(
                     f"topic {topic} has {len(partitions)} partitions, no {sorted(wrong)}"
                 )
-        async with open_reader(bootstrap, partitions) as reader:
+        async with open_reader(cluster, partitions) as reader:
             first = await reader.beginning_offsets(partitions)
             last = await reader.end_offsets(partitions)
             starts = await _offsets(reader, begin, first, last)
             ends = await _offsets(reader, end, last, last)
     except KafkaError as error:
-        raise BrokerUnreachableError(f"topic {topic} at {bootstrap} could not be read: {error}") from error
+        where = f"topic {topic} at {address_of(cluster)}"
+        raise BrokerUnreachableError(f"{where} could not be read: {error}") from error
     for tp, start in starts.items():
         if start < first[tp]:
             raise OffsetGapError(
@@ -151,7 +154,7 @@ async def _offsets(
 
 
 async def _merged(
-    bootstrap: str, topic: str, ranges: Mapping[int, tuple[int, int]]
+    cluster: KafkaSettings | str, topic: str, ranges: Mapping[int, tuple[int, int]]
 ) -> AsyncGenerator[list[LogRecord], None]:
     """Yield records by append time, then partition; within a partition always by offset.
 
@@ -167,7 +170,7 @@ async def _merged(
     }
     if not left:
         return
-    async with open_reader(bootstrap, list(left)) as reader:
+    async with open_reader(cluster, list(left)) as reader:
         for tp, part in left.items():
             reader.seek(tp, part.start)
         clock = asyncio.get_running_loop().time

@@ -16,6 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from stream.runtime.connecting import address_of, connection
 from stream.runtime.errors import BrokerUnreachableError, TopicMismatchError
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ class TopicNames:
 
 
 @asynccontextmanager
-async def open_admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+async def open_admin(cluster: KafkaSettings | str) -> AsyncIterator[AIOKafkaAdminClient]:
     """Connect for administration.
 
     Raises
@@ -220,12 +221,14 @@ async def open_admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
     BrokerUnreachableError
         Nobody answers.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=15_000)
+    admin = AIOKafkaAdminClient(**connection(cluster), request_timeout_ms=15_000)
     try:
         await admin.start()
     except (KafkaError, OSError) as error:
         await admin.close()
-        raise BrokerUnreachableError(f"no Kafka at {bootstrap} (NUDGE_KAFKA__BOOTSTRAP): {error}") from error
+        raise BrokerUnreachableError(
+            f"no Kafka at {address_of(cluster)} (NUDGE_KAFKA__BOOTSTRAP): {error}"
+        ) from error
     try:
         yield admin
     finally:

@@ -46,3 +46,36 @@ def test_the_demos_campaigns_are_valid_and_one_asks_the_bandit() -> None:
     assert {"cart_abandonment": True, "browse_abandonment": False} == kinds
     example = CAMPAIGNS.parents[2] / "examples" / "campaigns.yaml"
     assert example.read_bytes() == CAMPAIGNS.read_bytes()
+
+
+def test_a_broker_of_the_demos_own_asks_nobody_who_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the environment says of a secured cluster is for that cluster: nobody uses it here."""
+    variables = {"SECURITY_PROTOCOL": "SASL_SSL", "SASL_USERNAME": "nudge", "SASL_PASSWORD": "open-sesame"}
+    for name, value in variables.items():
+        monkeypatch.setenv(f"NUDGE_KAFKA__{name}", value)
+    own = settings_of(DemoOptions(), "127.0.0.1:1", 2)
+    given = settings_of(DemoOptions(bootstrap="kafka:9093"), "kafka:9093", 2)
+
+    assert ("PLAINTEXT", None, None) == (
+        own.kafka.security_protocol,
+        own.kafka.sasl_username,
+        own.kafka.sasl_password,
+    )
+    assert [] == [name for name in environment_of(own) if "__SASL_" in name and "MECHANISM" not in name]
+    assert "SASL_SSL" == given.kafka.security_protocol
+    assert "open-sesame" == environment_of(given)["NUDGE_KAFKA__SASL_PASSWORD"]
+
+
+@pytest.mark.parametrize(
+    ("kafka", "fault"),
+    [
+        ({"security_protocol": "SASL_SSL"}, "SASL_SSL needs sasl_username and sasl_password"),
+        ({"sasl_username": "u", "sasl_password": "p"}, "go with SASL, not PLAINTEXT"),
+        ({"ssl_cafile": "ca.pem"}, "certificates go with SSL or SASL_SSL, not PLAINTEXT"),
+        ({"security_protocol": "SSL", "ssl_keyfile": "key.pem"}, "ssl_keyfile needs ssl_certfile"),
+    ],
+)
+def test_half_of_what_proves_a_name_is_refused(kafka: dict[str, str], fault: str) -> None:
+    """A name or a certificate that would not be used is a cluster spoken to in clear, unawares."""
+    with pytest.raises(ValueError, match=fault):
+        Settings(kafka=kafka)
