@@ -42,7 +42,7 @@ EFFECT: Final[dict[EventKind, str]] = {
     EventKind.CANCEL: "as a refund",
     EventKind.PROMOTION_VIEW: "counts as activity",
     EventKind.PROMOTION_CLICK: "rewards the offer it names",
-    EventKind.COUPON: "rewards the offer it names",
+    EventKind.COUPON: "entered or applied, rewards the offer it names",
     EventKind.WISH_ADD: "interest in the item",
     EventKind.WISH_REMOVE: "counts as activity",
     EventKind.SHARE: "counts as activity",

@@ -81,11 +81,14 @@ _NEEDED: dict[str, tuple[str, ...]] = {
     "score_threshold": ("min_score",),
 }
 _SLOW = ("win_back", "replenishment")
-# What kinds are about that leave it to the campaign, and are not about a product where it does not say.
-_ABOUT: dict[str, tuple[str, ...]] = {
-    "checkout_abandonment": ("cart",),
-    "event": ("user",),
-    "sequence": ("user",),
+# What a campaign is about that does not say it; of kinds that are not here, a product.
+_ABOUT: dict[str, Literal["cart", "user"]] = {
+    "checkout_abandonment": "cart",
+    "event": "user",
+    "sequence": "user",
+    "win_back": "user",
+    "milestone": "user",
+    "segment_entry": "user",
 }
 # Keys of kinds that are about one thing only; the others may have any.
 _KEYS: dict[str, tuple[str, ...]] = {
@@ -240,6 +243,13 @@ class Campaign(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             _check_events("cancel_on", self.cancel_on)
         return None
 
+    @property
+    def about(self) -> Literal["product", "cart", "user"]:
+        """What a message is about: its key, a variant being a product, or what is usual for the kind."""
+        if self.key is None:
+            return _ABOUT.get(self.kind, "product")
+        return "product" if self.key == "variant" else self.key
+
     def _never(self) -> str | None:
         """What no user and no moment could fulfil."""
         if (fact := self._fact_of_no_item()) is not None:
@@ -254,8 +264,7 @@ class Campaign(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def _fact_of_no_item(self) -> str | None:
         """A fact of the item in an audience that is asked about no product."""
-        about = self.key or _KEYS.get(self.kind, _ABOUT.get(self.kind, ("product",)))[0]
-        if self.audience is None or about not in {"cart", "user"}:
+        if self.audience is None or self.about == "product":
             return None
         return min((fact for fact in self.audience.facts() if fact.startswith("item.")), default=None)
 

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import hypothesis
 import pytest
 
 if TYPE_CHECKING:
     from stream.runtime.broker import EmbeddedBroker, KafkaBroker
+
+B = TypeVar("B", bound="EmbeddedBroker | KafkaBroker")
 
 ROOT = Path(__file__).resolve().parents[1]
 # The marker follows from what a test asks for or where it lives; nobody has to remember it.
@@ -50,34 +53,38 @@ def missing(what: str) -> NoReturn:
     pytest.skip(what)
 
 
-@pytest.fixture(scope="session")
-def embedded_broker() -> Iterator[EmbeddedBroker]:
-    """Run the demo's broker once for all tests; use topic and group names of your own."""
-    from stream.runtime.broker import BrokerUnavailable, EmbeddedBroker
+@contextmanager
+def running(broker: B) -> Iterator[B]:
+    """Start a broker, or say what is missing; stop it at the end."""
+    from stream.runtime.broker import BrokerUnavailable
 
-    broker = EmbeddedBroker()
     try:
         broker.start()
     except BrokerUnavailable as error:
         broker.close()
         missing(str(error))
-    yield broker
-    broker.close()
+    try:
+        yield broker
+    finally:
+        broker.close()
+
+
+@pytest.fixture(scope="session")
+def embedded_broker() -> Iterator[EmbeddedBroker]:
+    """Run the demo's broker once for all tests; use topic and group names of your own."""
+    from stream.runtime.broker import EmbeddedBroker
+
+    with running(EmbeddedBroker()) as broker:
+        yield broker
 
 
 @pytest.fixture(scope="session")
 def kafka_broker() -> Iterator[KafkaBroker]:
     """Run an Apache Kafka once for all tests; use topic and group names of your own."""
-    from stream.runtime.broker import BrokerUnavailable, KafkaBroker
+    from stream.runtime.broker import KafkaBroker
 
-    broker = KafkaBroker()
-    try:
-        broker.start()
-    except BrokerUnavailable as error:
-        broker.close()
-        missing(str(error))
-    yield broker
-    broker.close()
+    with running(KafkaBroker()) as broker:
+        yield broker
 
 
 @pytest.fixture(scope="session")

@@ -54,14 +54,6 @@ _ENDING: Final[dict[str, frozenset[EventKind]]] = {
     "replenishment": frozenset({_K.REFUND, _K.CANCEL}),
     "score_threshold": frozenset({_K.ORDER}),
 }
-_KEYS: Final[dict[str, Key]] = {
-    "checkout_abandonment": "cart",
-    "event": "user",
-    "sequence": "user",
-    "win_back": "user",
-    "milestone": "user",
-    "segment_entry": "user",
-}
 _COUNTED: Final[dict[str, frozenset[EventKind]]] = {
     "n_orders": frozenset({_K.ORDER}),
     "revenue": frozenset({_K.ORDER}),
@@ -189,7 +181,7 @@ def rule_of(campaign: Campaign) -> Rule:
     else:
         arming = _kinds(_ARMING.get(kind, frozenset()))
     per_variant = campaign.key == "variant"
-    key: Key = "product" if campaign.key == "variant" else campaign.key or _KEYS.get(kind, "product")
+    key: Key = campaign.about
     ends = _ENDING.get(kind, frozenset())
     if kind in {"event", "sequence"} and key != "user":
         ends = frozenset({_K.ORDER}) - arming.kinds

@@ -6,20 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from aiokafka.helpers import create_ssl_context
 
-from stream.runtime.errors import WorkerError
+from stream.runtime.errors import InsecureError
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from stream.sections import KafkaSettings
 
-__all__ = ["InsecureError", "address_of", "connection"]
-
-
-class InsecureError(WorkerError):
-    """Certificates or keys that are named cannot be used."""
-
-    exit_code = 78
+__all__ = ["address_of", "connection"]
 
 
 def address_of(cluster: KafkaSettings | str) -> str:

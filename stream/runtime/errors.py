@@ -13,6 +13,7 @@ __all__ = [
     "BrokerUnreachableError",
     "EmptyRangeError",
     "EngineFailedError",
+    "InsecureError",
     "OffsetGapError",
     "TooManyRebuildsError",
     "TopicMismatchError",
@@ -35,6 +36,12 @@ class BrokerUnreachableError(WorkerError):
 
 class TopicMismatchError(WorkerError):
     """Topics are missing, or do not have the partitions that belong together."""
+
+    exit_code = 78
+
+
+class InsecureError(WorkerError):
+    """Certificates or keys that are named cannot be used."""
 
     exit_code = 78
 

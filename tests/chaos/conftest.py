@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from stream.runtime.broker import BrokerUnavailable, KafkaBroker, free_ports
+from stream.runtime.broker import KafkaBroker, free_ports
 from tests.chaos.proxy import Proxy
 from tests.chaos.report import SEED
-from tests.conftest import missing
+from tests.conftest import running
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +33,11 @@ def _line() -> Iterator[Line]:
         "advertised.listeners": address(clients, front),
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
     }
-    broker = KafkaBroker(overrides=overrides, ports=(clients, controller))
-    try:
-        broker.start()
-    except BrokerUnavailable as error:
-        broker.close()
-        missing(str(error))
-    with Proxy(front, behind, SEED) as proxy:
+    with (
+        running(KafkaBroker(overrides=overrides, ports=(clients, controller))) as broker,
+        Proxy(front, behind, SEED) as proxy,
+    ):
         yield Line(broker, proxy, f"127.0.0.1:{front}")
-    broker.close()
 
 
 @pytest.fixture(scope="package")

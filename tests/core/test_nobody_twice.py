@@ -206,6 +206,17 @@ def test_a_cart_that_is_told_as_a_whole_ends_what_it_does_not_hold(key: str, fie
     assert {"p", "q", "r"} == found["an add"]
 
 
+@pytest.mark.parametrize("key", ["product", "cart"])
+def test_a_whole_cart_says_nothing_of_what_came_later(key: str) -> None:
+    """It was sent before the product was put in, and arrives after."""
+    stream = driver(campaign(key=key))
+    stream.pipe(cart(0, "q"), cart(90, "p", action="add"), cart(60, "q"), ingest_time=EPOCH + 90)
+    stream.advance(DAY)
+    context = [trigger.context for trigger in stream.take("triggers")]
+
+    assert {"p", "q"} == {p for c in context for p in c.get("product_ids", [c.get("product_id")])}
+
+
 def test_a_cart_with_a_line_that_has_no_name_ends_the_others() -> None:
     """The line may be any product, and doubt speaks against writing; who is named stays."""
     stream = driver(campaign())

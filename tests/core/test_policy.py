@@ -294,6 +294,16 @@ def test_who_waits_for_an_item_is_to_blame_only_while_looked_at() -> None:
     assert ["u1"] == [trigger.recipient.user_id for trigger in stream.take("triggers")]
 
 
+@pytest.mark.parametrize(("sent", "told"), [("Asia/Kolkata", "Asia/Kolkata"), ("Mars/Olympus", "UTC")])
+def test_a_trigger_tells_the_zone_that_was_used(sent: str, told: str) -> None:
+    """Not what a browser said, which nobody may be able to load."""
+    stream = driver(campaign())
+    stream.pipe(event("Product Added", user="u1", at=0, product_id="p", context={"timezone": sent}))
+    stream.advance(DAY)
+
+    assert [told] == [trigger.time_zone for trigger in stream.take("triggers")]
+
+
 def test_a_message_that_is_given_up_is_eligible() -> None:
     """What was due and was not sent is suppressed, so eligible is what was sent and what was suppressed."""
     stream = driver(campaign())

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from stream.runtime.broker import BrokerUnavailable, KafkaBroker, free_ports
-from tests.conftest import missing
+from stream.runtime.broker import KafkaBroker, free_ports
+from tests.conftest import missing, running
 from tests.runtime.shop_stream import shop_stream
 from tests.runtime.worker_process import ROOT, SMALL, WorkerProcess, wait_until
 
@@ -88,14 +88,8 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         "listener.name.plain.plain.sasl.jaas.config": f'{JAAS} user_nudge="{PASSWORD}";',
         "listener.name.mutual.ssl.client.auth": "required",
     }
-    broker = KafkaBroker(overrides=overrides, ports=(clients, controller))
-    try:
-        broker.start()
-    except BrokerUnavailable as error:
-        broker.close()
-        missing(str(error))
-    yield Secured(ports, certificate, key)
-    broker.close()
+    with running(KafkaBroker(overrides=overrides, ports=(clients, controller))):
+        yield Secured(ports, certificate, key)
 
 
 def nudge(settings: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:

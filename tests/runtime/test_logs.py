@@ -65,6 +65,8 @@ def test_a_library_does_not_repeat_itself(
         client.error("Topic %s not found", "t")
         for _ in range(3):
             get_logger("stream.runtime").warning("partition_rebuild")
+        for _ in range(2):
+            logging.getLogger("aiohttp.server").error("Error handling request")
         now += REPEAT_S + 0.1
         client.error("Unable to connect to node %s", 7)
         client.error("Unable to connect to node %s", 8)
@@ -73,6 +75,7 @@ def test_a_library_does_not_repeat_itself(
         "Unable to connect to node 0",
         "Topic t not found",
         *["partition_rebuild"] * 3,
+        *["Error handling request"] * 2,
         "Unable to connect to node 7 (and 299 more like it)",
     ] == written(capsys)
 

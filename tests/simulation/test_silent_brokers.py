@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 from stream.runtime import kafka
 from stream.runtime.ends import ASK_S
 from stream.runtime.errors import BrokerUnreachableError
-from stream.runtime.plane import DEAD_S, STALLED_S
+from stream.runtime.plane import DEAD_S, STALLED_S, DataPlane
 from tests.runtime.shop_stream import shop_stream
 from tests.simulation.broker import Broker
 from tests.simulation.cluster import Cluster, settings_of
@@ -73,45 +73,69 @@ def test_an_answer_makes_a_worker_ready_again() -> None:
     assert ["no answer from the brokers of the input for 30 s", None] == on_stage(watch, settings_of(1))
 
 
-def test_a_partition_that_is_opened_stands_still() -> None:
-    """How long it has been on its way shows, and it is 0 where all is done."""
+async def at_work(cluster: Cluster) -> DataPlane:
+    """A worker that has done all there was."""
+    worker = cluster.add("w0")
+    cluster.start(worker)
+    await asyncio.sleep(20.0)
+    assert worker.plane is not None
+    return worker.plane
 
-    async def watch(cluster: Cluster) -> tuple[dict[int, float], dict[int, float]]:
+
+def test_a_partition_that_is_opened_stands_still() -> None:
+    """How long it is on its way shows; it begins anew with an assignment, and is 0 where all is done."""
+
+    async def watch(cluster: Cluster) -> list[dict[int, float]]:
         cluster.produce_events(list(shop_stream(40, 1)))
-        worker = cluster.add("w0")
-        cluster.start(worker)
-        await asyncio.sleep(20.0)
-        assert worker.plane is not None
-        assert worker.plane._assignment is not None
-        assignment = worker.plane._assignment
+        plane = await at_work(cluster)
+        assignment = plane._assignment
+        assert assignment is not None
         calm = assignment.standstill()
         cluster.network.down = True
         cluster.network.reset()
         await assignment._drop([0])
         assignment._open(0, assignment._epoch)
         await asyncio.sleep(10.0)
-        assert worker.plane.unready() == "restoring partitions [0]"
-        return calm, assignment.standstill()
+        assert plane.unready() == "restoring partitions [0]"
+        opening = assignment.standstill()
+        await assignment._drop([0])
+        assignment.take([TopicPartition(cluster.names.events, 0)])
+        return [calm, opening, assignment.standstill()]
 
-    calm, opening = on_stage(watch, settings_of(1))
+    assert [{0: 0.0}, {0: pytest.approx(10.0, abs=0.1)}, {0: 0.0}] == on_stage(watch, settings_of(1))
 
-    assert {0: 0.0} == calm
-    assert {0: pytest.approx(10.0, abs=0.1)} == opening
+
+def test_time_in_which_the_process_stood_still_is_nobodys_silence() -> None:
+    """It could not hear: 20 s without an answer, of which 15 are excused."""
+
+    async def watch(cluster: Cluster) -> tuple[float, float]:
+        plane = await at_work(cluster)
+        assignment = plane._assignment
+        assert assignment is not None
+        cluster.network.down = True
+        cluster.network.reset()
+        await asyncio.sleep(20.0)
+        before = assignment.ends.silent_s()
+        assignment.excuse(15.0)
+        return before, assignment.ends.silent_s()
+
+    before, after = on_stage(watch, settings_of(1))
+
+    assert before >= 20.0
+    assert after == pytest.approx(before - 15.0)
 
 
 def test_what_nobody_fetched_counts_as_lag() -> None:
     """A fetch that is not answered any more does not hide what the broker says when it is asked."""
 
     async def watch(cluster: Cluster) -> tuple[int, int]:
-        worker = cluster.add("w0")
-        cluster.start(worker)
-        await asyncio.sleep(20.0)
-        assert worker.plane is not None
-        assert worker.plane._assignment is not None
-        assignment = worker.plane._assignment
+        plane = await at_work(cluster)
+        assignment = plane._assignment
+        assert assignment is not None
         task = assignment.tasks[0]
         before = assignment.lag(task)
-        assignment._consumer.pause(TopicPartition(cluster.names.events, 0))
+        assignment._consumer.pause(task.source)
+        await asyncio.sleep(ASK_S)  # a fetch that is on its way still comes back
         cluster.produce_events(list(shop_stream(40, 1)))
         await asyncio.sleep(2 * ASK_S)
         return before, assignment.lag(task)
