@@ -49,6 +49,9 @@ class StreamingIALS:
         Recency: an item of age a in the user's history counts e^(−βa).
     gamma : float
         Decay of an item's statistics for each event of the item.
+    kappa : float
+        The users who did not choose an item weigh at most this many times those its statistics remember, each
+        by w0. Keeps the vectors' size where it is, however many users come; ``inf`` counts every user.
     ring : int
         Items of a history that are used.
     refresh, resolve : int
@@ -83,6 +86,7 @@ class StreamingIALS:
         lambda_: float = 1.0,
         beta: float = 0.2,
         gamma: float = 0.98,
+        kappa: float = 100.0,
         ring: int = 64,
         refresh: int = 16,
         resolve: int = 0,
@@ -94,19 +98,21 @@ class StreamingIALS:
             raise ValueError(
                 f"w0 {w0}, beta {beta} at least 0; lambda_ {lambda_} at least .001; gamma {gamma} in (0, 1]"
             )
+        if not kappa > 0.0:
+            raise ValueError(f"kappa is {kappa}; it must be above 0")
         if not (1 <= refresh <= 255 and 0 <= resolve <= refresh and ring >= 1):
             raise ValueError(
                 f"refresh {refresh} from 1 to 255, resolve {resolve} up to refresh, ring {ring} at least 1"
             )
         self.n_factors = n_factors
         self.spec = (
-            f"factors(format=2, n_factors={n_factors}, w0={w0!r}, lambda_={lambda_!r}, beta={beta!r}, "
-            f"gamma={gamma!r}, ring={ring}, refresh={refresh}, resolve={resolve})"
+            f"factors(format=3, n_factors={n_factors}, w0={w0!r}, lambda_={lambda_!r}, beta={beta!r}, "
+            f"gamma={gamma!r}, kappa={kappa!r}, ring={ring}, refresh={refresh}, resolve={resolve})"
         )
         self._vocabulary = vocabulary
         self._w0, self._lambda = w0, lambda_
         self._decay = np.exp(-beta * np.arange(ring))
-        self._settings = np.array([w0, lambda_, gamma, refresh, resolve], np.float64)
+        self._settings = np.array([w0, lambda_, gamma, refresh, resolve, kappa], np.float64)
         width = n_factors * (n_factors + 1) // 2 + 2 * n_factors + 2
         self._table = np.zeros((vocabulary.max_rows, width), np.float32)
         self._shown = (

@@ -13,9 +13,11 @@ An event (user, item i) with the user's vector p before and p' after its solve, 
     G_P += p'p'ᵀ - p pᵀ
     A_i  = γA_i + ω p'p'ᵀ          b_i = γb_i + ω(1 + w0) p'          n_i += 1
     A_j += w_j (p'p'ᵀ - p pᵀ)      b_j += w_j (1 + w0)(p' - p)        j: the user's newest other items
-    q    = (w0·G_P + λI + A)⁻¹ b   for i and the newest few j;  G_Q += q'q'ᵀ - q qᵀ
+    q    = (w0·s·G_P + λI + A)⁻¹ b   for i and the newest few j;  G_Q += q'q'ᵀ - q qᵀ
 
-with w_j = ω_j γ^(n_j - n_j at that entry): the contribution follows the user.
+with w_j = ω_j γ^(n_j - n_j at that entry): the contribution follows the user; s = min(1, κ tr A / tr G_P).
+A forgets and G_P does not: it holds every user there ever was. Without s the penalty of an item that goes on
+being chosen would outgrow its evidence, and all vectors with it would fade away.
 An operation carries p', p, every w_j and which items were solved. Folding adds, and solves these again: a
 vector that came with the operation would not know what others taught at the same time, and the last one
 folded would win. Where nobody else taught anything the statistics have the learner's bits, and so has the
@@ -204,19 +206,27 @@ def show(
 @part
 def _solve_item(
     row: int,
-    w0: float,
-    lambda_: float,
+    settings: NDArray[np.float64],
     table: NDArray[np.float32],
     gram_p: NDArray[np.float64],
     q: NDArray[np.float32],
 ) -> bool:
+    w0, lambda_, kappa = settings[0], settings[1], settings[5]
     n = q.shape[0]
+    evidence = 0.0
+    everybody = 0.0
+    for k in range(n):
+        evidence += np.float64(table[row, k * (k + 3) // 2])
+        everybody += gram_p[k, k]
+    unseen = w0
+    if kappa * evidence < everybody:
+        unseen = w0 * kappa * max(evidence, 0.0) / everybody
     a = np.empty((n, n))
     b = np.empty(n)
     at = 0
     for k in range(n):
         for m in range(k + 1):
-            a[m, k] = w0 * gram_p[m, k] + np.float64(table[row, at])
+            a[m, k] = unseen * gram_p[m, k] + np.float64(table[row, at])
             at += 1
         a[k, k] += lambda_
     for k in range(n):
@@ -268,8 +278,8 @@ def learn(
         Weight of the event in sixteenths, 1 to 255.
     memory : uint32
         Words ``[head, p..., tags..., counts...]`` of the user, or none; header and size are checked.
-    settings : float64[5]
-        w0, λ, γ, refresh, resolve.
+    settings : float64[6]
+        w0, λ, γ, refresh, resolve, κ.
     order, generation, indices, strings
         Of the vocabulary: hashes of ids, generations, batch-local indices and the batch's table of strings.
     all_items : int32[n, 1 + refresh + 1 + resolve]
@@ -352,7 +362,7 @@ def learn(
             j = wide(others[solve - 1])
         if j < 0:
             continue
-        if _solve_item(j, w0, lambda_, table, gram[1], q):
+        if _solve_item(j, settings, table, gram[1], q):
             op_items[1 + refresh + solve] = refer(j, indices, strings)
             _replace_vector(j, q, table, book, kept, gram[0])
         _show(j, n, table, columns, shown, places)
@@ -389,7 +399,7 @@ def fold(
     call, marks : int, int64[n_rows]
         Work space: places that hold another number than this call's are void.
     """
-    w0, lambda_, gamma = settings[0], settings[1], settings[2]
+    w0, gamma = settings[0], settings[2]
     refresh, resolve = int(settings[3]), int(settings[4])
     book, kept = journal
     n = gram.shape[1]
@@ -420,7 +430,7 @@ def fold(
         )
         for solve in range(1 + resolve):
             j = wide(rows[at, 1 + refresh + solve])
-            if j >= 0 and _solve_item(j, w0, lambda_, table, gram[1], q):
+            if j >= 0 and _solve_item(j, settings, table, gram[1], q):
                 _replace_vector(j, q, table, book, kept, gram[0])
                 _show(j, n, table, columns, shown, places)
         if row >= 0:

@@ -12,7 +12,15 @@ from online_models.factorisation import StreamingIALS
 from online_models.fold import ModelSet
 from online_models.vocabulary import Vocabulary
 
-SETTINGS: dict[str, Any] = {"w0": 0.1, "lambda_": 1.0, "beta": 0.2, "gamma": 0.9, "refresh": 4, "resolve": 2}
+SETTINGS: dict[str, Any] = {
+    "w0": 0.1,
+    "lambda_": 1.0,
+    "beta": 0.2,
+    "gamma": 0.9,
+    "kappa": 100.0,
+    "refresh": 4,
+    "resolve": 2,
+}
 
 
 class Shop:

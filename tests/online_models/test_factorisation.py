@@ -22,10 +22,11 @@ from tests.oracles.implicit_als import ClearIALS
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_equals_the_clear_version() -> None:
+@pytest.mark.parametrize("kappa", [2.0, np.inf])
+def test_equals_the_clear_version(kappa: float) -> None:
     """Vectors of users and items are those of plain numpy, line by line, to float32."""
     events = stream(75, seed=1)
-    shop = Shop()
+    shop = Shop(kappa=kappa)
     shop.models.begin()
     for item in sorted({item for _, item in events}):
         shop.vocabulary.touch(item, 0.0)
@@ -40,7 +41,7 @@ def test_equals_the_clear_version() -> None:
         start: Any = factors._start
         start(row, fresh.vocabulary.order, fresh.model._table, 14, 4)
         starts[item] = fresh.q(item).copy().astype(np.float64)
-    oracle = ClearIALS(starts, **SETTINGS)
+    oracle = ClearIALS(starts, **(SETTINGS | {"kappa": kappa}))
     for user, item in events:
         oracle.learn_one(user, item)
         shop.learn(user, item)
@@ -101,6 +102,36 @@ def test_similar_users_items_score_higher() -> None:
     assert p is not None
     best = shop.model.retrieve(p, shop.rows("new"), 4)
     assert {f"cat-food{n}" for n in range(1, 5)} == {shop.vocabulary.item_id(row) for row in best.tolist()}
+
+
+def lengths_over_users(kappa: float) -> list[float]:
+    """Mean length of the vectors of 40 items of four tastes after 1,000, 4,000 and 16,000 users."""
+    rng = np.random.default_rng(0)
+    shop = Shop(n_factors=8, gamma=0.98, kappa=kappa, resolve=0)
+    lengths = []
+    for user in range(16_000):
+        if user % 200 == 0:
+            if user:
+                shop.models.keep()
+            shop.models.begin()
+        taste = 10 * int(rng.integers(4))
+        for item in taste + rng.permutation(10)[:6]:
+            shop.learn("user", f"i{item}")
+        shop.items.clear()
+        shop.memories.clear()
+        if user + 1 in {1_000, 4_000, 16_000}:
+            lengths.append(float(np.mean([np.linalg.norm(shop.q(f"i{item}")) for item in range(40)])))
+    return lengths
+
+
+def test_vectors_keep_their_length_however_many_users_come() -> None:
+    """Users who never end do not outweigh what an item remembers; counted every one, they would."""
+    first, later, last = lengths_over_users(kappa=20.0)
+    assert first > 1.0
+    assert 0.9 < later / first < 1.2
+    assert 0.95 < last / later < 1.05
+    first, _, last = lengths_over_users(kappa=np.inf)
+    assert last < 0.25 * first
 
 
 def unreadable(memory: bytes) -> list[bytes]:
@@ -265,7 +296,14 @@ def test_protocol_and_refusals() -> None:
     shop.model.begin()
     with pytest.raises(RuntimeError, match="open already"):
         shop.model.begin()
-    for settings in ({"n_factors": 0}, {"lambda_": 0.0}, {"gamma": 1.1}, {"refresh": 0}, {"resolve": 9}):
+    wrong: list[dict[str, Any]] = [
+        {"n_factors": 0},
+        {"lambda_": 0.0},
+        {"gamma": 1.1},
+        {"refresh": 0},
+        {"resolve": 9},
+    ]
+    for settings in [*wrong, {"kappa": 0.0}, {"kappa": float("nan")}]:
         with pytest.raises(ValueError, match=next(iter(settings))):
             Shop(**settings)
 

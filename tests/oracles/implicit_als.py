@@ -22,11 +22,13 @@ class ClearIALS:
         lambda_: float,
         beta: float,
         gamma: float,
+        kappa: float,
         refresh: int,
         resolve: int,
     ) -> None:
         self.k = len(next(iter(start.values())))
         self.w0, self.lambda_, self.beta, self.gamma = w0, lambda_, beta, gamma
+        self.kappa = kappa
         self.refresh, self.resolve = refresh, resolve
         self.q = {item: vector.astype(np.float64) for item, vector in start.items()}
         self.solved: set[str] = set()
@@ -41,7 +43,7 @@ class ClearIALS:
         return sum((np.outer(v, v) for v in vectors), np.zeros((self.k, self.k)))
 
     def learn_one(self, user: str, item: str) -> None:
-        """Section 7.6 of the algorithms' handbook, line by line."""
+        """Section 7.6 of the algorithms' handbook, line by line, with a bound on who did not choose."""
         identity = np.eye(self.k)
         history = self.histories[user]
         ring = [item, *(j for j, _ in history)]
@@ -61,8 +63,10 @@ class ClearIALS:
             w = self.gamma ** (self.n[j] - n_then)
             self.a[j] = self.a[j] + w * (np.outer(new, new) - np.outer(old, old))
             self.b[j] = self.b[j] + w * (1.0 + self.w0) * (new - old)
-        gram_p = self.w0 * self.gram(list(self.p.values())) + self.lambda_ * identity
+        gram_p = self.gram(list(self.p.values()))
         for j in [item, *(j for j, _ in history[: self.resolve])]:
-            self.q[j] = np.linalg.solve(gram_p + self.a[j], self.b[j]).astype(np.float64)
+            share = min(1.0, self.kappa * np.trace(self.a[j]) / np.trace(gram_p))
+            penalty = self.w0 * share * gram_p + self.lambda_ * identity
+            self.q[j] = np.linalg.solve(penalty + self.a[j], self.b[j]).astype(np.float64)
             self.solved.add(j)
         history.insert(0, (item, self.n[item]))
