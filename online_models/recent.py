@@ -174,7 +174,8 @@ class RecentValues(_Decayed):
     """Means of several scores per decision, where only scores above 0 are told, some time after it.
 
     A score that is still to come counts as 0 until then. Importance-weighted rewards are such scores, and
-    their mean is the estimate of inverse propensity scoring.
+    their mean is the estimate of inverse propensity scoring. Decisions of before the first that was counted
+    here, and their scores, count for nothing: another process counted them.
 
     >>> recent = RecentValues(1)
     >>> for _ in range(4):
@@ -191,16 +192,23 @@ class RecentValues(_Decayed):
         self._sums = [0.0] * n
         self._sums_2 = [0.0] * n  # of the weights' squares
         self._squares = [0.0] * n
+        self._since = math.inf
 
     def decided(self, at: float) -> None:
         """Count one decision."""
+        if not self.n:
+            self._since = at
+        if at < self._since:
+            return
         self.n += 1
         weight = self._weight(at)
         self._units += weight
         self._units_2 += weight * weight
 
     def scored(self, scores: Sequence[float], decided_at: float) -> None:
-        """Add the scores of a decision that was counted."""
+        """Add the scores of a decision, if it was counted."""
+        if decided_at < self._since:
+            return
         weight = self._weight(decided_at)
         squared = weight * weight
         for n, score in enumerate(scores):

@@ -1,7 +1,8 @@
 """Attribute: join feedback to the decisions and impressions it answers, with the features logged then.
 
-Windows expire to reward 0. A refund or cancellation takes an offer's reward back: a second example with
-reward 0 for the same context.
+Windows expire to reward 0. A refund or cancellation takes back the reward that its order gave to an offer: a
+second example with reward 0 for the same context. Nothing answers what was not there yet, but where it echoes
+the decision: then it is a clock that is wrong.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from schemas.ids import id_of
 from schemas.reasons import EventKind
 from stream.core.features import click_features
 from stream.core.influence import Influence
-from stream.core.rows import Impression, OpenDecision
+from stream.core.rows import ROUNDING_S, Impression, OpenDecision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -99,15 +100,15 @@ class Attribution:
         feedback: list[Feedback] = []
         if event.kind in _ITEM_RESPONSES:
             feedback += self._clicked(moment, memory)
-            _close_slate(event, memory)
+            self._close_slate(event, memory)
         if event.kind in _OFFER_RESPONSES:
             feedback += self._responded(event, memory)
         if event.kind is _K.ORDER and memory.clicked:
-            feedback += _ordered(event, memory)
+            feedback += self._ordered(event, memory)
         if event.kind in _MESSAGE_REPORTS:
             feedback += self._reported(event, memory)
         if event.kind in _REVERSALS:
-            feedback += self._reversed(event.time, memory)
+            feedback += _reversed(event, memory)
         if event.kind is _K.LIST_VIEW and moment.teaches:
             feedback += self._shown(moment)
         return self._influence.bounded(feedback, memory) if moment.teaches else []
@@ -208,7 +209,9 @@ class Attribution:
         hits = [
             one
             for one in profile.impressions
-            if one.item_id == item_id and time <= one.deadline and not one.passed
+            if one.item_id == item_id
+            and _within(time, one.deadline, self._config.click_window_s)
+            and not one.passed
         ]
         if not hits:
             return []
@@ -232,25 +235,23 @@ class Attribution:
         """The offer that an event answers within its window: the echoed one, else the newest it names."""
         if event.name in {"Coupon Denied", "Coupon Removed"}:
             return []
+        if event.kind is _K.ORDER:
+            _redeemed(event, memory)
         waiting = {ref: decision for ref, decision in memory.open.items() if _waits(decision, event.time)}
         # An order as such is no answer to an offer: people buy without one. Its coupon is.
-        names = (event.properties.promotion_id, event.properties.coupon, event.properties.coupon_id)
-        named = {str(name) for name in names if name is not None}
-        touched = (decision for decision in reversed(waiting.values()) if decision.action in named)
+        named, window_s = _named(event), self._config.decision_window_s
+        touched = (
+            decision
+            for decision in reversed(waiting.values())
+            if decision.action in named
+            and _within(event.time, max(decision.deadline, decision.until), window_s)
+        )
         decision = waiting.get(event.decision_id or "") or next(touched, None)
         if decision is None:
             return []
         decision.kind = REWARDED  # stays until its deadline, in case the order is refunded
+        decision.order = _order_of(event) if event.kind is _K.ORDER else ""
         return [self._offered(decision, 1.0, event.time)]
-
-    def _reversed(self, time: float, memory: ModelMemory) -> list[Feedback]:
-        for decision_id in reversed(memory.open):
-            decision = memory.open[decision_id]
-            if decision.kind == REWARDED:
-                del memory.open[decision_id]
-                category = decision.category
-                return [Feedback("offer", decision.action, decision.features, 0.0, time, category)]
-        return []
 
     def _unanswered(self, decision: OpenDecision, at: float) -> Feedback:
         if decision.kind == ARRIVED:
@@ -273,6 +274,33 @@ class Attribution:
         clicked = event.kind is _K.EMAIL_CLICK and event.time <= message.deadline
         return self._click(_impression_of(message), event.time, memory) if clicked else []
 
+    def _ordered(self, event: Event, memory: ModelMemory) -> list[Feedback]:
+        """The newest click on each ordered item has led to an order."""
+        feedback, window_s = [], self._config.conversion_window_s
+        for item_id in dict.fromkeys(str(product.product_id) for product in event.items):
+            hits = [
+                one
+                for one in memory.clicked
+                if one.item_id == item_id and _within(event.time, one.deadline, window_s)
+            ]
+            memory.clicked = [one for one in memory.clicked if one not in hits]
+            feedback += [Feedback("conversion", item_id, one.slots, 1.0, event.time) for one in hits[-1:]]
+        return feedback
+
+    def _close_slate(self, event: Event, memory: ModelMemory) -> None:
+        """Close the slate that an event answers: the echoed one, else the newest that has the item."""
+        slates = [ref for ref, one in memory.open.items() if one.kind == SLATE and event.time <= one.deadline]
+        if event.decision_id in slates:
+            del memory.open[event.decision_id]
+            return
+        line, window_s = f"\n{event.item_id}\n", self._config.decision_window_s
+        for ref in reversed(slates):
+            slate = memory.open[ref]
+            had = line in slate.action or event.item_id in slate.items
+            if had and _within(event.time, slate.deadline, window_s):
+                del memory.open[ref]
+                return
+
     def _offered(self, decision: OpenDecision, reward: float, at: float) -> Feedback:
         delayed = self._config.offer_elapsed_s is not None
         return Feedback(
@@ -287,41 +315,48 @@ class Attribution:
         )
 
 
-def _ordered(event: Event, memory: ModelMemory) -> list[Feedback]:
-    """The newest click on each ordered item has led to an order."""
-    feedback = []
-    for item_id in dict.fromkeys(str(product.product_id) for product in event.items):
-        hits = [i for i in memory.clicked if i.item_id == item_id]
-        memory.clicked = [i for i in memory.clicked if i.item_id != item_id]
-        feedback += [
-            Feedback("conversion", item_id, i.slots, 1.0, event.time)
-            for i in hits[-1:]
-            if event.time <= i.deadline
-        ]
-    return feedback
+def _named(event: Event) -> set[str]:
+    """What an event names that may be an offer."""
+    names = (event.properties.promotion_id, event.properties.coupon, event.properties.coupon_id)
+    return {str(name) for name in names if name is not None}
+
+
+def _order_of(event: Event) -> str:
+    """What names an order: its id, else that of its event."""
+    return str(event.properties.order_id or event.message_id)
+
+
+def _redeemed(event: Event, memory: ModelMemory) -> None:
+    """An order with the coupon of an offer that was rewarded for it before: its refund counts, too."""
+    named = _named(event)
+    for decision in memory.open.values():
+        if decision.kind == REWARDED and not decision.order and decision.action in named:
+            decision.order = _order_of(event)
+
+
+def _reversed(event: Event, memory: ModelMemory) -> list[Feedback]:
+    """Take back what the order earned; where the refund names none, the newest that any order earned."""
+    order_id = event.properties.order_id
+    for ref in reversed(memory.open):
+        one = memory.open[ref]
+        if one.kind == REWARDED and one.order and (order_id is None or one.order == str(order_id)):
+            del memory.open[ref]
+            return [Feedback("offer", one.action, one.features, 0.0, event.time, one.category)]
+    return []
 
 
 def _looked_at(impression: Impression, reward: float, at: float) -> Feedback:
     return Feedback("click", impression.item_id, impression.slots, reward, at, logged=impression.trial)
 
 
+def _within(time: float, deadline: float, window_s: float) -> bool:
+    """Whether a time lies in the window that ends at a deadline."""
+    return deadline - window_s - ROUNDING_S <= time <= deadline
+
+
 def _waits(decision: OpenDecision, time: float) -> bool:
     """Whether a decision is an offer that may still be answered at a time."""
     return decision.kind in {"offer", UNANSWERED} and time <= max(decision.deadline, decision.until)
-
-
-def _close_slate(event: Event, memory: ModelMemory) -> None:
-    """Close the slate that an event answers: the echoed one, else the newest that has the item."""
-    slates = [ref for ref, one in memory.open.items() if one.kind == SLATE and event.time <= one.deadline]
-    if event.decision_id in slates:
-        del memory.open[event.decision_id]
-        return
-    line = f"\n{event.item_id}\n"
-    for ref in reversed(slates):
-        slate = memory.open[ref]
-        if line in slate.action or event.item_id in slate.items:
-            del memory.open[ref]
-            return
 
 
 def _message_named(event: Event, memory: ModelMemory) -> str | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from online_models.recent import RecentExposure, RecentLoss, RecentShares, RecentValues
 from stream.core.profiles import MAX_RING
+from stream.core.rows import ROUNDING_S
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +31,6 @@ POPULAR: Final = 2  # the half-life of the popular list among those of the popul
 POPULAR_S: Final = 60.0  # the popular list is at least so old before it is renewed
 POPULAR_SLATES: Final = 1023  # and has judged so many slates, fewer of them in the beginning
 EVERY: Final = 4  # of a user's events, one is judged
-BEFORE_S: Final = 0.001  # rounding of a time that was computed back
 
 
 class LiveQuality:
@@ -61,7 +61,7 @@ class LiveQuality:
         for decision in reversed(memory.open.values()):
             if decision.kind == "recommendation":
                 shown_at = decision.deadline - self._window_s
-                if last_s is None or shown_at < event.time - last_s - BEFORE_S:
+                if last_s is None or shown_at < event.time - last_s - ROUNDING_S:
                     return
                 item_id = moment.fresh[0]
                 hit = f"\n{item_id}\n" in decision.action

@@ -14,6 +14,7 @@ from msgspec import Struct, field
 __all__ = [
     "EVERY",
     "NEVER",
+    "ROUNDING_S",
     "Glance",
     "Header",
     "Impression",
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 NEVER: Final = float("inf")
+ROUNDING_S: Final = 0.001  # of a time that was computed back
 EVERY: Final = "*"  # among refusals: whatever was not asked about by name
 
 
@@ -94,6 +96,7 @@ class OpenDecision(Struct, array_like=True, gc=False):
     until: float = 0.0  # the end of its window, where the deadline is that of an early zero; 0: it is not
     # Of an offer: when it was decided, and its importance under the policies that are judged from the log.
     logged: list[float] = field(default_factory=list)
+    order: str = ""  # that earned an offer its reward: a refund of it takes the reward back
 
     @property
     def item_ids(self) -> list[str]:

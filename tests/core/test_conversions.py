@@ -45,6 +45,18 @@ def learned(stream: Driver) -> tuple[int, float]:
     return loss.n, loss._positives
 
 
+def test_an_order_before_the_click_is_not_its_doing() -> None:
+    """One that comes late, of a second before, makes no one; the next order does."""
+    stream = driver()
+    stream.pipe(seen("u1", 90, "a"), clicked("u1", 100, "a"), ordered("u1", 99, "a"))
+    assert (1, 0.0) == learned(stream)
+
+    stream.pipe(ordered("u1", 101, "a"))
+    n, ones = learned(stream)
+    assert 2 == n
+    assert ones > 0.0
+
+
 def test_zeros_at_once_and_ones_when_they_come_give_the_rate_of_orders() -> None:
     """Half of the clicks on good lead to an order a day later, a tenth of those on bad; the model says so."""
     rng = np.random.default_rng(6)

@@ -70,6 +70,32 @@ def test_a_click_after_the_window_is_no_positive() -> None:
     assert (1, 0.0) == outcomes(stream)
 
 
+def test_a_click_before_the_list_answers_another_one() -> None:
+    """It came late: the impression waits on, and the click that follows it counts."""
+    stream = Driver(settings=Settings(**SMALL))
+    stream.pipe(shown("u1", 100, "a"), event("Product Clicked", user="u1", at=99, product_id="a"))
+    stream.flush()
+    assert (0, 0.0) == outcomes(stream)
+
+    stream.pipe(event("Product Clicked", user="u1", at=100, product_id="a"))
+    stream.flush()
+    assert (1, 1.0) == outcomes(stream)
+
+
+def test_a_view_before_the_slate_does_not_answer_it() -> None:
+    """Of a list that was made at 100 s nothing was viewed at 99 s; what is viewed then closes it."""
+    stream = Driver(settings=Settings(**SMALL, recommend={"min_interval_s": 1000.0}))
+    for n in range(5):
+        stream.pipe(event("Product Viewed", user="other", at=n, product_id=f"p{n}"))
+    stream.pipe(event("Product Viewed", user="u1", at=100, product_id="q"))
+    stream.flush()
+    memory = stream.engine.state.memory("u1")
+    for at, n_open in ((99, 1), (101, 0)):
+        stream.pipe(event("Product Clicked", user="u1", at=at, product_id="p1"))
+        stream.flush()
+        assert n_open == len(memory.open)
+
+
 def test_the_click_model_learns_what_is_clicked() -> None:
     """Item good is clicked whenever it is shown, bad never: their probabilities part."""
     stream = Driver(settings=Settings(**SMALL))

@@ -172,6 +172,69 @@ def test_an_unanswered_offer_becomes_a_zero_and_a_refund_takes_a_reward_back() -
     assert (3.0, 1.0) == (posterior.pulls, posterior.rewards)
 
 
+def offered_until_one_is_made() -> tuple[Driver, str]:
+    """A driver, and a user who was made offer o1 at 100 s."""
+    for n in range(50):
+        stream = Driver(settings=Settings(**SMALL), offers=[offer("o1", value=1e6)])
+        user = f"u{n}"
+        stream.pipe(event("Order Completed", user=user, at=10, order_id="before", products=[]))
+        stream.pipe(cart_seen(user, 100))
+        if [decision.action for decision in offer_decisions(stream)] == ["o1"]:
+            return stream, user
+    raise AssertionError("in fifty attempts no offer was made")
+
+
+def order(kind: str = "Completed", order_id: str | None = "mine", **more: Any) -> tuple[str, dict[str, Any]]:
+    """An order or its refund."""
+    return f"Order {kind}", {"products": [], **({"order_id": order_id} if order_id else {}), **more}
+
+
+@pytest.mark.parametrize(
+    ("answers", "learned"),
+    [
+        ([order(coupon="o1"), order("Refunded")], (2, 1)),
+        ([order(coupon="o1"), order("Cancelled")], (2, 1)),
+        ([order(coupon="o1"), order("Refunded", None)], (2, 1)),
+        ([order(coupon="o1"), order("Refunded"), order("Refunded")], (2, 1)),
+        ([order(coupon="o1"), order("Refunded", "before")], (1, 1)),
+        ([order(coupon="o1", order_id=None), order("Refunded", None)], (2, 1)),
+        ([("Coupon Applied", {"coupon": "o1"}), order(coupon="o1"), order("Refunded")], (2, 1)),
+        ([("Coupon Applied", {"coupon": "o1"}), order(), order("Refunded")], (1, 1)),
+        ([("Promotion Clicked", {"promotion_id": "o1"}), order("Refunded", "before")], (1, 1)),
+        ([("Promotion Clicked", {"promotion_id": "o1"}), order("Refunded", None)], (1, 1)),
+    ],
+)
+def test_a_refund_takes_back_what_its_order_earned(
+    answers: list[tuple[str, dict[str, Any]]], learned: tuple[int, int]
+) -> None:
+    """Examples and rewards: a zero after the one where the refunded order gave it, else the one alone."""
+    stream, user = offered_until_one_is_made()
+    for n, (name, properties) in enumerate(answers):
+        stream.pipe(event(name, user=user, at=200 + n, **properties))
+    stream.flush()
+    [posterior] = stream.models.offers.describe()
+
+    assert learned == (posterior.pulls, posterior.rewards)
+
+
+@pytest.mark.parametrize(("at", "echoes", "rewards"), [(99, False, 0), (99, True, 1), (100, False, 1)])
+def test_nothing_answers_an_offer_that_was_not_made_yet(at: float, rewards: int, *, echoes: bool) -> None:
+    """A coupon of the second before is an answer where it names the decision alone."""
+    stream = Driver(settings=Settings(**SMALL), offers=[offer("o1", value=1e6)])
+    n_made = 0
+    for n in range(20):
+        stream.pipe(cart_seen(f"u{n}", 100))
+        [decision] = offer_decisions(stream)
+        echo = {"decision_id": decision.decision_id} if echoes else {}
+        n_made += decision.action == "o1"
+        stream.pipe(event("Coupon Applied", user=f"u{n}", at=at, coupon="o1", **echo))
+    stream.flush()
+    learned = [posterior.rewards for posterior in stream.models.offers.describe()]
+
+    assert n_made > 10
+    assert [n_made] * rewards == learned
+
+
 def test_a_budget_stops_its_offer_hard() -> None:
     """Budget 3, cost 1: three showings, then the offer is no longer eligible."""
     settings = Settings(**SMALL, offers={"budget_buffer": 0.0})

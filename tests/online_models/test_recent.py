@@ -140,6 +140,21 @@ def test_intervals_of_ips_hold_the_truth() -> None:
 def test_nothing_is_told_of_nothing() -> None:
     """Without observations there are no numbers."""
     assert [] == RecentValues(1).intervals()
+
+
+def test_scores_of_decisions_that_others_counted_count_for_nothing() -> None:
+    """After a restart answers come to what was decided before it; the mean stays that of what was counted."""
+    recent = RecentValues(1)
+    recent.scored([5.0], decided_at=50.0)
+    assert [] == recent.intervals()
+    for _ in range(4):
+        recent.decided(at=100.0)
+    recent.decided(at=99.0)
+    recent.scored([5.0], decided_at=99.0)
+    recent.scored([2.0], decided_at=100.0)
+
+    assert 0.5 == pytest.approx(recent.intervals()[0].estimate)
+    assert 4 == recent.n
     assert {} == RecentShares().shares()
     assert math.isnan(RecentShares().entropy())
     assert math.isnan(RecentExposure().gini(10))

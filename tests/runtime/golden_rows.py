@@ -97,7 +97,10 @@ PROFILE_3 = replace(
 MEMORY_3 = ModelMemory(
     factors=MEMORY.factors,
     open=MEMORY.open
-    | {"d3": OpenDecision("offer:unanswered", "o2", 1_767_312_000.0, [], [1.0], "gifts", 1_767_399_000.5)},
+    | {
+        "d3": OpenDecision("offer:unanswered", "o2", 1_767_312_000.0, [], [1.0], "gifts", 1_767_399_000.5),
+        "d4": OpenDecision("offer:rewarded", "o1", 1_767_312_000.0, features=[0.5], order="A-7"),
+    },
     due_at=MEMORY.due_at,
     taught=[20_454, 7, 2],
 )
