@@ -32,6 +32,7 @@ __all__ = [
     "effective_sample_size",
     "importance_weights",
     "inverse_propensity",
+    "n_deviations",
     "self_normalised",
     "shrunk",
     "switched",
@@ -161,6 +162,21 @@ def cross_fitted_rewards(
             weights[action] += np.linalg.solve(gram, own.T @ left[a == action])
         expected[folds == fold] = contexts[folds == fold] @ weights.T
     return expected
+
+
+def n_deviations(scores: NDArray[np.float64]) -> float:
+    """How many scores deviate from their mean, as (Σd²)² / Σd⁴ of the deviations d.
+
+    Where k of many scores are 1 and the others 0 it is k; where all are alike, 0.
+
+    >>> round(n_deviations(np.array([1.0] * 10 + [0.0] * 9990)), 1), n_deviations(np.full(7, 0.1))
+    (10.0, 0.0)
+    """
+    squares = (scores - scores.mean()) ** 2
+    total = float(squares.sum())
+    if total <= ROUNDING * float((scores**2).sum()):
+        return 0.0
+    return total * total / float((squares * squares).sum())
 
 
 def confidence_sequence(

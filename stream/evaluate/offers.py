@@ -68,7 +68,7 @@ def evaluate_offers(
     target = _prequential(settings, log, steps)
     estimates, weights = _estimates(log, target, min_ess, cap=1.0 / settings.offers.floor)
     fixed = _best_fixed_action(log, min_ess)
-    logged = mean_intervals(log.rewards[:, None], np.arange(len(decisions)))[0]
+    logged = _intervals(log.rewards)[0]
     return {
         "n": len(decisions),
         "logged_mean": float(log.rewards.mean()),
@@ -120,7 +120,7 @@ def _replay(settings: Settings, log: DecisionLog, run: int, min_ess: float, step
     weights = 1.0 / log.propensities[rows]
     scores = off_policy.self_normalised(log.rewards[rows], weights)
     few = off_policy.effective_sample_size(weights) < min_ess
-    found = None if few else mean_intervals(scores[:, None], np.arange(len(rows)))[0]
+    found = None if few else _intervals(scores)[0]
     return {"mean": float(scores.mean()), "n": len(rows), "interval": found}
 
 
@@ -164,7 +164,7 @@ def _estimates(
         },
         "uniform": off_policy.self_normalised(log.rewards, even),
     }
-    found = mean_intervals(np.stack([*scores.values()], axis=1), np.arange(len(log)))
+    found = _intervals(*scores.values())
     estimates = {}
     for name, bounds in zip(scores, found, strict=True):
         ess = off_policy.effective_sample_size(used[name])
@@ -182,6 +182,13 @@ def _estimates(
         "cap": cap,
         "clipped_share": float((raw > cap).mean()),
     }
+
+
+def _intervals(*scores: NDArray[np.float64]) -> list[tuple[float, float] | None]:
+    """Interval of each mean; None where too few scores deviate to know how much they vary."""
+    found = mean_intervals(np.stack(scores, axis=1), np.arange(len(scores[0])))
+    known = [off_policy.n_deviations(one) >= off_policy.MIN_DEVIATIONS for one in scores]
+    return [bounds if enough else None for bounds, enough in zip(found, known, strict=True)]
 
 
 def _estimate(
@@ -237,7 +244,7 @@ def _best(log: DecisionLog, rows: NDArray[np.bool_], min_ess: float) -> int | No
 def _fixed(log: DecisionLog, rows: NDArray[np.bool_], action: int, min_ess: float) -> dict[str, Any]:
     """Self-normalised value of taking one action wherever it is eligible."""
     scores = off_policy.self_normalised(log.rewards[rows], log.fixed_weights(action)[rows])
-    bounds = mean_intervals(scores[:, None], np.arange(len(scores)))[0]
+    bounds = _intervals(scores)[0]
     return {"action": log.names[action]} | _estimate(scores, bounds, _taken(log, rows, action), min_ess)
 
 
@@ -260,5 +267,5 @@ def _gain(
     theirs = log.fixed_weights(log.names.index(fixed["action"]))
     difference = off_policy.self_normalised(log.rewards, ours)
     difference -= off_policy.self_normalised(log.rewards, theirs)
-    low, high = mean_intervals(difference[:, None], np.arange(len(log)))[0] or (None, None)
+    low, high = _intervals(difference)[0] or (None, None)
     return {"value": float(difference.mean()), "low": low, "high": high}

@@ -154,6 +154,23 @@ def test_what_few_decisions_say_has_no_interval(tmp_path: Path) -> None:
     assert few["replay_interval"] is None
 
 
+@pytest.mark.parametrize(("n_rewards", "known"), [(0, False), (3, False), (100, True)])
+def test_rewards_that_hardly_anybody_had_have_no_interval(
+    tmp_path: Path, n_rewards: int, *, known: bool
+) -> None:
+    """Of three hundred decisions: none rewarded is not certainly none, and three say little of their rate."""
+    rows = decisions(300)
+    for at, row in enumerate(rows):
+        row["reward"] = int(at % (300 // n_rewards) == 0) if n_rewards else 0
+    report = run(tmp_path / "log.jsonl", rows)
+    estimates = [report["estimates"][name] for name in ("ips", "snips", "uniform")]
+
+    assert n_rewards / 300 == pytest.approx(report["logged_mean"])
+    assert known == (report["logged_interval"] is not None)
+    assert all(one["value"] is not None for one in estimates)
+    assert [known] * 3 == [one["low"] is not None for one in estimates]
+
+
 def test_an_action_for_some_is_compared_on_the_decisions_of_all(tmp_path: Path) -> None:
     """Nothing that is done matters, but those who may get the special offer buy ten times as often."""
     rng = np.random.default_rng(4)
