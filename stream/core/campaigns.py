@@ -269,7 +269,7 @@ class Campaigns:
         """End reminders of what is not in a cart any more that is told as a whole."""
         ids = {str(item.product_id) for item in event.items}
         for ref in list(profile.timers):
-            campaign_id, _, _ = ref.partition(SEPARATOR)
+            campaign_id, _, key = ref.partition(SEPARATOR)
             rule = self._rules.rules.get(campaign_id)
             if rule is None or EventKind.CART_REMOVE not in rule.ending.kinds:
                 continue
@@ -280,7 +280,7 @@ class Campaigns:
                         del timer.products[item_id]
                 ends = not timer.products
             else:
-                left_out = rule.key == "product" and str(timer.context.get("product_id", "")) not in ids
+                left_out = rule.key == "product" and not is_named(event, rule, key, timer)
                 ends = left_out and timer.event_time <= event.time
             if ends:
                 self._drop(event.user, profile, ref)

@@ -206,6 +206,21 @@ def test_a_cart_that_is_told_as_a_whole_ends_what_it_does_not_hold(key: str, fie
     assert {"p", "q", "r"} == found["an add"]
 
 
+def test_a_whole_cart_ends_the_variant_that_it_does_not_hold() -> None:
+    """Black was changed for white; of a cart whose line names no variant nobody knows that."""
+    found = {}
+    for later in ("white", None):
+        stream = driver(campaign(key="variant"))
+        for at, variant in ((0, "black"), (60, later)):
+            line = {"product_id": "p"} | ({"variant_id": variant} if variant else {})
+            stream.pipe(event("ecommerce.cart_updated", user="u1", at=at, cart_id="c", products=[line]))
+        stream.advance(DAY)
+        found[later] = {trigger.context["variant"] for trigger in stream.take("triggers")}
+
+    assert {"white"} == found["white"]
+    assert "black" in found[None]
+
+
 @pytest.mark.parametrize("key", ["product", "cart"])
 def test_a_whole_cart_says_nothing_of_what_came_later(key: str) -> None:
     """It was sent before the product was put in, and arrives after."""
