@@ -1,12 +1,13 @@
 """Clean: accept an event, accept it without learning from it, or reject it with a code.
 
 Orders, refunds, cancellations, consent and unsubscribe are never rejected but as duplicates: late, odd or
-faulty ones still cancel, suppress and count as bought. They only do not teach or arm.
+faulty ones still cancel, suppress and count as bought. They only do not teach or arm. Those that count
+(orders, money) are known again however much later they are sent again.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from stream.core.config import CleaningConfig
     from stream.core.rows import Header, Profile
 
-__all__ = ["Cleaner"]
+__all__ = ["MAX_ORDER_IDS", "Cleaner"]
+
+MAX_ORDER_IDS: Final = 32  # of a user
+_COUNTED: Final = frozenset({EventKind.ORDER, EventKind.REFUND, EventKind.CANCEL})
 
 
 class Cleaner:
@@ -30,7 +34,8 @@ class Cleaner:
 
     def judge(self, event: Event, profile: Profile, header: Header, ingest_time: float) -> Rejected | bool:
         """Return a rejection, or whether the event may teach and arm."""
-        if token(event.message_id) in profile.seen_ids:
+        known = profile.order_ids if event.kind in _COUNTED else ()
+        if (name := token(event.message_id)) in profile.seen_ids or name in known:
             return Rejected(RejectCode.DUPLICATE, "$.messageId", "this messageId was applied before")
         fault = self._fault(event, profile, header, ingest_time)
         if fault is not None and event.kind not in ALWAYS_APPLIED:
@@ -51,10 +56,12 @@ class Cleaner:
     def remember(self, event: Event, profile: Profile) -> None:
         """Note an accepted event's id and rate."""
         if event.time - profile.last_seen > self._config.late_s:
-            profile.seen_ids.clear()  # a re-send from before the gap would be late anyway
+            profile.seen_ids.clear()  # a re-send from before the gap would be late
         profile.seen_ids.append(token(event.message_id))
         if len(profile.seen_ids) > self._config.max_seen_ids:
             del profile.seen_ids[0]
+        if event.kind in _COUNTED:
+            profile.order_ids = [*profile.order_ids, token(event.message_id)][-MAX_ORDER_IDS:]
         minute = int(event.time // 60)
         if minute > profile.minute:
             profile.minute, profile.minute_events = minute, 0

@@ -194,6 +194,7 @@ class Profile(Struct, array_like=True, gc=False):
     segments_due_at: float = 0.0  # when they are looked at next; 0: no condition depends on time
     last_item_at: float = float("-inf")  # last event about an item, liked or not
     zone_at: float = float("-inf")  # last event that named a time zone
+    order_ids: list[int] = field(default_factory=list)  # of what is applied however late, and counts
 
     @property
     def lets_learn(self) -> bool:

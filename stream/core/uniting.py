@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stream.core.caps import MAX_SENDS, MAX_SENT_TIMES
+from stream.core.cleaning import MAX_ORDER_IDS
 from stream.core.profiles import note_answers, remember_bought, unsubscribe
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def unite(profile: Profile, older: Profile) -> None:
     for channel in older.unsubscribed:
         unsubscribe(channel, profile)
     profile.n_orders += older.n_orders
+    profile.order_ids = [*older.order_ids, *profile.order_ids][-MAX_ORDER_IDS:]
     profile.last_order_at = max(profile.last_order_at, older.last_order_at)
     for item_id, time in older.bought.items():
         remember_bought(profile, item_id, time)

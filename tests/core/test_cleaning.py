@@ -112,6 +112,30 @@ def test_a_duplicate_is_known_by_its_message_id() -> None:
     assert again.code is RejectCode.DUPLICATE
 
 
+@pytest.mark.parametrize("kind", list(EventKind))
+def test_what_counts_is_known_again_after_any_time(kind: EventKind) -> None:
+    """Sent again after days of silence and many events: a duplicate or late, and never counted twice."""
+    cleaner, profile = Cleaner(CleaningConfig(max_seen_ids=8)), Profile()
+    event = fact(kind=kind, message_id="first")
+    cleaner.remember(event, profile)
+    profile.last_seen = NOW
+    for n in range(40):
+        cleaner.remember(fact(NOW + 3 * DAY + n, message_id=f"m{n}"), profile)
+    again = cleaner.judge(event, profile, Header(watermark=NOW + 3 * DAY), NOW + 3 * DAY)
+    harmless = {EventKind.CONSENT, EventKind.UNSUBSCRIBE, EventKind.ORDER_UPDATE}
+
+    assert isinstance(again, Rejected) == (kind not in harmless)
+
+
+def test_the_orders_that_are_known_again_are_bounded() -> None:
+    """Of a thousand orders the last 32."""
+    cleaner, profile = Cleaner(CleaningConfig()), Profile()
+    for n in range(1000):
+        cleaner.remember(fact(NOW + n, kind=EventKind.ORDER, message_id=f"m{n}"), profile)
+
+    assert 32 == len(profile.order_ids)
+
+
 def test_the_window_of_ids_is_bounded() -> None:
     """The newest 512 ids are known, the one before them is not."""
     cleaner, profile = Cleaner(CleaningConfig()), Profile(last_seen=NOW)

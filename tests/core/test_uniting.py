@@ -33,9 +33,14 @@ def test_the_latest_answer_counts_whichever_row_has_it() -> None:
 
 def test_what_was_left_and_bought_in_either_row_counts() -> None:
     """Channels, products with the later time, orders; a user who is known in one row is known."""
-    newer = Profile(unsubscribed=["sms"], bought={"p": 3.0}, n_orders=1, last_order_at=3.0)
+    newer = Profile(unsubscribed=["sms"], bought={"p": 3.0}, n_orders=1, last_order_at=3.0, order_ids=[3])
     older = Profile(
-        known=True, unsubscribed=["email"], bought={"p": 2.0, "q": 1.0}, n_orders=2, last_order_at=2.0
+        known=True,
+        unsubscribed=["email"],
+        bought={"p": 2.0, "q": 1.0},
+        n_orders=2,
+        last_order_at=2.0,
+        order_ids=[1, 2],
     )
 
     found = united(newer, older)
@@ -43,6 +48,7 @@ def test_what_was_left_and_bought_in_either_row_counts() -> None:
     assert found.known
     assert {"sms", "email"} == set(found.unsubscribed)
     assert ({"p": 3.0, "q": 1.0}, 3, 3.0) == (found.bought, found.n_orders, found.last_order_at)
+    assert [1, 2, 3] == found.order_ids
 
 
 def test_messages_of_both_rows_count() -> None:

@@ -93,6 +93,7 @@ PROFILE_3 = replace(
     answered_at={"contact": 1_767_225_700.0},
     last_item_at=1_767_225_900.5,
     zone_at=1_767_225_600.25,
+    order_ids=[2**63],
 )
 MEMORY_3 = ModelMemory(
     factors=MEMORY.factors,
