@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stream.campaign_files import read_segments
 from stream.testing import Driver, event
-from tests.test_cli import nudge
+from tests.nudge_process import nudge
 
 
 def visits(n: int) -> Iterator[tuple[float, bytes]]:

@@ -19,7 +19,7 @@ from stream.reading import BadFileError
 from stream.settings import Settings
 from stream.telling import sentences
 from stream.testing import Driver, cart_campaign, event
-from tests.test_cli import nudge
+from tests.nudge_process import nudge
 
 SETTINGS = Settings(campaigns={"holdout_share": 0.2, "daily_cap": 1})
 CAMPAIGNS = {"cart": cart_campaign(cooldown_s=7200.0, max_per_day=3)}

@@ -29,8 +29,8 @@ from stream.recording import Recording, file_recording
 from stream.replay import FILES, load_reference, replay
 from stream.settings import Settings
 from stream.testing import EPOCH, cart_campaign, event
+from tests.nudge_process import nudge
 from tests.runtime.shop_stream import CONSENT, START, campaigns, shop_stream
-from tests.test_cli import nudge
 
 NOW = EPOCH
 SMALL: dict[str, Any] = {"max_items": 256, "click_slots": 1024}

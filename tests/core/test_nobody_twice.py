@@ -9,39 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from schemas.campaigns import Campaign
 from schemas.catalogue import Item
 from stream.core.caps import MAX_SENDS, MAX_SENT_KEYS
-from stream.settings import Settings
-from stream.testing import EPOCH, Driver, event
+from stream.testing import EPOCH, event
+from tests.core.agreed import DAY, added, campaign, driver, sent
 
-HOUR, DAY = 3600.0, 86_400.0
-FREE = {"holdout_share": 0.0, "daily_cap": None, "cooldowns": False}
-
-
-def campaign(kind: str = "cart_abandonment", **fields: Any) -> Campaign:
-    """A marketing campaign that waits for ten minutes unless told otherwise."""
-    basis = {"campaign_id": "c", "version": 1, "message_class": "marketing", "delay_s": 600.0, "kind": kind}
-    return msgspec.convert(basis | fields, Campaign)
-
-
-def driver(*campaigns: Campaign, policy: dict[str, Any] | None = None, **more: Any) -> Driver:
-    """Users who agreed to everything, without caps unless the policy says so."""
-    settings = Settings(
-        max_items=256, click_slots=2**10, consent={"when_unknown": "allow"}, campaigns=FREE | (policy or {})
-    )
-    return Driver(settings=settings, campaigns=campaigns, **more)
-
-
-def sent(stream: Driver, idle_s: float = DAY) -> list[str]:
-    """Campaigns that have written since the last look and after so much idle time."""
-    stream.advance(idle_s)
-    return [trigger.campaign_id for trigger in stream.take("triggers")]
-
-
-def added(at: float, **product: Any) -> bytes:
-    """Something was put into the cart."""
-    return event("Product Added", user="u1", at=at, **({"product_id": "p"} | product))
+HOUR = 3600.0
 
 
 def bought(at: float, *products: dict[str, Any], **more: Any) -> bytes:
@@ -150,102 +123,6 @@ def test_an_order_with_a_line_that_has_no_id_ends_every_reminder() -> None:
 
     assert [] == sent(stream)
     assert ["x"] == [*stream.engine.state.profile("u1").bought]
-
-
-@pytest.mark.parametrize("name", ["ecommerce.cart_updated", "remove_from_cart", "Product Removed"])
-def test_a_removal_ends_a_timer_in_any_vocabulary(name: str) -> None:
-    """Campaigns that name Product Removed mean what it is called elsewhere, by its action, too."""
-    stream = driver(campaign(cancel_on=["Product Removed"]))
-    item: dict[str, Any] = {"product_id": "p", "item_id": "p"}
-    removal = event(
-        name, user="u1", at=60, **item, action="remove", products=[item], items=[item], cart_id="c"
-    )
-    stream.pipe(added(0), removal)
-
-    assert [] == sent(stream)
-
-
-def test_a_cart_that_was_updated_is_no_removal_unless_it_says_so() -> None:
-    """The same event with the action to add ends nothing, though a rule names both."""
-    stream = driver(campaign(cancel_on=["Product Removed", "Wishlist Product Added to Cart"]))
-    more = event(
-        "ecommerce.cart_updated", user="u1", at=60, action="add", products=[{"product_id": "p"}], cart_id="c"
-    )
-    stream.pipe(added(0), more)
-
-    assert ["c"] == sent(stream)
-
-
-def cart(at: float, *product_ids: str | None, **fields: Any) -> bytes:
-    """Braze tells what is in the cart."""
-    products = [{"product_id": product_id} for product_id in product_ids]
-    return event("ecommerce.cart_updated", user="u1", at=at, cart_id="c", products=products, **fields)
-
-
-@pytest.mark.parametrize("fields", [{}, {"action": "replace"}])
-@pytest.mark.parametrize("key", ["product", "variant", "cart"])
-def test_a_cart_that_is_told_as_a_whole_ends_what_it_does_not_hold(key: str, fields: dict[str, Any]) -> None:
-    """Both, then one alone, then nothing: each reminder ends when its product is no more in the cart."""
-    lives = {
-        "both": [cart(0, "p", "q", **fields)],
-        "one": [cart(0, "p", "q", **fields), cart(60, "q", **fields)],
-        "none": [cart(0, "p", "q", **fields), cart(60, "q", **fields), cart(120, **fields)],
-        "an add": [cart(0, "p", "q", **fields), cart(60, "r", action="add")],
-    }
-    found = {}
-    for name, events in lives.items():
-        stream = driver(campaign(key=key))
-        stream.pipe(*events)
-        stream.advance(DAY)
-        context = [trigger.context for trigger in stream.take("triggers")]
-        found[name] = {p for c in context for p in c.get("product_ids", [c.get("product_id")])}
-
-    assert {"p", "q"} == found["both"]
-    assert {"q"} == found["one"]
-    assert set() == found["none"]
-    assert {"p", "q", "r"} == found["an add"]
-
-
-def test_a_whole_cart_ends_the_variant_that_it_does_not_hold() -> None:
-    """Black was changed for white; of a cart whose line names no variant nobody knows that."""
-    found = {}
-    for later in ("white", None):
-        stream = driver(campaign(key="variant"))
-        for at, variant in ((0, "black"), (60, later)):
-            line = {"product_id": "p"} | ({"variant_id": variant} if variant else {})
-            stream.pipe(event("ecommerce.cart_updated", user="u1", at=at, cart_id="c", products=[line]))
-        stream.advance(DAY)
-        found[later] = {trigger.context["variant"] for trigger in stream.take("triggers")}
-
-    assert {"white"} == found["white"]
-    assert "black" in found[None]
-
-
-@pytest.mark.parametrize("key", ["product", "cart"])
-def test_a_whole_cart_says_nothing_of_what_came_later(key: str) -> None:
-    """It was sent before the product was put in, and arrives after."""
-    stream = driver(campaign(key=key))
-    stream.pipe(cart(0, "q"), cart(90, "p", action="add"), cart(60, "q"), ingest_time=EPOCH + 90)
-    stream.advance(DAY)
-    context = [trigger.context for trigger in stream.take("triggers")]
-
-    assert {"p", "q"} == {p for c in context for p in c.get("product_ids", [c.get("product_id")])}
-
-
-def test_a_cart_with_a_line_that_has_no_name_ends_the_others() -> None:
-    """The line may be any product, and doubt speaks against writing; who is named stays."""
-    stream = driver(campaign())
-    stream.pipe(cart(0, "p", "q"), cart(60, "q", None))
-
-    assert ["c"] == sent(stream)
-
-
-def test_a_whole_cart_ends_no_rule_that_a_removal_does_not_end() -> None:
-    """A price is waited for after the product has left the cart."""
-    stream = driver(campaign("event", key="product", when={"events": ["Product Added"]}))
-    stream.pipe(cart(0, "p"), cart(60))
-
-    assert ["c"] == sent(stream)
 
 
 @pytest.mark.parametrize("late", [False, True])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.nudge_process import nudge
 
 EVENTS = b"".join(
     json.dumps(
@@ -27,16 +27,8 @@ EVENTS = b"".join(
 
 
 def evaluate(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run the command in a process of its own."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("NUDGE_")}
-    return subprocess.run(
-        [sys.executable, "-m", "stream", "evaluate", *map(str, arguments)],
-        input=stdin,
-        capture_output=True,
-        check=False,
-        timeout=180,
-        env=clean | {"NUDGE_MAX_ITEMS": "1024", "NUDGE_CLICK_SLOTS": "1024"},
-    )
+    """Run the command with small tables."""
+    return nudge("evaluate", *arguments, stdin=stdin, environment={"NUDGE_CLICK_SLOTS": "1024"})
 
 
 @pytest.mark.parametrize("encode", [bytes, gzip.compress], ids=["plain", "gzip"])

@@ -16,9 +16,9 @@ from stream.runtime.deadletters import DeadRecord, replay_dead_letters, scan_dea
 from stream.runtime.kafka import KafkaTransport
 from stream.runtime.records import CUT
 from stream.sections import KafkaSettings
+from tests.nudge_process import nudge
 from tests.runtime.topic_setup import Setup
 from tests.runtime.worker_process import free_port
-from tests.test_cli import nudge
 
 HEADERS: list[tuple[str, bytes | None]] = [("trace", b"t1"), ("nothing", None)]
 ERROR = [

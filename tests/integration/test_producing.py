@@ -15,8 +15,9 @@ from stream.runtime.broker import EmbeddedBroker, KafkaBroker
 from stream.runtime.errors import BrokerUnreachableError
 from stream.runtime.topics import open_admin
 from stream.sections import KafkaSettings
+from tests.nudge_process import nudge
 from tests.runtime.topic_setup import Setup
-from tests.test_cli import CAMPAIGN, nudge
+from tests.test_cli import CAMPAIGN
 
 SEGMENT = "- segment_id: buyers\n  version: 1\n  when: {fact: user.n_orders, at_least: 1}\n"
 

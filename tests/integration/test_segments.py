@@ -12,10 +12,10 @@ import orjson
 from stream.core.lifecycle import STAGES
 from stream.runtime.broker import KafkaBroker
 from stream.runtime.producing import produce
+from tests.nudge_process import nudge
 from tests.runtime.shop_stream import shop_stream
 from tests.runtime.topic_setup import create_topics
 from tests.runtime.worker_process import SMALL, WorkerProcess, wait_until
-from tests.test_cli import nudge
 
 DEFINED = [
     *({"segment_id": name, "version": 1, "when": {"fact": "user.stage", "is": name}} for name in STAGES),

@@ -14,11 +14,11 @@ import pytest
 from schemas.codec import rfc3339
 from stream.runtime.broker import KafkaBroker
 from stream.testing import EPOCH
+from tests.nudge_process import nudge
 from tests.runtime.oracle import RULES
 from tests.runtime.shop_stream import START, campaigns, shop_stream
 from tests.runtime.topic_setup import Setup, create_topics
 from tests.runtime.worker_process import SMALL, WorkerProcess, wait_until
-from tests.test_cli import nudge
 
 
 def ran(setup: Setup, log: Path, lines: list[bytes]) -> None:
