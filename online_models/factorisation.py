@@ -23,12 +23,12 @@ from online_models.base import Snapshot
 from online_models.delta import STEP, DeltaError, DeltaReader, DeltaWriter
 from online_models.journal import Journal
 from online_models.kernels import factor_scores, factors
+from online_models.kernels.factor_scores import MAX_FACTOR
 from online_models.vocabulary import Vocabulary
 
 __all__ = ["StreamingIALS"]
 
 MAX_WEIGHT = 255.0 / 16.0  # weights are kept in sixteenths, in one byte
-MAX_FACTOR = 8.0
 MIN_RIDGE = 1e-3  # keeps a system of one item solvable in float32
 _NO_MEMORY = np.frombuffer(b"", np.uint32)
 _VERSION = 1

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_FACTOR", "plausible", "score", "terms", "top", "user", "user_system"]
 
 # numba: float(x) of a float32 stays a float32, so values of the table are widened by np.float64(x).
-MAX_FACTOR = 8.0  # vectors of fitted models stay below 3
+MAX_FACTOR = 8.0  # vectors of events that weigh 1 stay far below
 _BLOCK = 256  # two of them give the fifty best a bound
 _LANES = 32  # divides the block
 _HALVINGS = 10

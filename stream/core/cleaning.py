@@ -57,11 +57,12 @@ class Cleaner:
         """Note an accepted event's id and rate."""
         if event.time - profile.last_seen > self._config.late_s:
             profile.seen_ids.clear()  # a re-send from before the gap would be late
-        profile.seen_ids.append(token(event.message_id))
+        name = token(event.message_id)
+        profile.seen_ids.append(name)
         if len(profile.seen_ids) > self._config.max_seen_ids:
             del profile.seen_ids[0]
         if event.kind in _COUNTED:
-            profile.order_ids = [*profile.order_ids, token(event.message_id)][-MAX_ORDER_IDS:]
+            profile.order_ids = [*profile.order_ids, name][-MAX_ORDER_IDS:]
         minute = int(event.time // 60)
         if minute > profile.minute:
             profile.minute, profile.minute_events = minute, 0

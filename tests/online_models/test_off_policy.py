@@ -176,6 +176,16 @@ def test_a_confidence_sequence_of_equal_scores_says_nothing(score: float) -> Non
     assert np.isinf(alike[1]).all()
 
 
+@pytest.mark.parametrize("n_ones", [0, 9, 10, 11, 12, 300])
+def test_intervals_and_the_confidence_sequence_count_deviations_alike(n_ones: int) -> None:
+    """One says for all scores what the other says after the last."""
+    scores = np.zeros(1000)
+    scores[:n_ones] = 1.0
+    _, high = off_policy.confidence_sequence(scores)
+
+    assert (off_policy.n_deviations(scores) >= off_policy.MIN_DEVIATIONS) == np.isfinite(high[-1])
+
+
 def test_a_confidence_sequence_narrows() -> None:
     """It is wider than an interval for one moment, and by how much is known: 1.7 times at its tightest."""
     scores = np.tile([0.0, 1.0], 5000)
